@@ -1,0 +1,183 @@
+"""What a bus does: durable topics with partitions, offsets and consumer groups, in Kafka's terms. No implementation here.
+
+Both implementations pass one contract suite (tests/contract/test_bus.py). Errors: BusUnavailable (try again later), BusRefused
+(it does not help). No error and no log line carries a record's key or value.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol, Self
+
+from pipeline.model import Position, Received
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPartition:
+    """One partition of a topic."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is to be appended. The key decides the partition (Kafka's murmur2 on both buses); without one it is spread."""
+
+    topic: str
+    value: bytes | None = field(repr=False)
+    key: bytes | None = field(default=None, repr=False)
+    headers: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
+    partition: int | None = None
+    timestamp_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSettings:
+    """How a topic is made. Retention applies to what every group has settled; None keeps for ever."""
+
+    name: str
+    partitions: int = 1
+    retention_ms: int | None = None
+    retention_bytes: int | None = None
+    replication: int = 1
+
+
+class Where(StrEnum):
+    """Where a group starts that has no committed offset."""
+
+    EARLIEST = "earliest"
+    LATEST = "latest"
+
+
+class Pending(Protocol):
+    """A record on its way."""
+
+    def wait(self, timeout: float) -> Position:
+        """Where it stands, once it is durable. BusUnavailable where that is not known within `timeout` seconds."""
+        ...
+
+
+class Producer(Protocol):
+    """Appends records; one instance serves many threads. Durable means acks=all, or SQLite's synchronous=FULL."""
+
+    def send(self, record: Record) -> Pending:
+        """Begin to append; order per partition is the order of the calls of one thread."""
+        ...
+
+    def append(self, records: Iterable[Record], timeout: float = 30.0) -> list[Position]:
+        """Append all and return when all are durable."""
+        ...
+
+    def close(self) -> None:
+        """Flush and let go."""
+        ...
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...
+
+
+class RebalanceListener(Protocol):
+    """Told from within `poll` what the group gives and takes. The embedded bus assigns once and never revokes."""
+
+    def assigned(self, partitions: Sequence[TopicPartition]) -> None:
+        """These are ours from now on."""
+        ...
+
+    def revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        """Still ours for this call: commit here."""
+        ...
+
+    def lost(self, partitions: Sequence[TopicPartition]) -> None:
+        """No longer ours: commit nothing."""
+        ...
+
+
+class Consumer(Protocol):
+    """One member of a group, on some topics. Used by one thread. Never commits by itself."""
+
+    def poll(self, timeout: float, most: int = 500) -> list[Received]:
+        """Up to `most` records of the assigned, unpaused partitions, in order per partition; empty after `timeout` seconds.
+
+        BusRefused where a committed offset is gone (retention, a topic made anew): never a silent jump.
+        """
+        ...
+
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """The next offsets to read. Returns when durable; BusError where refused, and then nothing counts as committed."""
+        ...
+
+    def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int | None]:
+        """What the group committed last."""
+        ...
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Read on from `offset`."""
+        ...
+
+    def pause(self, partitions: Iterable[TopicPartition]) -> None:
+        """Deliver nothing of these until resumed; the member stays in the group as long as it polls."""
+        ...
+
+    def resume(self, partitions: Iterable[TopicPartition]) -> None:
+        """Deliver them again."""
+        ...
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        """What is ours now."""
+        ...
+
+    def close(self) -> None:
+        """Leave the group; commits nothing."""
+        ...
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...
+
+
+class Bus(Protocol):
+    """A place with topics."""
+
+    def producer(self) -> Producer:
+        """A producer; the caller closes it."""
+        ...
+
+    def consumer(self, group: str, topics: Sequence[str], *, listener: RebalanceListener | None = None) -> Consumer:
+        """Join the group. A partition without a committed offset is an error at `poll`: `start` the group first (RELIABILITY, DESIGN 1).
+
+        Refused (embedded): the group has a live member already, on this machine, by a lock.
+        """
+        ...
+
+    def start(self, group: str, topics: Sequence[str], where: Where | int) -> dict[TopicPartition, int]:
+        """Commit a first offset for each partition that has none: the earliest, the end, or the first at a time (ms since 1970)."""
+        ...
+
+    def create_topics(self, topics: Iterable[TopicSettings]) -> list[str]:
+        """Make those that are not there; returns their names."""
+        ...
+
+    def topics(self) -> dict[str, int]:
+        """Names and numbers of partitions."""
+        ...
+
+    def bounds(self, topic: str) -> dict[TopicPartition, tuple[int, int]]:
+        """Earliest offset and end (the next to be written) of each partition."""
+        ...
+
+    def read(
+        self, topic: str, *, start: Mapping[TopicPartition, int] | None = None, most: int | None = None
+    ) -> Iterable[Received]:
+        """What stands in a topic from `start` (else the earliest) to the end at the time of the call, without a group."""
+        ...
+
+    def fetch(self, position: Position) -> Received | None:
+        """One record; None where it is gone."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        ...

@@ -1,0 +1,117 @@
+"""Why a message did not arrive, or a command did not run. The type is the decision, the reason is a code.
+
+    PipelineError
+    ├── Ended             this message goes no further on this route          state and reason are known
+    │   ├── Filtered      nobody wants it                                     closed
+    │   ├── Duplicate     it was here before                                  closed
+    │   ├── Superseded    something newer was delivered                       closed
+    │   └── Parked        it cannot go as it is: original bytes to the dead-letter topic, a person or a replay ends it
+    │       └── ProfileNotMet   readable and mapped, but not what the partner accepts (exit 3; the others 2)
+    ├── NotSent           nothing left this machine: retry freely             transport
+    ├── NoAnswer          bytes left, no answer that tells: unknown           transport
+    ├── BusError          a topic cannot be read or written
+    │   ├── BusUnavailable    try again later
+    │   └── BusRefused        trying again does not help: no such topic, no right, too large, offset out of range
+    ├── LedgerError       the ledger cannot be read or written: no new work
+    ├── SettingsError     wrong settings or input (exit 2)
+    └── Refused           a guard said no (exit 4)
+
+No error carries a value of a message: `where` names places (PID-3.4, Patient.gender, a file and line, a setting), `message` says
+what is wrong and what to do. `raise … from None` where the cause would carry values.
+"""
+
+from schemas.outcomes import Reason, State
+
+
+class PipelineError(Exception):
+    """The root. `str()` is one line: what, where, what to do."""
+
+    def __init__(self, message: str, *, where: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" if self.where else self.message
+
+
+class Ended(PipelineError):
+    """This message goes no further on this route."""
+
+    state: State
+
+    def __init__(self, reason: Reason | None, *, where: str | None = None, message: str | None = None) -> None:
+        super().__init__(message or (reason.sentence if reason else self.state.value), where=where)
+        self.reason = reason
+
+
+class Filtered(Ended):
+    """Nobody wants it."""
+
+    state = State.FILTERED
+
+
+class Duplicate(Ended):
+    """It was here before; `pointer` says where (topic/partition/offset)."""
+
+    state = State.DUPLICATE
+
+    def __init__(self, pointer: str) -> None:
+        super().__init__(None)
+        self.pointer = pointer
+
+
+class Superseded(Ended):
+    """Something newer of the same subject was delivered."""
+
+    state = State.SUPERSEDED
+
+
+class Parked(Ended):
+    """It cannot go as it is."""
+
+    state = State.PARKED
+
+
+class ProfileNotMet(Parked):
+    """Readable and mapped, but not what the partner accepts."""
+
+
+class NotSent(PipelineError):
+    """Nothing left this machine."""
+
+    def __init__(self, reason: Reason, message: str | None = None) -> None:
+        super().__init__(message or reason.sentence)
+        self.reason = reason
+
+
+class NoAnswer(PipelineError):
+    """Bytes left this machine, and no answer came that tells."""
+
+    def __init__(self, reason: Reason, message: str | None = None) -> None:
+        super().__init__(message or reason.sentence)
+        self.reason = reason
+
+
+class BusError(PipelineError):
+    """A topic cannot be read or written."""
+
+
+class BusUnavailable(BusError):
+    """Try again later."""
+
+
+class BusRefused(BusError):
+    """Trying again does not help."""
+
+
+class LedgerError(PipelineError):
+    """The ledger cannot be read or written."""
+
+
+class SettingsError(PipelineError):
+    """Wrong settings or input."""
+
+
+class Refused(PipelineError):
+    """A guard said no."""

@@ -1,0 +1,152 @@
+"""What a ledger does: intents before bytes, outcomes, identities. Durable when a call returns. No implementation here.
+
+No row holds patient data or a secret: patients, lanes and subjects stand as keyed hashes, partner ids sealed (pseudonyms.py).
+Every method raises LedgerError where the ledger cannot be read or written.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pipeline.model import Identity, Intent, Knowledge, Learned, Outcome, Position, Routed, Seen
+from schemas.outcomes import State
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An intent: what is about to be sent, written before the first byte."""
+
+    routed: Routed
+    step: int
+    attempt: int
+    intent: Intent
+    operation: str
+    request_id: str
+    mapping_version: str
+    deadline_ms: int
+    at_ms: int
+    probe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A merge to be recorded with an outcome: from now on `prior` is `survivor`."""
+
+    prior: tuple[Identity, ...]
+    survivor: Identity
+    event_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """An outcome with all that must become durable in the same transaction."""
+
+    outcome: Outcome
+    result_id: str
+    result: str = field(repr=False)
+    """The result record as JSON (schemas/result.py), so that a restart can emit the same again."""
+    at_ms: int
+    learned: tuple[Learned, ...] = ()
+    forgotten: tuple[Identity, ...] = ()
+    """Identities that the partner turned out not to have."""
+    merged: Merged | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A row of the ledger, for `find` and for a restart."""
+
+    route: str
+    position: Position
+    state: State
+    reason: str | None
+    where: str | None
+    event: str | None
+    control_id: str | None
+    patient: str | None
+    """Keyed hash."""
+    request_id: str
+    attempt: int
+    result_id: str | None
+    http_status: int | None
+    response_ms: float | None
+    at_ms: int
+    mapping_version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What `find` asks for; None is any."""
+
+    route: str | None = None
+    state: State | None = None
+    reason: str | None = None
+    event: str | None = None
+    control_id: str | None = None
+    patient: str | None = None
+    """Keyed hash."""
+    request_id: str | None = None
+    position: Position | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+    most: int = 100
+
+
+class Ledger(Protocol):
+    """See the module."""
+
+    def check(self) -> None:
+        """Migrate where needed, then compare the key's check value: SettingsError where the key is another one."""
+        ...
+
+    def start(self, route: str, group: str, how: str) -> str | None:
+        """Record a route's first start (`earliest`, `latest`, a time); returns what was recorded before, else None."""
+        ...
+
+    def started(self, route: str) -> str | None:
+        """What `start` recorded."""
+        ...
+
+    def knowledge(self, routed: Routed) -> Knowledge:
+        """All that identify needs, in one read transaction."""
+        ...
+
+    def seen(self, route: str, position: Position) -> Seen | None:
+        """One delivery, by its record: also of what could not be decoded."""
+        ...
+
+    def begin(self, begun: Begun) -> None:
+        """Write the intent. Refused where another record has an open intent on this (route, lane)."""
+        ...
+
+    def retry(self, route: str, position: Position, outcome: Outcome, at_ms: int) -> None:
+        """An attempt that did not settle: no longer an open intent where nothing was done (pending), else unknown."""
+        ...
+
+    def settle(self, settlement: Settlement) -> None:
+        """Write the outcome, what was learned and the merge, in one transaction. Settling the same twice changes nothing."""
+        ...
+
+    def emitted(self, route: str, position: Position) -> None:
+        """The result record (and the dead letter) is on its topic."""
+        ...
+
+    def counts(self, route: str | None = None) -> dict[str, dict[State, int]]:
+        """Deliveries per route and state."""
+        ...
+
+    def find(self, query: Query) -> Iterator[Delivery]:
+        """Newest first."""
+        ...
+
+    def import_identities(self, partner: str, rows: Iterable[Learned]) -> int:
+        """What a partner knows already; returns how many were new or changed."""
+        ...
+
+    def export_identities(self, partner: str) -> Iterator[tuple[str, str, str, str | None]]:
+        """(kind, identifier system, keyed hash of the value, partner's id)."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections."""
+        ...

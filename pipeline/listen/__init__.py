@@ -1,0 +1,1 @@
+"""MLLP in: a message is acknowledged only when the bus has it durably."""

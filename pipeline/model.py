@@ -1,0 +1,355 @@
+"""The value at each hop, frozen: Received → Decoded → Routed → Identified → Mapped → Packed → Answer → Outcome.
+
+No dict travels and nothing is filled in later. Values here hold patient data; their `repr` never shows it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from schemas.event import Event, Null
+from schemas.outcomes import FindingCode, Reason, Severity, State
+
+Resource = dict[str, Any]
+"""A FHIR resource as JSON's own types."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a source record stands."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was noticed on the way: places and codes, never values."""
+
+    code: FindingCode
+    severity: Severity = Severity.WARNING
+    hl7: str | None = None
+    """HL7 place, as PID-3[2].4.1 (field, repetition from 1, component, sub-component; DG1[2] is the second DG1)."""
+    fhir: str | None = None
+    """FHIR path, as Bundle.entry[1].resource.name[0].family or Patient.gender."""
+    about: str | None = None
+    """A name of ours that helps: a code table, a rule of the profile. Never a value of the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A topic record, as it was read."""
+
+    position: Position
+    value: bytes | None = field(repr=False)
+    key: bytes | None = field(default=None, repr=False)
+    headers: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
+    timestamp_ms: int = 0
+    """When the record was appended, milliseconds since 1970."""
+
+
+class Hl7(Protocol):
+    """A message by path. Paths: `PID-3[2].4.1`, `DG1[2]-3.1`, `ZPI-3.1`; without indexes the first."""
+
+    def __call__(self, path: str) -> str | Null | None:
+        """The text at the path, unescaped; NULL for an explicit null; None where there is nothing."""
+        ...
+
+    def count(self, path: str) -> int:
+        """How many segments (`DG1`) or repetitions (`PID-3`) there are."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A message that could be read."""
+
+    received: Received
+    hl7: Hl7 = field(repr=False)
+    event: Event = field(repr=False)
+    findings: tuple[Finding, ...] = ()
+
+
+class Kind(StrEnum):
+    """What an event does to its subject (RELIABILITY section 2)."""
+
+    SNAPSHOT = "snapshot"
+    FACT = "fact"
+    CANCEL = "cancel"
+    MERGE = "merge"
+    CHANGE_OF_ID = "change_of_id"
+    MOVE = "move"
+    LINK = "link"
+
+
+class Subject(StrEnum):
+    """What an event is about; supersede and stale compare within one subject only."""
+
+    PATIENT = "patient"
+    VISIT = "visit"
+    APPOINTMENT = "appointment"
+    RESULT = "result"
+
+
+class Action(StrEnum):
+    """What the route does with an event."""
+
+    UPSERT = "upsert"
+    MERGE = "merge"
+    FILTER = "filter"
+    PARK = "park"
+
+
+@dataclass(frozen=True, slots=True)
+class EventRule:
+    """A row of mappings/events.yaml for one partner."""
+
+    event: str
+    kind: Kind
+    subject: Subject
+    action: Action
+    reason: Reason | None = None
+    """Why it is filtered or parked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Something that a partner may know under an id of its own: (kind, identifier system, value)."""
+
+    kind: Subject
+    system: str
+    value: str = field(repr=False)
+    place: str | None = field(default=None, compare=False)
+    """Where in the message it stood."""
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """A message with its place in the order: which patient, which subject, what to do."""
+
+    decoded: Decoded
+    route: str
+    partner: str
+    rule: EventRule
+    identities: tuple[Identity, ...]
+    """The patient's identities that the partner accepts, the first is the one that it is known by. Empty: it accepts none."""
+    prior: tuple[Identity, ...]
+    """Of a merge: the identities that end."""
+    lane: str
+    """Keyed hash of the patient on this route."""
+    subject: str
+    """Keyed hash of the subject: what stale and supersede compare within."""
+    sender: str
+    """Sending application and facility."""
+    dedupe: str
+    """Hash of route, sender, control id and body."""
+    request_id: str
+    """UUIDv5 of route and raw message (DESIGN decision 8)."""
+    event_ms: int | None
+    """Event time in milliseconds since 1970; None where the message has none, or an ambiguous one."""
+    findings: tuple[Finding, ...] = ()
+
+
+class Intent(StrEnum):
+    """What is asked of the partner."""
+
+    CREATE = "create"
+    UPDATE = "update"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A delivery that the ledger has."""
+
+    position: Position
+    state: State
+    reason: Reason | None
+    request_id: str
+    attempt: int = 0
+    intent: Intent | None = None
+    sent_ms: int | None = None
+    """Wall clock of the last intent, milliseconds since 1970."""
+    result: str | None = field(default=None, repr=False)
+    """The result record of its settlement, as JSON."""
+    result_emitted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a partner has of one identity."""
+
+    partner_id: str | None = field(repr=False)
+    """The partner's own id; None where the partner knows it by the identifier alone."""
+    merged_into: str | None = None
+    """Keyed hash of the survivor, where it was merged away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What the ledger knows about a routed message, read when the lane reaches it."""
+
+    here: Seen | None = None
+    """This very record, settled or begun before a restart."""
+    same: Seen | None = None
+    """Another record with the same route, sender, control id and body."""
+    control_id_reused: bool = False
+    known: Mapping[Identity, Known] = field(default_factory=dict, repr=False)
+    """Of the routed identities, prior ones included: those that the partner knows or that were merged."""
+    last_event_ms: int | None = None
+    """Event time of what was last delivered of this subject and sender."""
+    open_create: Position | None = None
+    """A create of this patient at this partner whose outcome is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """A message that is to go: as a create, or as an update of what the partner knows."""
+
+    routed: Routed
+    intent: Intent
+    partner_id: str | None = field(default=None, repr=False)
+    """The partner's own id of the patient, on an update, where it gave one."""
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """Rendered and checked resources, in the order of the mapping."""
+
+    identified: Identified
+    resources: tuple[Resource, ...] = field(repr=False)
+    mapping_version: str
+    """Hash of all that made it: templates, tables, overlay."""
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. `total` bounds the whole exchange, connect to last byte."""
+
+    connect: float
+    read: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request, ready to go. Secrets are not in it: the transport adds them."""
+
+    operation: str
+    """The partner's operation, as patient-create: what verdicts, time-outs and figures are kept by."""
+    method: str
+    path: str = field(repr=False)
+    """Path below the partner's base URL; it may hold a patient's id."""
+    path_template: str
+    """The same with {id}: for logs and metrics."""
+    headers: tuple[tuple[str, str], ...]
+    body: bytes = field(repr=False)
+    request_id: str
+    """x-origin-request-id, whether or not the partner has such a header."""
+    timeouts: Timeouts
+    intent: Intent
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """The requests of one delivery, in order."""
+
+    mapped: Mapped
+    requests: tuple[Request, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP answer, as it came."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    """Lower-case names."""
+    body: bytes = field(repr=False)
+    elapsed_ms: float
+    sent_ms: int
+    """Wall clock when the request began, milliseconds since 1970."""
+    answered_ms: int
+
+
+class Decision(StrEnum):
+    """What an answer, or the lack of one, means."""
+
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    """Nothing was done there: try again after a pause."""
+    THROTTLED = "throttled"
+    """Wait as told; not an attempt."""
+    EXISTS = "exists"
+    """A create of what is there already: go on as an update."""
+    ABSENT = "absent"
+    """An update of what is not there."""
+    PARKED = "parked"
+    UNKNOWN = "unknown"
+    HALTED = "halted"
+    """The partner refuses us as a whole: nobody's message, stop the route."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """An identity and the partner's own id of it, from an answer."""
+
+    identity: Identity
+    partner_id: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An answer, judged by the partner's table."""
+
+    decision: Decision
+    reason: Reason | None = None
+    issue_codes: tuple[str, ...] = ()
+    """The partner's own issue codes, as it sent them, of its closed list only."""
+    learned: tuple[Learned, ...] = ()
+    retry_after: float | None = None
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One attempt: what went out, what came back, what it means."""
+
+    request: Request
+    reply: Reply | None
+    """None where no answer came."""
+    verdict: Verdict
+    attempt: int
+    probe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a message on a route, or of one attempt of it."""
+
+    received: Received
+    route: str
+    partner: str
+    state: State
+    reason: Reason | None = None
+    where: str | None = None
+    """HL7 place or FHIR path of the reason."""
+    routed: Routed | None = None
+    packed: Packed | None = None
+    answer: Answer | None = None
+    findings: tuple[Finding, ...] = ()
+    pointer: str | None = None
+    """Of a duplicate: the position of the one before."""
+    confirmed_by: str | None = None
+    """`response` or `probe`, of a delivered one."""
+    possible_duplicate: bool = False
+
+
+Clock = Callable[[], int]
+"""Wall clock, milliseconds since 1970."""

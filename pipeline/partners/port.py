@@ -1,0 +1,51 @@
+"""What the house asks of a partner. Nothing else knows one. No I/O."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from pipeline.errors import NoAnswer
+from pipeline.model import Identified, Identity, Mapped, Packed, Reply, Request, Verdict
+from schemas.event import Identifier
+
+
+class Partner(Protocol):
+    """A partner's contract as code."""
+
+    name: str
+    """Key of events.yaml and folder of mappings: `roche`."""
+
+    def system_of(self, identifier: Identifier) -> str | None:
+        """The identifier system (a URI) that the partner accepts this identifier under; None where it takes no such."""
+        ...
+
+    def pack(self, mapped: Mapped) -> Packed:
+        """The requests, in order. ProfileNotMet where the partner's profile is not met (DESIGN, pack)."""
+        ...
+
+    def judge(self, packed: Packed, request: Request, came: Reply | NoAnswer, *, after_unknown: bool) -> Verdict:
+        """The verdict table: total over operation, status, issue code, first try or after an unknown."""
+        ...
+
+    def probe(self, packed: Packed) -> Request | None:
+        """The request that finds out whether an unknown one was done, with an id of its own; None where nothing can tell."""
+        ...
+
+    def judge_probe(self, packed: Packed, probe: Request, came: Reply | NoAnswer) -> Verdict:
+        """DELIVERED: it is there. ABSENT: it is proven not to be there. PARKED: cannot tell. UNKNOWN, FAILED, …: ask again later."""
+        ...
+
+    def probe_after(self, operation: str) -> float:
+        """Seconds after the last byte before which a probe proves nothing: the published worst time and a margin."""
+        ...
+
+    def public_partner_id(self, identity: Identity | None, partner_id: str | None) -> str | None:
+        """What a result may say of the partner's id: None where it is a business id (the hash stands there instead)."""
+        ...
+
+    def variables(self, identified: Identified) -> Mapping[str, str | bool | None]:
+        """What templates see as `partner.<name>`; the names stand in mappings/<partner>/mapping.yaml too, for lint. No secret."""
+        ...
+
+    def absent_is_create(self, identified: Identified) -> bool:
+        """Whether an update of what the partner does not have is sent again as a create (a setting), or parked."""
+        ...

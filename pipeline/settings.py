@@ -1,0 +1,355 @@
+"""Settings: one YAML file, checked whole at start. Secrets are never in it: `{env: NAME}` or `{file: PATH}` says where they are.
+
+Found, first wins: `--settings FILE`, $EMR_PIPELINE_SETTINGS, ./emr-pipeline.yaml, the built-in defaults (embedded bus and ledger in
+./emr-pipeline-data, partner stand-ins on loopback). Relative paths count from the file. A wrong setting is one line: where, what, what to do.
+"""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pipeline.errors import SettingsError
+
+DEFAULTS: Final = Path(__file__).with_name("defaults.yaml")
+ENVIRONMENT: Final = "EMR_PIPELINE_SETTINGS"
+LOCAL: Final = "emr-pipeline.yaml"
+
+
+class Section(BaseModel):
+    """What all sections share: closed, unchangeable, silent about values."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Secret(Section):
+    """Where a secret is: in an environment variable, or in a file (its first line)."""
+
+    env: str | None = None
+    file: Path | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> "Secret":
+        if (self.env is None) == (self.file is None):
+            raise ValueError("give either env or file")
+        return self
+
+    def read(self, where: str) -> str:
+        """The secret; SettingsError naming the setting and the place where it is not there."""
+        if self.env is not None:
+            value = os.environ.get(self.env, "")
+            if not value:
+                raise SettingsError(f"the environment variable {self.env} is not set", where=where)
+            return value
+        assert self.file is not None  # noqa: S101 - the validator saw to it
+        try:
+            lines = self.file.read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise SettingsError(f"the file {self.file} cannot be read ({error.strerror})", where=where) from None
+        if not lines or not lines[0].strip():
+            raise SettingsError(f"the file {self.file} is empty", where=where)
+        return lines[0].strip()
+
+
+class Absent(StrEnum):
+    """What an absent field means in this HIS (RELIABILITY section 2)."""
+
+    DELETED = "deleted"
+    UNCHANGED = "unchanged"
+
+
+class Site(Section):
+    """The hospital."""
+
+    name: str
+    zone: str = "Europe/Amsterdam"
+    """IANA zone of timestamps without an offset."""
+    charset: str = "UTF-8"
+    """Python name of the character set of messages whose MSH-18 is empty."""
+    absent: Absent = Absent.DELETED
+    overlay: str | None = None
+    """Folder below mappings/sites with the site's own templates and code tables."""
+    processing_ids: tuple[str, ...] = ("P", "")
+    """Values of MSH-11 that are taken; others are filtered as not_production."""
+    most_bytes: int = 16 * 1024 * 1024
+    """A larger message is parked, by `listen` refused."""
+
+    @field_validator("zone")
+    @classmethod
+    def _known_zone(cls, zone: str) -> str:
+        from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415 - `--help` does not need it
+
+        try:
+            ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError("not an IANA time zone, as Europe/Amsterdam") from None
+        return zone
+
+    @field_validator("charset")
+    @classmethod
+    def _known_charset(cls, charset: str) -> str:
+        import codecs  # noqa: PLC0415 - as above
+
+        try:
+            codecs.lookup(charset)
+        except LookupError:
+            raise ValueError("not a character set that Python knows, as UTF-8 or ISO-8859-15") from None
+        return charset
+
+
+class Embedded(Section):
+    """The embedded bus: a SQLite log, one machine."""
+
+    kind: Literal["embedded"] = "embedded"
+    path: Path
+    """Folder of its files."""
+
+
+class Sasl(Section):
+    """SASL towards Kafka."""
+
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+    username: str
+    password: Secret
+
+
+class TlsFiles(Section):
+    """PEM files. `ca` is what we trust; certificate and key are ours, for mutual TLS."""
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> "TlsFiles":
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together")
+        return self
+
+
+class Kafka(Section):
+    """An Apache Kafka cluster."""
+
+    kind: Literal["kafka"]
+    bootstrap_servers: tuple[str, ...]
+    tls: TlsFiles | None = None
+    sasl: Sasl | None = None
+    replication: int = 3
+    session_timeout_ms: int = 45_000
+    max_poll_interval_ms: int = 300_000
+    static_membership: str | None = None
+    """group.instance.id of this worker, where membership is to outlive a restart."""
+
+
+class LedgerSettings(Section):
+    """Where the ledger is: an SQLAlchemy URL, sqlite:///… or postgresql+psycopg://…; a password by `password`."""
+
+    url: str
+    password: Secret | None = None
+
+
+class Keys(Section):
+    """Secrets of our own."""
+
+    patient_hash: Secret
+    """What patients' ids are hashed and partner ids sealed with, at least 16 bytes; losing it loses every link."""
+
+
+class RetentionSettings(Section):
+    """How long a topic keeps what every group has settled; absent keeps for ever."""
+
+    days: float | None = None
+    megabytes: float | None = None
+
+
+class Topics(Section):
+    """Topic names and how they are made by `topics create`."""
+
+    results: str = "emr.results"
+    partitions: int = 8
+    """Of source topics."""
+    source_retention: RetentionSettings = RetentionSettings(days=14)
+    results_retention: RetentionSettings = RetentionSettings(days=90)
+
+
+class OperationTimes(Section):
+    """Seconds."""
+
+    connect: float = 5
+    read: float
+    total: float
+
+
+class RocheSettings(Section):
+    """Roche Diabetes Care (contracts/roche.md). Every inferred behaviour is a setting here."""
+
+    kind: Literal["roche"]
+    base_url: str
+    """Up to and including /partners/fhir/stu3/api."""
+    api: Literal["v1", "v2"] = "v1"
+    org_id: str
+    """The organisation's OID, sent as header org_id and as MessageHeader.source.endpoint."""
+    client_id: str
+    client_secret: Secret
+    tls: TlsFiles
+    software: str = "emr-pipeline"
+    """MessageHeader.source.software."""
+    content_type: Literal["application/json", "application/fhir+json"] = "application/json"
+    update_id: Literal["business", "returned"] = "business"
+    """v1 only: PUT /Bundle/{id} takes the patient's identifier, or the id that the create returned. v2 takes the returned one."""
+    diagnosis: Literal["optional", "required"] = "optional"
+    """`required` parks a message without a diabetes diagnosis (the brief's wording)."""
+    full_url: bool = False
+    """entry.fullUrl and urn:uuid references, as FHIR demands of a message; the partner's samples have none."""
+    managing_organization: str | None = None
+    """Patient.managingOrganization as a reference, v2 only (Organization/…)."""
+    request_id: Literal["stable", "per_attempt"] = "stable"
+    create: OperationTimes = OperationTimes(read=15, total=20)
+    """Published worst time 10 s (contracts/roche.md section 8)."""
+    update: OperationTimes = OperationTimes(read=6, total=10)
+    """Published worst time 4 s."""
+    probe: Literal["on", "off"] = "on"
+    """v1: an unknown create is probed by PUT with the patient's identifier (INFERENCE: 404 means not there)."""
+    probe_margin: float = 5
+    """Seconds past the published worst time before a probe."""
+    on_absent: Literal["park", "create"] = "park"
+    """An update answered with 404."""
+    v2_unknown: Literal["park", "again"] = "park"
+    """v2: an unknown create is parked, or posted again where `duplicate` means that it is there (INFERENCE)."""
+
+
+class Route(Section):
+    """One source topic to one partner operation; its own consumer group."""
+
+    partner: str
+    """Name of a partner below `partners`."""
+    source: str
+    """Source topic."""
+    start: str
+    """Where the group begins the first time: earliest, latest, or a time (ISO 8601 with offset). No default: it decides what is sent."""
+    group: str | None = None
+    """Consumer group; else emr-pipeline.<route>."""
+    dead_letters: str | None = None
+    """Dead-letter topic; else emr.dead-letters.<route>."""
+    facilities: tuple[str, ...] | None = None
+    """MSH-4 values that are taken; absent takes all."""
+    strict: bool = False
+    """Check the message structure against its grammar (hl7apy, 13 ms a message)."""
+
+    @field_validator("start")
+    @classmethod
+    def _start(cls, start: str) -> str:
+        from datetime import datetime  # noqa: PLC0415 - `--help` does not need it
+
+        if start in {"earliest", "latest"}:
+            return start
+        try:
+            when = datetime.fromisoformat(start)
+        except ValueError:
+            raise ValueError("earliest, latest, or a time as 2026-01-31T00:00:00+01:00") from None
+        if when.tzinfo is None:
+            raise ValueError("the time has no offset, as +01:00")
+        return start
+
+
+class Listen(Section):
+    """MLLP in."""
+
+    address: str = "127.0.0.1:2575"
+    topic: str
+    tls: TlsFiles | None = None
+    client_certificates: Literal["none", "required"] = "none"
+    connections: int = 256
+    idle_seconds: float = 600
+    in_flight: int = 512
+    """Messages that wait for the bus, over all connections; beyond it nothing more is read."""
+    bus_away: Literal["close", "error"] = "close"
+    """No answer and the connection is closed, or AE/CE."""
+
+
+class Settings(Section):
+    """All of it."""
+
+    site: Site
+    bus: Embedded | Kafka = Field(discriminator="kind")
+    ledger: LedgerSettings
+    keys: Keys
+    topics: Topics = Topics()
+    partners: dict[str, RocheSettings]
+    routes: dict[str, Route]
+    listen: Listen | None = None
+    mappings: Path | None = None
+    """The mappings folder; else the one that comes with the program."""
+
+    @model_validator(mode="after")
+    def _names(self) -> "Settings":
+        for name, route in self.routes.items():
+            if route.partner not in self.partners:
+                raise ValueError(
+                    f"routes.{name}.partner: no such partner below partners; there is {', '.join(sorted(self.partners))}"
+                )
+        return self
+
+    def group_of(self, route: str) -> str:
+        """The route's consumer group."""
+        return self.routes[route].group or f"emr-pipeline.{route}"
+
+    def dead_letters_of(self, route: str) -> str:
+        """The route's dead-letter topic."""
+        return self.routes[route].dead_letters or f"emr.dead-letters.{route}"
+
+
+def find(explicit: Path | None) -> Path:
+    """The settings file that counts; SettingsError where the one that was named is not there."""
+    if explicit is not None:
+        return explicit
+    if os.environ.get(ENVIRONMENT):
+        return Path(os.environ[ENVIRONMENT])
+    return Path(LOCAL) if Path(LOCAL).is_file() else DEFAULTS
+
+
+def load(path: Path) -> Settings:
+    """Read and check a settings file. SettingsError with the file and the setting of the first mistake, and how many more there are."""
+    import yaml  # noqa: PLC0415 - `--help` does not need it
+
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - a safe loader
+    except OSError as error:
+        raise SettingsError(f"cannot be read ({error.strerror})", where=str(path)) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        raise SettingsError("is not YAML", where=f"{path}:{mark.line + 1}" if mark else str(path)) from None
+    base = Path.cwd() if path == DEFAULTS else path.resolve().parent
+    try:
+        return Settings.model_validate(_resolve(tree, base))
+    except ValidationError as error:
+        raise _first(error, path) from None
+
+
+PATHS: Final = frozenset({"path", "file", "ca", "certificate", "key", "mappings"})
+"""Settings that are paths: a relative one counts from the settings file."""
+
+
+def _resolve(tree: Any, base: Path, name: str = "") -> Any:  # noqa: ANN401 - YAML's own types
+    if isinstance(tree, dict):
+        return {key: _resolve(value, base, str(key)) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_resolve(value, base) for value in tree]
+    if name in PATHS and isinstance(tree, str):
+        return str(base / tree)
+    if name == "url" and isinstance(tree, str) and tree.startswith("sqlite:///") and not tree.startswith("sqlite:////"):
+        return f"sqlite:///{base / tree.removeprefix('sqlite:///')}"
+    return tree
+
+
+def _first(error: ValidationError, path: Path) -> SettingsError:
+    errors = error.errors(include_input=False, include_url=False, include_context=False)
+    first = errors[0]
+    setting = ".".join(str(part) for part in first["loc"])
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    what = {"extra_forbidden": "no such setting", "missing": "this setting is missing"}.get(
+        first["type"], first["msg"].removeprefix("Value error, ")
+    )
+    return SettingsError(f"{what}{more}", where=f"{path}: {setting}" if setting else str(path))

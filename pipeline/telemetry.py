@@ -1,0 +1,46 @@
+"""Log events: one JSON line each on stderr, from a closed list of names; no field may hold a value of a message.
+
+A name here has a heading in deploy/runbook.md, which says what to do.
+"""
+
+import json
+import sys
+import threading
+import time
+from enum import StrEnum
+
+
+class LogEvent(StrEnum):
+    """What can be logged."""
+
+    WORKER_STARTED = "worker_started"
+    WORKER_STOPPING = "worker_stopping"
+    WORKER_STOPPED = "worker_stopped"
+    ROUTE_HALTED = "route_halted"
+    """The partner refuses us as a whole, or what must be written cannot be: the route stops, nothing is lost."""
+    ROUTE_RESUMED = "route_resumed"
+    PARTNER_AWAY = "partner_away"
+    PARTNER_BACK = "partner_back"
+    BUS_AWAY = "bus_away"
+    BUS_BACK = "bus_back"
+    MESSAGE_PARKED = "message_parked"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+    LISTEN_STARTED = "listen_started"
+    LISTEN_STOPPED = "listen_stopped"
+    CONNECTION_REFUSED = "connection_refused"
+    SANDBOX_STARTED = "sandbox_started"
+
+
+_lock = threading.Lock()
+
+
+def log(event: LogEvent, *, do: str | None = None, **fields: str | int | float | bool | None) -> None:
+    """Write one line: time, event, fields, and in `do` what an operator should do."""
+    line = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "event": event.value,
+        **fields,
+        **({"do": do} if do else {}),
+    }
+    with _lock:
+        print(json.dumps(line, ensure_ascii=False), file=sys.stderr, flush=True)

@@ -1,0 +1,21 @@
+"""What a transport does: one request, one answer or the plain word that there is none. It retries nothing by itself."""
+
+from typing import Protocol
+
+from pipeline.model import Reply, Request
+
+
+class Transport(Protocol):
+    """A partner's connection pool: base URL, TLS, secrets, caps."""
+
+    def exchange(self, request: Request) -> Reply:
+        """Send it once.
+
+        NotSent: nothing left this machine (DNS, connect, TLS handshake, our certificate, pool).
+        NoAnswer: bytes left and no whole answer came within the time-outs and the body cap.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of connections."""
+        ...

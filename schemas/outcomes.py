@@ -1,0 +1,165 @@
+"""The closed vocabularies of what became of a message: states, reasons, findings.
+
+They stand on topics, in the ledger and in the runbook, so a name here is never renamed, only added. No free text goes with them:
+a reason is a code, its sentence below is for people.
+"""
+
+from enum import StrEnum
+from typing import Self
+
+
+class State(StrEnum):
+    """The one state in which a source record is, per route (DESIGN section 4)."""
+
+    DELIVERED = "delivered"
+    FILTERED = "filtered"
+    DUPLICATE = "duplicate"
+    SUPERSEDED = "superseded"
+    DISCARDED = "discarded"
+    PENDING = "pending"
+    PARKED = "parked"
+    UNKNOWN = "unknown"
+
+
+CLOSED = frozenset({State.DELIVERED, State.FILTERED, State.DUPLICATE, State.SUPERSEDED, State.DISCARDED})
+"""States that need nobody any more; the others are open."""
+
+
+class Reason(StrEnum):
+    """Why a message did not arrive (parked, unknown, filtered, superseded) or an attempt did not settle."""
+
+    sentence: str
+
+    def __new__(cls, code: str, sentence: str) -> Self:
+        """Keep the sentence beside the code."""
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.sentence = sentence
+        return member
+
+    # the bytes
+    EMPTY = "empty", "the record has no value (a tombstone, or nothing between the frame bytes)"
+    NOT_HL7 = "not_hl7", "no readable MSH segment"
+    TOO_LARGE = "too_large", "larger than the size limit of the site"
+    CHARSET = "charset", "bytes that the declared character set does not have, in a field that decides"
+    STRUCTURE = "structure", "the strict check of the message structure failed (a setting of the route)"
+    # the event
+    EVENT_MISSING = "event_missing", "MSH-9 has no trigger event, and no EVN-1 helps"
+    EVENT_UNLISTED = "event_unlisted", "the events table has no row for this event on this route"
+    PATIENT_MISSING = "patient_missing", "no PID segment, or no patient identifier in it"
+    # filtered
+    EVENT_NOT_FOR_PARTNER = "event_not_for_partner", "the partner has no use for this event"
+    PARTNER_HAS_NO_VISIT = "partner_has_no_visit", "the event changes a visit, and the partner keeps none"
+    PARTNER_HAS_NO_DELETE = "partner_has_no_delete", "the event deletes or cancels, and the partner offers no such operation"
+    PARTNER_HAS_NO_MERGE = "partner_has_no_merge", "the merge is recorded here; the partner offers no such operation"
+    FACILITY_NOT_ROUTED = "facility_not_routed", "the route does not take messages of this facility"
+    NOT_PRODUCTION = "not_production", "MSH-11 says training or debugging, and the route takes production only"
+    # identity and order
+    STALE = "stale", "something newer of the same subject was delivered before"
+    OLDER_SNAPSHOT = "older_snapshot", "a newer snapshot of the same subject was delivered, so this one is not needed any more"
+    BLOCKED_BEHIND = "blocked_behind", "an earlier message of the same patient is open, and this one must not pass it"
+    MERGE_NEEDS_REKEY = "merge_needs_rekey", "the partner knows only the prior patient and has no way to change its identifier"
+    MERGE_CYCLE = "merge_cycle", "the merge would make a patient its own survivor"
+    MERGED_PRIOR = "merged_prior", "the message is of a patient who was merged into another"
+    # mapping and checks
+    MAPPING_FAILED = "mapping_failed", "the template failed on this message"
+    MAPPING_DEADLINE = "mapping_deadline", "the template took too long or made too much"
+    FHIR_INVALID = "fhir_invalid", "the resource breaks FHIR's own rules"
+    PROFILE_REQUIRED = "profile_required", "the partner's profile makes an element mandatory that this message cannot fill"
+    PROFILE_INVALID = "profile_invalid", "an element breaks the partner's profile"
+    IDENTIFIER_SYSTEM = "identifier_system", "no identifier of the patient has a system that the partner accepts"
+    DIAGNOSIS_REQUIRED = "diagnosis_required", "the route demands a diabetes diagnosis, and the message has none"
+    WOULD_ERASE = "would_erase", "an update would erase what the message could not say"
+    # not sent
+    NOT_SENT_DNS = "not_sent_dns", "the partner's host name does not resolve"
+    NOT_SENT_CONNECT = "not_sent_connect", "no TCP connection to the partner"
+    NOT_SENT_TLS = "not_sent_tls", "the TLS handshake with the partner failed"
+    NOT_SENT_CERTIFICATE = "not_sent_certificate", "our client certificate is expired, not yet valid, or does not fit its key"
+    # no answer that tells
+    TIMEOUT = "timeout", "no answer within the read time-out or the deadline"
+    CONNECTION_LOST = "connection_lost", "the connection broke after the first byte was sent"
+    ANSWER_TOO_LARGE = "answer_too_large", "the answer's body is larger than the cap"
+    ANSWER_UNREADABLE = "answer_unreadable", "a success status with a body that is not the partner's"
+    FOUND_AFTER_CRASH = "found_after_crash", "the worker stopped between intent and answer"
+    AWAITING_PROBE = "awaiting_probe", "it is not known whether the partner took it, and the probe's time has not come"
+    PROBE_CANNOT_TELL = (
+        "probe_cannot_tell",
+        "it is not known whether the partner took it, and no probe can tell: an operator decides",
+    )
+    # the partner's word
+    THROTTLED = "throttled", "the partner asked us to wait"
+    UNAVAILABLE = "unavailable", "the partner is not available and did nothing"
+    PARTNER_TIMEOUT = "partner_timeout", "the partner timed out inside (issue code timeout, or 504)"
+    PARTNER_EXCEPTION = "partner_exception", "the partner failed inside (issue code exception, or 5xx)"
+    REJECTED_REQUIRED = "rejected_required", "the partner misses a required element"
+    REJECTED_STRUCTURE = "rejected_structure", "the partner could not parse what we sent"
+    REJECTED_INVALID = "rejected_invalid", "the partner found the content invalid against the specification or a profile"
+    REJECTED_TOO_LONG = "rejected_too_long", "the partner found the content too long"
+    REJECTED_NOT_SUPPORTED = "rejected_not_supported", "the partner does not support the request"
+    REJECTED_DUPLICATE = "rejected_duplicate", "the partner has the patient already and does not say under which id"
+    REJECTED_NOT_FOUND = "rejected_not_found", "the partner does not know the id that we update"
+    REJECTED_CONFLICT = "rejected_conflict", "the partner sees a conflict with what it has"
+    REJECTED_OTHER = "rejected_other", "the partner refused the request for a reason that its dossier does not list"
+    REFUSED_CLIENT = "refused_client", "the partner refused our client id, secret or organisation: nobody's message"
+    REFUSED_CERTIFICATE = "refused_certificate", "the partner refused our client certificate: nobody's message"
+    # people
+    OPERATOR = "operator", "an operator decided"
+
+
+class Severity(StrEnum):
+    """How much a finding weighs: an error fails the message, a warning costs a field, information costs nothing."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFORMATION = "information"
+
+
+class FindingCode(StrEnum):
+    """What was noticed on the way. A finding carries places, never values."""
+
+    sentence: str
+
+    def __new__(cls, code: str, sentence: str) -> Self:
+        """Keep the sentence beside the code."""
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.sentence = sentence
+        return member
+
+    # reading
+    UNDECODABLE = "undecodable", "bytes that the character set does not have were replaced"
+    CHARSET_UNKNOWN = "charset_unknown", "MSH-18 names a character set that is not known; the site's default was used"
+    CHARSET_ESCAPE = "charset_escape", "an escape that switches character sets (\\C..\\, \\M..\\) was left as it is"
+    ESCAPE_UNKNOWN = "escape_unknown", "an escape sequence that the standard does not have was left as it is"
+    DELIMITERS = "delimiters", "MSH-1 or MSH-2 is shorter, longer or stranger than the standard says"
+    SEGMENT_UNREADABLE = "segment_unreadable", "a line that is no segment was kept but not read"
+    TIMESTAMP = "timestamp", "a timestamp that does not exist or cannot be read; the field counts as not there"
+    TIME_AMBIGUOUS = "time_ambiguous", "a local time that happens twice (daylight saving); the first was taken"
+    TIME_NONEXISTENT = "time_nonexistent", "a local time that never happens (daylight saving); it was moved by the gap"
+    ZONE_ASSUMED = "zone_assumed", "no offset in the message; the site's zone was taken"
+    STRUCTURE = "structure", "the message structure differs from its grammar"
+    # routing
+    KEY_MISSING = "key_missing", "the record has no key; order per patient still holds through the ledger"
+    CONTROL_ID_REUSED = "control_id_reused", "another message had the same control id (MSH-10)"
+    # mapping
+    CODE_UNMAPPED = "code_unmapped", "a code that the code table does not have; the element was left out"
+    DIAGNOSIS_DROPPED = "diagnosis_dropped", "a diagnosis that the partner does not take was left out"
+    DIAGNOSIS_NONE = "diagnosis_none", "no diabetes diagnosis in the message: sent without a Condition"
+    ELEMENT_DROPPED = "element_dropped", "an element that fails its check was left out"
+    # checks
+    UNKNOWN_ELEMENT = "unknown_element", "FHIR has no such element here"
+    MISSING_ELEMENT = "missing_element", "an element that must be there is not"
+    WRONG_TYPE = "wrong_type", "the value is not of the element's type"
+    WRONG_FORMAT = "wrong_format", "the value does not have the form that its type demands"
+    NOT_IN_BINDING = "not_in_binding", "the code is not in the required value set"
+    CARDINALITY = "cardinality", "too few or too many repetitions"
+    CHOICE = "choice", "more than one type of a choice element"
+    REFERENCE_TYPE = "reference_type", "the reference's target type is not allowed here"
+    REFERENCE_BROKEN = "reference_broken", "the reference points at nothing in the bundle"
+    ID_COLLISION = "id_collision", "two entries have the same id or fullUrl"
+    INVARIANT = "invariant", "a rule of the specification does not hold"
+    NOT_IN_PROFILE = "not_in_profile", "the partner's profile forbids the element"
+    PROFILE_MANDATORY = "profile_mandatory", "the partner's profile makes the element mandatory"
+    PROFILE_LENGTH = "profile_length", "longer than the partner's profile allows"
+    PROFILE_SYSTEM = "profile_system", "the partner's profile does not have this system or code"
+    MERGE_LEAVES_TWO = "merge_leaves_two", "after this merge the partner still has two records of one person"

@@ -1,0 +1,70 @@
+"""The result record: what became of a message on a route. One per settlement, and one per attempt that did not settle.
+
+Keyed by x-origin-request-id on the results topic. It holds no patient data and no secret: the patient is a keyed hash, a partner id
+that is a business id is left out (its hash stands in `partner_id_hash`).
+"""
+
+from pydantic import BaseModel, ConfigDict
+
+from schemas.outcomes import FindingCode, Reason, Severity, State
+
+VERSION = 1
+
+
+class ResultFinding(BaseModel):
+    """What was noticed: places, never values."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    code: FindingCode
+    severity: Severity
+    hl7: str | None = None
+    fhir: str | None = None
+    about: str | None = None
+
+
+class Result(BaseModel):
+    """A record of the results topic (JSON). Times are milliseconds since 1970 UTC."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    schema_version: int = VERSION
+    result_id: str
+    """UUIDv5 of route, source position, attempt and outcome: the same settlement emitted twice has the same id."""
+    request_id: str | None
+    """x-origin-request-id; none where the bytes could not be read."""
+    route: str
+    partner: str
+    settled: bool
+    """False: an attempt that did not settle; the message goes on."""
+    state: State
+    reason: Reason | None = None
+    where: str | None = None
+    """HL7 place or FHIR path of the reason."""
+    operation: str | None = None
+    kind: str | None = None
+    event: str | None = None
+    """MSH-9 as ADT^A01."""
+    control_id: str | None = None
+    event_time_ms: int | None = None
+    patient: str | None = None
+    """Keyed hash."""
+    source_topic: str
+    source_partition: int
+    source_offset: int
+    attempt: int = 0
+    http_status: int | None = None
+    issue_codes: tuple[str, ...] = ()
+    response_ms: float | None = None
+    sent_ms: int | None = None
+    settled_ms: int
+    confirmed_by: str | None = None
+    """response or probe."""
+    partner_id: str | None = None
+    partner_id_hash: str | None = None
+    mapping_version: str | None = None
+    replay_id: str | None = None
+    possible_duplicate: bool = False
+    duplicate_of: str | None = None
+    """topic/partition/offset."""
+    findings: tuple[ResultFinding, ...] = ()
