@@ -34,7 +34,7 @@ class LogEvent(StrEnum):
 _lock = threading.Lock()
 
 
-def log(event: LogEvent, *, do: str | None = None, **fields: str | int | float | bool | None) -> None:
+def log(event: LogEvent, *, do: str | None = None, **fields: str | float | bool | None) -> None:
     """Write one line: time, event, fields, and in `do` what an operator should do."""
     line = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -43,4 +43,5 @@ def log(event: LogEvent, *, do: str | None = None, **fields: str | int | float |
         **({"do": do} if do else {}),
     }
     with _lock:
-        print(json.dumps(line, ensure_ascii=False), file=sys.stderr, flush=True)
+        sys.stderr.write(json.dumps(line, ensure_ascii=False) + "\n")
+        sys.stderr.flush()

@@ -1,1 +1,26 @@
-"""One file per command: SUMMARY, EXAMPLE, configure(parser), run(args) -> exit code. Imported only when the command is called."""
+"""One file per command, imported only when it is called: heavy imports stand inside `run`, so that `--help` stays quick.
+
+Each has EXAMPLE (shown by --help), `configure(parser)` (its arguments) and `run(arguments) -> int` (the exit code: 0 done, 2 wrong
+input or settings, 3 some of it did not go, 4 refused by a guard). Errors of our tree are printed by cli.py as one line.
+"""
+
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Final
+
+DONE: Final = 0
+WRONG: Final = 2
+NOT_ALL: Final = 3
+REFUSED: Final = 4
+
+
+def settings_argument(parser: ArgumentParser) -> None:
+    """The argument that most commands share."""
+    parser.add_argument(
+        "--settings", type=Path, metavar="FILE", help="settings (else $EMR_PIPELINE_SETTINGS, ./emr-pipeline.yaml, the built-in)"
+    )
+
+
+def json_argument(parser: ArgumentParser, what: str) -> None:
+    """`--json`, where a script would want it."""
+    parser.add_argument("--json", action="store_true", help=f"print {what} as JSON")

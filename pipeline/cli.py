@@ -1,0 +1,79 @@
+"""The command line: a table of commands, and the one place where an error becomes a line and an exit code."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from pipeline import __version__
+from pipeline.commands import REFUSED, WRONG
+from pipeline.errors import PipelineError, Refused
+
+COMMANDS: Final = {
+    "demo": "everything on this machine: bus, partner stand-ins, sample traffic; a table of what happened",
+    "run": "the worker: read, convert, deliver, prove",
+    "listen": "MLLP in: acknowledged only when the bus has it",
+    "send": "messages onto the source topic: files, batches, stdin, or to an MLLP address",
+    "map": "offline: the requests that a message becomes",
+    "lint": "mappings and settings: every mistake with file and line",
+    "test": "golden pairs of the mappings",
+    "find": "deliveries in the ledger",
+    "results": "what stands on the results topic",
+    "identities": "import or export the patients that a partner knows",
+    "topics": "create the topics of the settings",
+    "sandbox": "the partner stand-ins",
+    "doctor": "settings, certificates, Kafka, PostgreSQL, topics, clocks",
+    "bench": "figures of conversion, as JSON",
+}
+"""Name and summary; the code is `pipeline.commands.<name>`."""
+
+
+def parser_of(command: str | None) -> argparse.ArgumentParser:
+    """The parser; only the called command's module is imported."""
+    parser = argparse.ArgumentParser(
+        prog="emr-pipeline",
+        description="HL7 v2 events in, exactly the FHIR that a partner accepts out, with proof of what happened.",
+        epilog="Exit: 0 done, 2 wrong input or settings, 3 some of it did not go, 4 refused by a guard. Start with: emr-pipeline demo",
+    )
+    parser.add_argument("--version", action="version", version=f"emr-pipeline {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        if name != command:
+            commands.add_parser(name, help=summary)
+            continue
+        module = importlib.import_module(f"pipeline.commands.{name}")
+        subparser = commands.add_parser(
+            name,
+            help=summary,
+            description=module.__doc__,
+            epilog=f"example:\n{module.EXAMPLE}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.configure(subparser)
+        subparser.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    command = next((word for word in words if not word.startswith("-")), None)
+    arguments = parser_of(command if command in COMMANDS else None).parse_args(words)
+    try:
+        return int(arguments.run(arguments))
+    except PipelineError as error:
+        print(f"emr-pipeline {arguments.command}: {error}", file=sys.stderr)
+        return REFUSED if isinstance(error, Refused) else WRONG
+    except BrokenPipeError:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # the reader went away (`| head`): nothing to say, and nobody to say it to
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
