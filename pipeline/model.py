@@ -187,6 +187,8 @@ class Known:
     """The partner's own id; None where the partner knows it by the identifier alone."""
     merged_into: str | None = None
     """Keyed hash of the survivor, where it was merged away."""
+    merged_ms: int | None = None
+    """Event time of the merge, milliseconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +216,8 @@ class Identified:
     intent: Intent
     partner_id: str | None = field(default=None, repr=False)
     """The partner's own id of the patient, on an update, where it gave one."""
+    identity: Identity | None = None
+    """The identity that the partner knows the patient by: on a create the first accepted one, on an update the one it was created with."""
     findings: tuple[Finding, ...] = ()
 
 
@@ -340,6 +344,9 @@ class Outcome:
     reason: Reason | None = None
     where: str | None = None
     """HL7 place or FHIR path of the reason."""
+    message: str | None = None
+    """One line for a person: what, and what to do. It stays on this machine."""
+    decoded: Decoded | None = None
     routed: Routed | None = None
     packed: Packed | None = None
     answer: Answer | None = None

@@ -23,6 +23,8 @@ class LogEvent(StrEnum):
     PARTNER_BACK = "partner_back"
     BUS_AWAY = "bus_away"
     BUS_BACK = "bus_back"
+    LEDGER_AWAY = "ledger_away"
+    LEDGER_BACK = "ledger_back"
     MESSAGE_PARKED = "message_parked"
     OUTCOME_UNKNOWN = "outcome_unknown"
     LISTEN_STARTED = "listen_started"

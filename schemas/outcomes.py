@@ -52,6 +52,10 @@ class Reason(StrEnum):
     PARTNER_HAS_NO_VISIT = "partner_has_no_visit", "the event changes a visit, and the partner keeps none"
     PARTNER_HAS_NO_DELETE = "partner_has_no_delete", "the event deletes or cancels, and the partner offers no such operation"
     PARTNER_HAS_NO_MERGE = "partner_has_no_merge", "the merge is recorded here; the partner offers no such operation"
+    MERGE_LEAVES_TWO = (
+        "merge_leaves_two",
+        "the merge is recorded here; the partner offers none and now has two records of one person: tell it",
+    )
     FACILITY_NOT_ROUTED = "facility_not_routed", "the route does not take messages of this facility"
     NOT_PRODUCTION = "not_production", "MSH-11 says training or debugging, and the route takes production only"
     # identity and order
@@ -162,4 +166,3 @@ class FindingCode(StrEnum):
     PROFILE_MANDATORY = "profile_mandatory", "the partner's profile makes the element mandatory"
     PROFILE_LENGTH = "profile_length", "longer than the partner's profile allows"
     PROFILE_SYSTEM = "profile_system", "the partner's profile does not have this system or code"
-    MERGE_LEAVES_TWO = "merge_leaves_two", "after this merge the partner still has two records of one person"

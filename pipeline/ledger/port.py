@@ -139,6 +139,10 @@ class Ledger(Protocol):
         """Newest first."""
         ...
 
+    def forget(self, partner: str, identities: Iterable[Identity]) -> None:
+        """The partner turned out not to have these: the next message of the patient creates."""
+        ...
+
     def import_identities(self, partner: str, rows: Iterable[Learned]) -> int:
         """What a partner knows already; returns how many were new or changed."""
         ...

@@ -14,6 +14,9 @@ class Partner(Protocol):
     name: str
     """Key of events.yaml and folder of mappings: `roche`."""
 
+    secret_headers: tuple[str, ...]
+    """Names of the headers that the transport adds; `map` shows them masked."""
+
     def system_of(self, identifier: Identifier) -> str | None:
         """The identifier system (a URI) that the partner accepts this identifier under; None where it takes no such."""
         ...

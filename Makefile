@@ -1,0 +1,36 @@
+# `make demo` and `make test` are all that a new machine needs; both make .venv by themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: demo test check kafka faults clean
+.DEFAULT_GOAL := help
+
+help:  ## what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/'
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+demo: $(READY)  ## the main job on this machine: embedded bus, partner stand-in, sample traffic over MLLP
+	$(BIN)/emr-pipeline demo
+
+test: $(READY) check  ## lint, types, import contract, mappings, all tests (starts a real Kafka and PostgreSQL where it can)
+	$(BIN)/pytest
+
+check: $(READY)  ## lint, types, import contract, mappings
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-timings
+	$(BIN)/emr-pipeline lint
+	$(BIN)/emr-pipeline test
+
+kafka: $(READY)  ## a real Kafka on loopback, until Ctrl-C
+	deploy/kafka/kafka.sh start --foreground
+
+clean:  ## what was made here, .venv included
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build

@@ -1,0 +1,98 @@
+"""route: Decoded → Routed. What the event is on this route, which patient's lane it belongs to, or that nobody wants it."""
+
+import uuid
+from collections.abc import Iterable
+from hashlib import sha1, sha256
+from typing import Final
+
+from pipeline.errors import Filtered, Parked, ProfileNotMet
+from pipeline.model import Action, Decoded, EventRule, Identity, Routed, Subject
+from pipeline.stages.plan import Plan
+from schemas.event import Event, Identifier
+from schemas.outcomes import Reason
+
+NAMESPACE: Final = uuid.UUID("6f0a0f6e-53a5-5f0c-9d0a-6d1d3c1f7a52")
+"""Namespace of our UUIDv5 request ids (RFC 9562 section 5.5)."""
+
+
+def route(decoded: Decoded, plan: Plan) -> Routed:
+    """Find the row of the events table and the patient's identities; Filtered or Parked where the message ends here."""
+    event = decoded.event
+    rule = _rule(event, plan)
+    identities, prior = _identities(event, plan)
+    value = decoded.received.value or b""
+    patient = (identities[0].system, identities[0].value)
+    sender = f"{event.sending_application or ''}^{event.sending_facility or ''}"
+    when = event.time
+    pseudonyms = plan.pseudonyms
+    return Routed(
+        decoded=decoded,
+        route=plan.name,
+        partner=plan.partner.name,
+        rule=rule,
+        identities=identities,
+        prior=prior,
+        lane=pseudonyms.hash("lane", plan.name, *patient),
+        subject=pseudonyms.hash("subject", plan.name, rule.subject, *patient),
+        sender=sender,
+        dedupe=pseudonyms.hash("dedupe", plan.name, sender, str(event.control_id or ""), sha256(value).hexdigest()),
+        request_id=request_id(plan.name, value),
+        event_ms=None if when is None or when.ambiguous else when.epoch_ms,
+    )
+
+
+def request_id(route_name: str, value: bytes) -> str:
+    """UUIDv5 of route and raw message: the same on every attempt (DESIGN decision 8)."""
+    digest = sha1(NAMESPACE.bytes + route_name.encode() + b"\x00" + value, usedforsecurity=False).digest()
+    return str(uuid.UUID(bytes=digest[:16], version=5))
+
+
+def _rule(event: Event, plan: Plan) -> EventRule:
+    if str(event.processing_id or "") not in plan.site.processing_ids:
+        raise Filtered(Reason.NOT_PRODUCTION, where="MSH-11")
+    if plan.route.facilities is not None and str(event.sending_facility or "") not in plan.route.facilities:
+        raise Filtered(Reason.FACILITY_NOT_ROUTED, where="MSH-4")
+    rule = plan.catalogue.rules(plan.partner.name).get(f"{event.type}^{event.trigger}")
+    if rule is None:
+        raise Parked(
+            Reason.EVENT_UNLISTED,
+            where="MSH-9",
+            message=f"mappings/events.yaml has no row for this event below {plan.partner.name}: add one",
+        )
+    if rule.action is Action.FILTER:
+        raise Filtered(rule.reason, where="MSH-9")
+    if rule.action is Action.PARK:
+        raise Parked(rule.reason, where="MSH-9")
+    return rule
+
+
+def _identities(event: Event, plan: Plan) -> tuple[tuple[Identity, ...], tuple[Identity, ...]]:
+    patient = event.patient
+    if patient is None or not any(identifier.value for identifier in patient.identifiers):
+        raise Parked(Reason.PATIENT_MISSING, where="PID-3" if patient else "PID")
+    identities = tuple(_accepted(patient.identifiers, "PID-3", plan))
+    if not identities:
+        raise ProfileNotMet(
+            Reason.IDENTIFIER_SYSTEM,
+            where="PID-3.4",
+            message=Reason.IDENTIFIER_SYSTEM.sentence
+            + "; add the assigning authority to the identifier systems table of the site",
+        )
+    prior = tuple(
+        identity
+        for number, merge in enumerate(event.prior, 1)
+        for identity in _accepted(merge.identifiers, f"MRG[{number}]-1" if number > 1 else "MRG-1", plan)
+    )
+    return identities, prior
+
+
+def _accepted(identifiers: Iterable[Identifier], place: str, plan: Plan) -> Iterable[Identity]:
+    for number, identifier in enumerate(identifiers, 1):
+        value = identifier.value
+        system = plan.partner.system_of(identifier) if value else None
+        if system is None:
+            continue
+        where = f"{place}[{number}].1" if number > 1 else f"{place}.1"
+        if "\N{REPLACEMENT CHARACTER}" in str(value):
+            raise Parked(Reason.CHARSET, where=where)
+        yield Identity(Subject.PATIENT, system, str(value), where)

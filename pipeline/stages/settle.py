@@ -1,0 +1,156 @@
+"""settle: what became of a message → its result record, its dead letter, its settlement. Pure: the worker writes them, in that order.
+
+Nothing here may hold patient data or a secret: findings are places, partner ids that are business ids are hashed.
+"""
+
+import uuid
+from dataclasses import dataclass, field
+from typing import Final
+
+from pipeline.bus.port import Record
+from pipeline.ledger.port import Merged, Settlement
+from pipeline.model import Action, Finding, Learned, Outcome, Received, Routed
+from pipeline.stages.plan import Plan
+from pipeline.stages.route import NAMESPACE
+from schemas.dead_letter import PREFIX, DeadLetter
+from schemas.outcomes import CLOSED, State
+from schemas.result import Result, ResultFinding
+
+SETTLED: Final = CLOSED | {State.PARKED}
+"""States after which the offset may pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """All that has to become durable for one outcome."""
+
+    settlement: Settlement
+    result: Record = field(repr=False)
+    dead_letter: Record | None = field(default=None, repr=False)
+
+
+def settle(outcome: Outcome, plan: Plan, *, results_topic: str, dead_letter_topic: str, at_ms: int) -> Written:
+    """The settlement for the ledger and the records for the topics."""
+    result = result_of(outcome, plan, at_ms)
+    text = result.model_dump_json(exclude_none=True)
+    settlement = Settlement(
+        outcome=outcome,
+        result_id=result.result_id,
+        result=text,
+        at_ms=at_ms,
+        learned=_learned(outcome),
+        merged=_merged(outcome),
+    )
+    return Written(
+        settlement,
+        result_record(text, result.request_id, results_topic),
+        dead_letter(outcome.received, result, dead_letter_topic),
+    )
+
+
+def result_of(outcome: Outcome, plan: Plan, at_ms: int) -> Result:
+    """The result record of a settlement, or of an attempt that did not settle (schemas/result.py)."""
+    routed, answer, position = outcome.routed, outcome.answer, outcome.received.position
+    reply = answer.reply if answer else None
+    attempt = answer.attempt if answer else 0
+    settled = outcome.state in SETTLED
+    event = outcome.decoded.event if outcome.decoded else None
+    public, hashed = _partner_id(outcome, plan)
+    return Result(
+        result_id=_result_id(outcome, attempt, settled, at_ms),
+        request_id=answer.request.request_id if answer and not answer.probe else routed.request_id if routed else None,
+        route=outcome.route,
+        partner=outcome.partner,
+        settled=settled,
+        state=outcome.state,
+        reason=outcome.reason,
+        where=outcome.where,
+        operation=answer.request.operation if answer else None,
+        kind=routed.rule.kind if routed else None,
+        event=f"{event.type}^{event.trigger}" if event else None,
+        control_id=str(event.control_id) if event and event.control_id else None,
+        event_time_ms=routed.event_ms if routed else None,
+        patient=routed.lane if routed else None,
+        source_topic=position.topic,
+        source_partition=position.partition,
+        source_offset=position.offset,
+        attempt=attempt,
+        http_status=reply.status if reply else None,
+        issue_codes=answer.verdict.issue_codes if answer else (),
+        response_ms=round(reply.elapsed_ms, 3) if reply else None,
+        sent_ms=reply.sent_ms if reply else None,
+        settled_ms=at_ms,
+        confirmed_by=outcome.confirmed_by,
+        partner_id=public,
+        partner_id_hash=hashed,
+        mapping_version=outcome.packed.mapped.mapping_version if outcome.packed else None,
+        possible_duplicate=outcome.possible_duplicate,
+        duplicate_of=outcome.pointer,
+        findings=tuple(_finding(finding) for finding in outcome.findings),
+    )
+
+
+def result_record(text: str, request_id: str | None, topic: str) -> Record:
+    """A record of the results topic, keyed by x-origin-request-id."""
+    return Record(topic, text.encode(), key=request_id.encode() if request_id else None)
+
+
+def dead_letter(received: Received, result: Result, topic: str) -> Record | None:
+    """A parked message's original bytes with its reason in the headers; None for any other state."""
+    if result.state is not State.PARKED or result.reason is None:
+        return None
+    position = received.position
+    letter = DeadLetter(
+        route=result.route,
+        partner=result.partner,
+        reason=result.reason,
+        where=result.where,
+        request_id=result.request_id,
+        result_id=result.result_id,
+        source_topic=position.topic,
+        source_partition=position.partition,
+        source_offset=position.offset,
+        parked_ms=result.settled_ms,
+        attempt=result.attempt,
+        mapping_version=result.mapping_version,
+    )
+    headers = tuple((PREFIX + name, str(value).encode()) for name, value in letter.model_dump(exclude_none=True).items())
+    return Record(topic, received.value, key=received.key, headers=headers + received.headers)
+
+
+def _result_id(outcome: Outcome, attempt: int, settled: bool, at_ms: int) -> str:
+    """A settlement has one id however often it is emitted; attempts that did not settle differ by their time too."""
+    moment = "" if settled else f"\x00{at_ms}"
+    return str(uuid.uuid5(NAMESPACE, f"{outcome.route}\x00{outcome.received.position}\x00{attempt}\x00{outcome.state}{moment}"))
+
+
+def _partner_id(outcome: Outcome, plan: Plan) -> tuple[str | None, str | None]:
+    learned = outcome.answer.verdict.learned if outcome.answer else ()
+    for one in learned:
+        if one.partner_id is not None:
+            public = plan.partner.public_partner_id(one.identity, one.partner_id)
+            return (public, None) if public else (None, plan.pseudonyms.hash("partner-id", outcome.partner, one.partner_id))
+    return None, None
+
+
+def _learned(outcome: Outcome) -> tuple[Learned, ...]:
+    """What a delivered message taught: every identity that went out is known from now on."""
+    if outcome.state is not State.DELIVERED or outcome.answer is None:
+        return ()
+    return outcome.answer.verdict.learned
+
+
+def _merged(outcome: Outcome) -> Merged | None:
+    routed = outcome.routed
+    if routed is None or routed.rule.action is not Action.MERGE or outcome.state is not State.FILTERED:
+        return None
+    return merge_of(routed)
+
+
+def merge_of(routed: Routed) -> Merged:
+    """The merge that an A18, A34 or A40 tells."""
+    return Merged(routed.prior, routed.identities[0], routed.event_ms)
+
+
+def _finding(finding: Finding) -> ResultFinding:
+    return ResultFinding(code=finding.code, severity=finding.severity, hl7=finding.hl7, fhir=finding.fhir, about=finding.about)
