@@ -37,7 +37,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class TopicSettings:
-    """How a topic is made. Retention applies to what every group has settled; None keeps for ever."""
+    """How a topic is made. Retention applies to what every group has settled (on Kafka: to all); None keeps for ever.
+
+    `retention_bytes` is the whole topic's; each partition has an equal share of it.
+    """
 
     name: str
     partitions: int = 1
@@ -158,6 +161,10 @@ class Bus(Protocol):
 
     def create_topics(self, topics: Iterable[TopicSettings]) -> list[str]:
         """Make those that are not there; returns their names."""
+        ...
+
+    def described(self, topic: str) -> TopicSettings | None:
+        """How a topic was made, as far as the bus keeps it (replication on Kafka only); None where there is none."""
         ...
 
     def topics(self) -> dict[str, int]:
