@@ -254,6 +254,14 @@ class Route(Section):
         return start
 
 
+class DeliverySettings(Section):
+    """How the worker tries again. Seconds."""
+
+    backoff_first: float = Field(default=0.5, gt=0)
+    """Before the second attempt; doubled for each further one, with jitter."""
+    backoff_most: float = Field(default=60, gt=0)
+
+
 class Listen(Section):
     """MLLP in."""
 
@@ -265,8 +273,10 @@ class Listen(Section):
     idle_seconds: float = 600
     in_flight: int = 512
     """Messages that wait for the bus, over all connections; beyond it nothing more is read."""
+    store_seconds: float = 20
+    """How long the bus may take to make a message durable; beyond it it counts as away."""
     bus_away: Literal["close", "error"] = "close"
-    """No answer and the connection is closed, or AE/CE."""
+    """No answer and the connection is closed, or AE/CE (and closed then, so that nothing passes the message that failed)."""
 
 
 class Settings(Section):
@@ -279,6 +289,7 @@ class Settings(Section):
     topics: Topics = Topics()
     partners: dict[str, RocheSettings]
     routes: dict[str, Route]
+    delivery: DeliverySettings = DeliverySettings()
     listen: Listen | None = None
     mappings: Path | None = None
     """The mappings folder; else the one that comes with the program."""

@@ -5,7 +5,7 @@ a reason is a code, its sentence below is for people.
 """
 
 from enum import StrEnum
-from typing import Self
+from typing import Final, Self
 
 
 class State(StrEnum):
@@ -110,6 +110,10 @@ class Reason(StrEnum):
     OPERATOR = "operator", "an operator decided"
 
 
+PROFILE: Final = frozenset({Reason.PROFILE_REQUIRED, Reason.PROFILE_INVALID, Reason.IDENTIFIER_SYSTEM, Reason.DIAGNOSIS_REQUIRED})
+"""Reasons that are the partner's profile: readable and mapped, but not what it accepts."""
+
+
 class Severity(StrEnum):
     """How much a finding weighs: an error fails the message, a warning costs a field, information costs nothing."""
 
@@ -133,6 +137,7 @@ class FindingCode(StrEnum):
     # reading
     UNDECODABLE = "undecodable", "bytes that the character set does not have were replaced"
     CHARSET_UNKNOWN = "charset_unknown", "MSH-18 names a character set that is not known; the site's default was used"
+    CHARSET_WRONG = "charset_wrong", "the bytes are not in the character set that MSH-18 names; one that fits was used instead"
     CHARSET_ESCAPE = "charset_escape", "an escape that switches character sets (\\C..\\, \\M..\\) was left as it is"
     ESCAPE_UNKNOWN = "escape_unknown", "an escape sequence that the standard does not have was left as it is"
     DELIMITERS = "delimiters", "MSH-1 or MSH-2 is shorter, longer or stranger than the standard says"
@@ -142,6 +147,7 @@ class FindingCode(StrEnum):
     TIME_NONEXISTENT = "time_nonexistent", "a local time that never happens (daylight saving); it was moved by the gap"
     ZONE_ASSUMED = "zone_assumed", "no offset in the message; the site's zone was taken"
     STRUCTURE = "structure", "the message structure differs from its grammar"
+    PATIENTS_SEVERAL = "patients_several", "several PID segments; the event is the first one's, the others stand in `others`"
     # routing
     KEY_MISSING = "key_missing", "the record has no key; order per patient still holds through the ledger"
     CONTROL_ID_REUSED = "control_id_reused", "another message had the same control id (MSH-10)"

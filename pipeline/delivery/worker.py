@@ -86,6 +86,11 @@ class Worker:
         self._next: dict[TopicPartition, int] = {}
         self._at: TopicPartition | None = None
         self._committed_at = time.monotonic()
+        self._until: dict[TopicPartition, int] | None = None
+
+    def drain(self) -> None:
+        """Stop when all that stands in the source topic now is settled and committed."""
+        self._until = {partition: end for partition, (_, end) in self.bus.bounds(self.topics.source).items()}
 
     def run(self) -> None:
         """Work until told to stop."""
@@ -116,6 +121,8 @@ class Worker:
     def _round(self) -> None:
         if not self._backlog:
             self._backlog.extend(self._poll(POLL))
+            if not self._backlog and self._drained():
+                self.stop.set()
         while self._backlog and not self.stop.is_set():
             received = self._backlog.popleft()
             self._at = partition_of(received)
@@ -226,6 +233,12 @@ class Worker:
                 )
                 return
             self._next = {partition: offset for partition, offset in self._next.items() if partition not in ours}
+
+    def _drained(self) -> bool:
+        if self._until is None or self._consumer is None:
+            return False
+        committed = self._consumer.committed(self._until)
+        return all((committed.get(partition) or 0) >= end for partition, end in self._until.items())
 
     def _ours(self, partition: TopicPartition) -> bool:
         return self._consumer is not None and partition in self._consumer.assignment()

@@ -1,0 +1,71 @@
+"""The worker: reads the routes' source topics, converts, delivers, writes results and dead letters, commits. Log lines go to stderr.
+
+SIGTERM or Ctrl-C finishes the message in hand, commits and ends; a second one ends at once and leaves its outcome unknown, to be
+found out at the next start.
+"""
+
+import signal
+import sys
+import threading
+from argparse import ArgumentParser, Namespace
+from types import FrameType
+from typing import TYPE_CHECKING, Final
+
+from pipeline.commands import DONE, REFUSED, WRONG, settings_argument
+from pipeline.errors import PipelineError, Refused
+
+if TYPE_CHECKING:
+    from pipeline.delivery.worker import Worker
+
+EXAMPLE: Final = """  emr-pipeline run                    all routes of the settings
+  emr-pipeline run roche-patients     one
+  emr-pipeline run --drain            until all that is in the source topics now is settled"""
+
+
+def configure(parser: ArgumentParser) -> None:
+    parser.add_argument("routes", nargs="*", metavar="ROUTE", help="routes of the settings (else all)")
+    parser.add_argument("--drain", action="store_true", help="end when all that is in the source topics now is settled")
+    settings_argument(parser)
+
+
+def run(arguments: Namespace) -> int:
+    from pipeline import settings, wiring
+
+    loaded = settings.load(settings.find(arguments.settings))
+    routes = [wiring.the_route(loaded, name) for name in arguments.routes] or sorted(loaded.routes)
+    with wiring.workers(loaded, routes) as workers:
+        if arguments.drain:
+            for worker in workers:
+                worker.drain()
+        _stop_on_signal(workers)
+        return work(workers)
+
+
+def work(workers: "list[Worker]") -> int:
+    """Run each on a thread of its own until all have ended; the exit code is the worst of theirs."""
+    codes: list[int] = []
+
+    def one(worker: "Worker") -> None:
+        try:
+            worker.run()
+        except PipelineError as error:
+            print(f"emr-pipeline run: {worker.plan.name}: {error}", file=sys.stderr)
+            codes.append(REFUSED if isinstance(error, Refused) else WRONG)
+
+    threads = [threading.Thread(target=one, args=(worker,), name=worker.plan.name) for worker in workers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(0.5)
+    return max(codes, default=DONE)
+
+
+def _stop_on_signal(workers: "list[Worker]") -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)  # the second one ends at once
+        for worker in workers:
+            worker.stop.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)

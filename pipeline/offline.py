@@ -1,0 +1,69 @@
+"""A message tried without ledger, bus or partner: what `map`, the golden pairs and `bench convert` do. No I/O."""
+
+from typing import Any, Final
+
+import orjson
+
+from pipeline import flow
+from pipeline.model import Knowledge, Known, Outcome, Packed, Position, Received, Request
+from pipeline.stages.mapping import context_of
+from pipeline.stages.plan import Plan
+from schemas.outcomes import State
+
+NOWHERE: Final = Position("file", 0, 0)
+MASK: Final = "********"
+
+
+def convert(value: bytes, plan: Plan, *, known: str | None = None) -> Packed | Outcome:
+    """The requests of a message, or why it has none. `known` is the partner's id of its patient, and makes it an update."""
+    routed = flow.read(Received(NOWHERE, value, key=b"offline"), plan)
+    if isinstance(routed, Outcome):
+        return routed
+    knowledge = Knowledge() if known is None else Knowledge(known={routed.identities[0]: Known(known)})
+    return flow.prepare(routed, knowledge, plan)
+
+
+def request_json(request: Request, plan: Plan) -> dict[str, Any]:
+    """A request as `map --json` prints it: secrets masked, the body as JSON."""
+    headers = dict(request.headers) | dict.fromkeys(plan.partner.secret_headers, MASK)
+    return {
+        "method": request.method,
+        "path": request.path,
+        "headers": headers,
+        "body": orjson.loads(request.body) if request.body else None,
+    }
+
+
+def findings_json(converted: Packed | Outcome) -> list[dict[str, str]]:
+    """What was noticed, as places and codes."""
+    if isinstance(converted, Outcome):
+        findings = converted.findings
+    else:
+        mapped = converted.mapped
+        routed = mapped.identified.routed
+        findings = routed.decoded.findings + routed.findings + mapped.identified.findings + mapped.findings
+    rows = ({"code": f.code, "severity": f.severity, "hl7": f.hl7, "fhir": f.fhir, "about": f.about} for f in findings)
+    return [{name: str(value) for name, value in row.items() if value is not None} for row in rows]
+
+
+def line_json(file: str, index: int, converted: Packed | Outcome, plan: Plan) -> dict[str, Any]:
+    """A line of `map --jsonl`."""
+    decoded = converted.decoded if isinstance(converted, Outcome) else converted.mapped.identified.routed.decoded
+    event = decoded.event if decoded else None
+    ended = converted if isinstance(converted, Outcome) else None
+    return {
+        "file": file,
+        "index": index,
+        "event": f"{event.type}^{event.trigger}" if event else None,
+        "control_id": str(event.control_id) if event and event.control_id else None,
+        "outcome": "mapped" if ended is None else "filtered" if ended.state is State.FILTERED else "parked",
+        "reason": ended.reason if ended else None,
+        "where": ended.where if ended else None,
+        "findings": findings_json(converted),
+        "requests": [] if isinstance(converted, Outcome) else [request_json(request, plan) for request in converted.requests],
+    }
+
+
+def explain(packed: Packed, plan: Plan) -> dict[str, str]:
+    """For each FHIR element the HL7 place that it comes from."""
+    return dict(plan.catalogue.trace(plan.partner.name, context_of(packed.mapped.identified, plan)))

@@ -1,0 +1,158 @@
+"""Where the parts are put together from the settings. The only module that knows which implementation stands behind a port."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pipeline
+from pipeline.bus.open import open_bus
+from pipeline.bus.port import Bus, TopicSettings
+from pipeline.delivery.attempts import Backoff
+from pipeline.delivery.worker import Topics, Worker
+from pipeline.errors import SettingsError
+from pipeline.fhir.validator import Release, Validator
+from pipeline.ledger.open import open_ledger
+from pipeline.ledger.port import Ledger
+from pipeline.partners.port import Partner
+from pipeline.partners.roche import Roche
+from pipeline.pseudonyms import Pseudonyms
+from pipeline.settings import Kafka, RetentionSettings, Settings
+from pipeline.stages.plan import Plan
+from pipeline.templates.catalogue import Catalogue
+from pipeline.transport.https import HttpsTransport
+from pipeline.transport.port import Transport
+
+MAPPINGS: Final = Path(pipeline.__file__).parent.parent / "mappings"
+"""The mappings that come with the program: beside the package, in a checkout as when installed."""
+OFFLINE: Final = "no ledger, so no hash of this leaves"
+
+
+def clock() -> int:
+    """Wall clock, milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def catalogue_of(settings: Settings) -> Catalogue:
+    """The mappings with the site's overlay."""
+    return Catalogue(settings.mappings or MAPPINGS, settings.site.overlay)
+
+
+def the_route(settings: Settings, name: str | None) -> str:
+    """A route by name, or the only one; SettingsError where it is not there or not told."""
+    if name is None:
+        if len(settings.routes) == 1:
+            return next(iter(settings.routes))
+        raise SettingsError(f"several routes, name one of {', '.join(sorted(settings.routes))}", where="--route")
+    if name not in settings.routes:
+        raise SettingsError(
+            f"no such route in the settings; there is {', '.join(sorted(settings.routes))}", where=f"--route {name}"
+        )
+    return name
+
+
+def partner_of(settings: Settings, name: str, catalogue: Catalogue) -> Partner:
+    """The partner's contract with its settings."""
+    return Roche(settings.partners[name], catalogue.identifier_system)
+
+
+def plan_of(settings: Settings, route: str, catalogue: Catalogue, pseudonyms: Pseudonyms) -> Plan:
+    """All that the pure hops of a route need."""
+    return Plan(
+        name=route,
+        route=settings.routes[route],
+        site=settings.site,
+        partner=partner_of(settings, settings.routes[route].partner, catalogue),
+        catalogue=catalogue,
+        validator=Validator(Release.STU3),
+        pseudonyms=pseudonyms,
+    )
+
+
+def plan_offline(settings: Settings, route: str) -> Plan:
+    """A plan for `map`, the golden pairs and `bench`: no secret is read."""
+    return plan_of(settings, route, catalogue_of(settings), Pseudonyms(OFFLINE))
+
+
+def pseudonyms_of(settings: Settings) -> Pseudonyms:
+    """With the settings' secret."""
+    return Pseudonyms(settings.keys.patient_hash.read("keys.patient_hash"))
+
+
+def topics_of(settings: Settings, route: str) -> Topics:
+    """The topics of a route."""
+    return Topics(settings.routes[route].source, settings.topics.results, settings.dead_letters_of(route))
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a command that works has open; closed by `opened`."""
+
+    settings: Settings
+    bus: Bus
+    ledger: Ledger
+    catalogue: Catalogue
+    pseudonyms: Pseudonyms
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Opened]:
+    """Bus, ledger and mappings of the settings, with the ledger's key checked; all closed at the end."""
+    with ExitStack() as stack:
+        pseudonyms = pseudonyms_of(settings)
+        ledger = open_ledger(settings)
+        stack.callback(ledger.close)
+        ledger.check()
+        bus = open_bus(settings)
+        stack.callback(bus.close)
+        yield Opened(settings, bus, ledger, catalogue_of(settings), pseudonyms)
+
+
+@contextmanager
+def workers(settings: Settings, routes: list[str]) -> Iterator[list[Worker]]:
+    """A worker for each route, not yet running, with one connection pool for each partner."""
+    with opened(settings) as things, ExitStack() as stack:
+        transports: dict[str, Transport] = {}
+        for name in dict.fromkeys(settings.routes[route].partner for route in routes):
+            transports[name] = transport_of(settings, name)
+            stack.callback(transports[name].close)
+        backoff = Backoff(settings.delivery.backoff_first, settings.delivery.backoff_most)
+        yield [
+            Worker(
+                plan_of(settings, route, things.catalogue, things.pseudonyms),
+                topics_of(settings, route),
+                settings.group_of(route),
+                things.bus,
+                things.ledger,
+                transport=transports[settings.routes[route].partner],
+                clock=clock,
+                backoff=backoff,
+            )
+            for route in routes
+        ]
+
+
+def transport_of(settings: Settings, name: str) -> Transport:
+    """The partner's connection pool, with its certificates and its secret."""
+    partner = settings.partners[name]
+    secret = partner.client_secret.read(f"partners.{name}.client_secret")
+    return HttpsTransport(partner.base_url, partner.tls, {"client_secret": secret})
+
+
+def topic_settings(settings: Settings) -> list[TopicSettings]:
+    """All topics of the settings, as they are to be made: dead letters without expiry (RELIABILITY section 4)."""
+    topics = settings.topics
+    replication = settings.bus.replication if isinstance(settings.bus, Kafka) else 1
+    names = {route.source for route in settings.routes.values()} | ({settings.listen.topic} if settings.listen else set())
+    source = [_topic(name, topics.partitions, topics.source_retention, replication) for name in sorted(names)]
+    results = _topic(topics.results, topics.partitions, topics.results_retention, replication)
+    letters = [TopicSettings(settings.dead_letters_of(route), 1, replication=replication) for route in sorted(settings.routes)]
+    return [*source, results, *letters]
+
+
+def _topic(name: str, partitions: int, retention: RetentionSettings, replication: int) -> TopicSettings:
+    milliseconds = None if retention.days is None else int(retention.days * 86_400_000)
+    size = None if retention.megabytes is None else int(retention.megabytes * 1_048_576)
+    return TopicSettings(name, partitions, milliseconds, size, replication)
