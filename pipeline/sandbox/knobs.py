@@ -1,0 +1,110 @@
+"""How the stand-in behaves where the contract is silent, ambiguous or inferred, and how fast it is. Faults are in faults.py.
+
+Each knob names its line of contracts/roche.md; the first value is the default. A knob is set at start (`--knob name=value`,
+`RocheSandbox(knobs={…})`) or at run time (`set(…)`, PUT /knobs on the control port). A wrong name or value is refused, never ignored.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.errors import SettingsError
+
+SNOMED_DIABETES: Final = ("46635009", "44054006", "11687002")
+"""Section 5.3: type 1 is found, type 2 and gestational are inferred."""
+
+
+class Knobs(BaseModel):
+    """All knobs; unchangeable, a change makes a new one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
+
+    # who may call
+    org_id: str = "2.16.724.4.2"
+    """The organisation that the stand-in knows (section 3)."""
+    client_id: str = "1234567890"
+    """The client that it knows; the secret is the file client-secret."""
+    request_id: Literal["uuid", "any"] = "uuid"
+    """x-origin-request-id is a UUID (found), or any unique text (the brief's wording)."""
+    tls: Literal["any", "1.2", "1.3"] = "any"
+    """TLS versions that are spoken, for new connections."""
+    wrong_certificate: Literal["alert", "403"] = "alert"
+    """A wrong client certificate ends the handshake, or is answered by the gateway with 403 and JSON (section 7.2). The latter needs a
+    certificate of the stand-in's own CA (expired, not yet valid), of its foreign one, or none; any other still ends the handshake."""
+    content_type: Literal["415", "400"] = "415"
+    """The status for a Content-Type that is neither application/json nor application/fhir+json (not published)."""
+
+    # what a body must be
+    message_header: Literal["first", "anywhere", "optional"] = "first"
+    """MessageHeader is mandatory and first (found, section 5), or optional (the brief never names it)."""
+    condition: Literal["optional", "required"] = "optional"
+    """Condition is optional (found), or required (the brief: "composed by Patient and Condition")."""
+    extra_elements: Literal["invalid", "accepted"] = "invalid"
+    """Elements that the profile does not list are refused (inferred 0..0 for Patient, found 0..0 for Condition), or overlooked."""
+    profiles: Literal["checked", "required", "ignored"] = "checked"
+    """meta.profile, where there, is the right one; or must be there; or is not looked at."""
+    references: Literal["checked", "ignored"] = "checked"
+    """Condition.subject points at the bundle's Patient, or is not looked at."""
+    full_url: Literal["accepted", "invalid"] = "accepted"
+    """entry.fullUrl: the partner's samples have none, FHIR demands it."""
+    code_text_only: Literal["invalid", "accepted"] = "invalid"
+    """A Condition.code without a coding: its binding refuses it, or its table (coding 0..*) takes it."""
+    diabetes_codes: tuple[str, ...] = SNOMED_DIABETES
+    """The value set diabetes-type."""
+    identifier_too_long: Literal["too-long", "invalid"] = "too-long"
+    """The issue code for an identifier of more than 64 characters."""
+    most_bytes: int = Field(default=1_000_000, gt=0)
+    """A larger body is `too-long`; the numeric limit is not published."""
+    too_long_status: Literal[400, 413] = 400
+    """Its status."""
+
+    # what is answered
+    v1_create_id: Literal["logical", "business"] = "logical"
+    """v1 create returns an id of Roche's own (the brief), or the patient's identifier (what the published sample shows: section 6, trap)."""
+    v2_create_status: Literal[201, 200] = 201
+    """Not published; inferred from Practitioner v2."""
+    v2_update_body: Literal["empty", "bundle"] = "empty"
+    """Not published."""
+    update_id: Literal["business", "returned", "either"] = "business"
+    """v1 PUT /Bundle/{id}: the patient's identifier (found), the id that the create returned (a reading of the brief's "Patient ID")."""
+    update_unknown: Literal["not-found", "invalid", "created"] = "not-found"
+    """An update of a patient that is not there: 404, 400 invalid, or (worst) it is made."""
+    update_other_identifier: Literal["invalid", "rekeyed"] = "invalid"
+    """An update whose body carries another identifier than the patient has."""
+    duplicate: Literal["duplicate", "invalid", "twice", "with_id"] = "duplicate"
+    """A create of a patient that is there: issue code duplicate, or invalid; 200 and a second patient (worst); or duplicate with the id in the text."""
+    duplicate_status: Literal[400, 409, 422] = 400
+    """Its status."""
+    email_duplicate: Literal["duplicate", "invalid", "accepted"] = "duplicate"
+    """An e-mail address that another patient has (section 5.2)."""
+
+    # how fast
+    latency: Literal["none", "published"] | float = "none"
+    """At once; the published times (section 8) as a distribution; or a number of seconds."""
+    latency_scale: float = Field(default=1.0, ge=0)
+    """The published times times this."""
+    seed: int = 1
+    """Of latency and of faults by probability."""
+
+
+def parse(values: Mapping[str, Any], start: Knobs | None = None) -> Knobs:
+    """Knobs from names and values, as text or as JSON; SettingsError naming the knob and what it takes."""
+    before = (start or Knobs()).model_dump()
+    unknown = sorted(set(values) - set(before))
+    if unknown:
+        raise SettingsError(f"no such knob; there are {', '.join(before)}", where=f"knob {unknown[0]}")
+    try:
+        return Knobs.model_validate({**before, **{name: _read(name, value) for name, value in values.items()}})
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        raise SettingsError(first["msg"], where=f"knob {first['loc'][0]}") from None
+
+
+def _read(name: str, value: Any) -> Any:  # noqa: ANN401 - text or JSON
+    """Text to what the field wants where pydantic would not by itself: a Literal of numbers, a tuple."""
+    if not isinstance(value, str):
+        return str(value) if name in {"tls", "wrong_certificate", "content_type"} else value
+    if name == "diabetes_codes":
+        return tuple(code.strip() for code in value.split(",") if code.strip())
+    return int(value) if name.endswith("_status") and value.isdecimal() else value

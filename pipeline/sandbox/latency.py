@@ -1,0 +1,35 @@
+"""How long Roche takes: the published average and worst time of each operation (contracts/roche.md section 8) as a distribution.
+
+Only the two figures are published. The shape is ours: a beta distribution from a fifth of the average to the worst, whose mean is the
+published one exactly and which never exceeds the worst; skewed to the left, with a long right tail for create.
+"""
+
+import random
+from typing import Final
+
+from pipeline.sandbox.knobs import Knobs
+
+CREATE: Final = (1.50717, 10.0)
+UPDATE: Final = (1.95007, 4.0)
+PUBLISHED: Final = {"create": CREATE, "update": UPDATE, "read": UPDATE}
+"""Average and worst, seconds. Nothing is published for read: update's times are taken."""
+_ALPHA: Final = 2.0
+
+
+class Latency:
+    """Draws response times; reproducible by its seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)  # noqa: S311 - reproducible on purpose
+
+    def seconds(self, operation: str, knobs: Knobs) -> float:
+        """How long the next answer to this operation takes."""
+        if knobs.latency == "none" or operation not in PUBLISHED:
+            return 0.0
+        if knobs.latency != "published":
+            return float(knobs.latency)
+        average, worst = PUBLISHED[operation]
+        least = average / 5
+        mean = (average - least) / (worst - least)
+        drawn = self._random.betavariate(_ALPHA, _ALPHA * (1 - mean) / mean)
+        return (least + drawn * (worst - least)) * knobs.latency_scale
