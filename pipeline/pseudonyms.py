@@ -40,6 +40,14 @@ class Pseudonyms:
         """A keyed hash of the parts: the same parts give the same 32 hex digits, and without the key nobody gets back."""
         return hmac.digest(self._hash_key, "\x1f".join(parts).encode("utf-8", "surrogatepass"), sha256).hex()[:HASH_LENGTH]
 
+    def lane(self, route: str, system: str, value: str) -> str:
+        """The patient on a route: lane of the ledger, `patient` of results, what `find --patient-id` asks for."""
+        return self.hash("lane", route, system, value)
+
+    def identity(self, kind: str, system: str, value: str) -> str:
+        """Something that a partner may know under an id of its own, as it stands in the ledger."""
+        return self.hash("identity", kind, system, value)
+
     @property
     def check(self) -> str:
         """A value that tells this secret from another without telling it."""

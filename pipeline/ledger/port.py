@@ -8,8 +8,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pipeline.errors import Refused
 from pipeline.model import Identity, Intent, Knowledge, Learned, Outcome, Position, Routed, Seen
 from schemas.outcomes import State
+
+
+class Held(Refused):
+    """Not now: the lane or the patient is another delivery's, or the ledger knows more than the caller read. Wait, then read `knowledge` again."""
+
+    def __init__(self, message: str, *, by: Position | None = None) -> None:
+        super().__init__(message, where=str(by) if by else None)
+        self.by = by
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,10 @@ class Delivery:
     response_ms: float | None
     at_ms: int
     mapping_version: str | None
+    pointer: str | None = None
+    """Of a duplicate: the position of the one before."""
+    open: bool = False
+    """An intent without an answer that tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +98,8 @@ class Query:
     control_id: str | None = None
     patient: str | None = None
     """Keyed hash."""
+    patients: tuple[str, ...] = ()
+    """Keyed hashes, any of them: a patient has another one on each route."""
     request_id: str | None = None
     position: Position | None = None
     since_ms: int | None = None
@@ -96,15 +111,25 @@ class Ledger(Protocol):
     """See the module."""
 
     def check(self) -> None:
-        """Migrate where needed, then compare the key's check value: SettingsError where the key is another one."""
+        """Migrate where needed, then compare the key's check value: SettingsError where the key is another one.
+
+        Refused where the ledger's schema is newer than this program. The first time it makes the tables and keeps the check value.
+        """
         ...
 
     def start(self, route: str, group: str, how: str) -> str | None:
-        """Record a route's first start (`earliest`, `latest`, a time); returns what was recorded before, else None."""
+        """Record a route's first start (`earliest`, `latest`, a time); returns what was recorded before, else None.
+
+        Refused where the route was started with another consumer group: it would read everything again (RELIABILITY R8).
+        """
         ...
 
     def started(self, route: str) -> str | None:
         """What `start` recorded."""
+        ...
+
+    def claim(self, route: str) -> None:
+        """Take the route for this process until `close`. Refused on SQLite where another worker has it; on PostgreSQL workers share it."""
         ...
 
     def knowledge(self, routed: Routed) -> Knowledge:
@@ -116,15 +141,23 @@ class Ledger(Protocol):
         ...
 
     def begin(self, begun: Begun) -> None:
-        """Write the intent. Refused where another record has an open intent on this (route, lane)."""
+        """Write the intent; durable when this returns, so that a byte may leave.
+
+        Held: another record has an open intent on this (route, lane), or a create of this patient is open, or the partner knows the patient
+        already (or it was merged away) and this is a create. Refused: the record is closed already.
+        """
         ...
 
     def retry(self, route: str, position: Position, outcome: Outcome, at_ms: int) -> None:
-        """An attempt that did not settle: no longer an open intent where nothing was done (pending), else unknown."""
+        """An attempt that did not settle: `outcome.state` says whether nothing was done (PENDING: the intent is open no longer) or UNKNOWN."""
         ...
 
-    def settle(self, settlement: Settlement) -> None:
-        """Write the outcome, what was learned and the merge, in one transaction. Settling the same twice changes nothing."""
+    def settle(self, settlement: Settlement) -> bool:
+        """Write the outcome, what was learned and the merge, in one transaction; whether it changed anything.
+
+        Settling the same twice changes nothing. A closed record stays as it is, except that a late `delivered` is true whatever stood there;
+        then `seen` has the settlement that counts. Held: the merge would make a patient its own survivor.
+        """
         ...
 
     def emitted(self, route: str, position: Position) -> None:

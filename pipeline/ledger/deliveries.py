@@ -1,0 +1,192 @@
+"""What became of each record: intents, attempts, settlements. Each function runs in the caller's transaction.
+
+Two rules stand above all: a closed record is never begun again, and `delivered` is never taken back.
+"""
+
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, and_, case, or_, select, update
+
+from pipeline.ledger.identities import insert
+from pipeline.ledger.port import Begun, Settlement
+from pipeline.ledger.tables import DELIVERIES, SUBJECTS
+from pipeline.model import Outcome, Position, Routed
+from pipeline.pseudonyms import Pseudonyms
+from schemas.outcomes import CLOSED, Reason, State
+
+KEY: Final = ("route", "topic", "partition", "offset")
+CLOSED_VALUES: Final = tuple(sorted(CLOSED))
+
+OUTCOME_UNKNOWN: Final = frozenset(
+    {
+        Reason.TIMEOUT,
+        Reason.CONNECTION_LOST,
+        Reason.ANSWER_TOO_LARGE,
+        Reason.ANSWER_UNREADABLE,
+        Reason.FOUND_AFTER_CRASH,
+        Reason.AWAITING_PROBE,
+        Reason.PROBE_CANNOT_TELL,
+        Reason.PARTNER_TIMEOUT,
+        Reason.PARTNER_EXCEPTION,
+    }
+)
+"""Parked for one of these, a create may have been done there: no other create of the patient leaves (RELIABILITY section 1)."""
+
+
+def at(route: str, position: Position) -> Any:  # noqa: ANN401 - an SQL condition
+    """The condition that finds one record."""
+    return and_(
+        DELIVERIES.c.route == route,
+        DELIVERIES.c.topic == position.topic,
+        DELIVERIES.c.partition == position.partition,
+        DELIVERIES.c.offset == position.offset,
+    )
+
+
+def key_of(route: str, position: Position) -> dict[str, Any]:
+    """The columns of a record's key."""
+    return {"route": route, "topic": position.topic, "partition": position.partition, "offset": position.offset}
+
+
+def of_routed(routed: Routed) -> dict[str, Any]:
+    """What a row says of the message: hashes, codes, the control id."""
+    event = routed.decoded.event
+    return {
+        "partner": routed.partner,
+        "event": f"{event.type}^{event.trigger}",
+        "control_id": event.control_id or None,
+        "sender": routed.sender,
+        "event_ms": routed.event_ms,
+        "lane": routed.lane,
+        "dedupe": routed.dedupe,
+    }
+
+
+def of_outcome(outcome: Outcome) -> dict[str, Any]:
+    """What a row says of an outcome; of a message that could not be read there is less."""
+    reply = outcome.answer.reply if outcome.answer else None
+    event = outcome.decoded.event if outcome.decoded else None
+    values: dict[str, Any] = {
+        "partner": outcome.partner,
+        "state": outcome.state.value,
+        "reason": outcome.reason.value if outcome.reason else None,
+        "place": outcome.where,
+        "pointer": outcome.pointer,
+        "http_status": reply.status if reply else None,
+        "response_ms": round(reply.elapsed_ms, 3) if reply else None,
+    }
+    if event is not None:
+        values |= {"event": f"{event.type}^{event.trigger}", "control_id": event.control_id or None}
+    if outcome.routed is not None:
+        values |= of_routed(outcome.routed)
+    if outcome.packed is not None:
+        values["mapping_version"] = outcome.packed.mapped.mapping_version
+    if outcome.answer is not None:
+        values["attempt"] = outcome.answer.attempt
+    return values
+
+
+class Deliveries:
+    """The deliveries and subjects tables."""
+
+    def __init__(self, pseudonyms: Pseudonyms) -> None:
+        self._pseudonyms = pseudonyms
+
+    def begin(self, connection: Connection, begun: Begun) -> int | None:
+        """Write the intent; the row's id, or None where the record is closed. IntegrityError where the lane is another's."""
+        values = of_routed(begun.routed) | {
+            "open_lane": begun.routed.lane,
+            "step": begun.step,
+            "attempt": begun.attempt,
+            "mapping_version": begun.mapping_version,
+            "deadline_ms": begun.deadline_ms,
+            "at_ms": begun.at_ms,
+        }
+        sent = {
+            "intent": begun.intent.value,
+            "operation": begun.operation,
+            "request_id": begun.request_id,
+            "sent_ms": begun.at_ms,
+        }
+        first = {"state": State.PENDING.value, "reason": None, "place": None, **sent}
+        # A probe asks about what was sent: the intent, its id and its time stay, and so does the state.
+        again = values if begun.probe else values | first
+        statement = insert(connection, DELIVERIES).values(
+            **key_of(begun.routed.route, begun.routed.decoded.received.position), **values, **first
+        )
+        delivery: int | None = connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=KEY, set_=again, where=DELIVERIES.c.state.not_in(CLOSED_VALUES)
+            ).returning(DELIVERIES.c.id)
+        ).scalar()
+        return delivery
+
+    def holder(self, connection: Connection, route: str, lane: str) -> Position | None:
+        """Who has an open intent on a lane."""
+        row = connection.execute(
+            select(DELIVERIES.c.topic, DELIVERIES.c.partition, DELIVERIES.c.offset).where(
+                DELIVERIES.c.route == route, DELIVERIES.c.open_lane == lane
+            )
+        ).first()
+        return Position(row.topic, row.partition, row.offset) if row else None
+
+    def before(self, connection: Connection, route: str, position: Position) -> Row[*tuple[Any, ...]] | None:
+        """What stands there, held against other sessions until the transaction ends."""
+        return connection.execute(
+            select(DELIVERIES.c.id, DELIVERIES.c.state, DELIVERIES.c.result_id, DELIVERIES.c.open_lane, DELIVERIES.c.intent)
+            .where(at(route, position))
+            .with_for_update()
+        ).first()
+
+    def write(self, connection: Connection, outcome: Outcome, before: Row[*tuple[Any, ...]] | None, **more: Any) -> None:  # noqa: ANN401 - column values
+        """Write an outcome over what stands there, or as the record's first row."""
+        values = of_outcome(outcome) | more
+        if before is not None:
+            connection.execute(update(DELIVERIES).where(DELIVERIES.c.id == before.id).values(**values))
+            return
+        if outcome.routed is not None:
+            values["request_id"] = outcome.routed.request_id
+        key = key_of(outcome.route, outcome.received.position)
+        connection.execute(insert(connection, DELIVERIES).values(**key, **values))
+
+    def settled(self, settlement: Settlement) -> dict[str, Any]:
+        """The columns that only a settlement writes."""
+        return {
+            "open_lane": None,
+            "result_id": settlement.result_id,
+            "result": self._pseudonyms.seal(settlement.result),
+            "emitted": False,
+            "at_ms": settlement.at_ms,
+        }
+
+    def delivered_last(self, connection: Connection, routed: Routed) -> None:
+        """Remember the event time and place of what was delivered; neither ever goes backwards."""
+        position = routed.decoded.received.position
+        statement = insert(connection, SUBJECTS).values(
+            **key_of(routed.route, position), subject=routed.subject, sender=routed.sender, event_ms=routed.event_ms
+        )
+        new, old = statement.excluded, SUBJECTS.c
+        newer = or_(new.event_ms.is_(None), old.event_ms.is_(None), new.event_ms >= old.event_ms)
+        behind = and_(new.topic == old.topic, new.partition == old.partition, new.offset < old.offset)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["route", "subject", "sender"],
+                set_={
+                    "event_ms": case((new.event_ms.is_(None), old.event_ms), else_=new.event_ms),
+                    "topic": new.topic,
+                    "partition": new.partition,
+                    "offset": case((behind, old.offset), else_=new.offset),
+                },
+                where=newer,
+            )
+        )
+
+
+def maybe_done(settlement: Settlement, before: Row[*tuple[Any, ...]]) -> bool:
+    """Whether a create may have been done at the partner although it settles: parked without an answer that proves the contrary."""
+    outcome = settlement.outcome
+    if outcome.state is State.DELIVERED:
+        return False
+    if outcome.reason in OUTCOME_UNKNOWN:
+        return True
+    return before.open_lane is not None and outcome.answer is None and outcome.reason is not Reason.OPERATOR

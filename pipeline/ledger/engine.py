@@ -1,0 +1,200 @@
+"""The way to the database: connections with the durability that the promises rest on, and errors as one line without a value.
+
+SQLite: WAL, synchronous=FULL, files readable by their owner alone. PostgreSQL: psycopg, synchronous_commit=on.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError, InterfaceError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from pipeline.errors import LedgerError, SettingsError
+
+BUSY_SECONDS: Final = 10
+"""How long one writer waits for another before it gives up."""
+SUPPORTED: Final = {
+    "sqlite": "sqlite",
+    "sqlite+pysqlite": "sqlite",
+    "postgresql": "postgresql+psycopg",
+    "postgresql+psycopg": "postgresql+psycopg",
+}
+WRITE: Final = {"ledger_write": True}
+
+
+class Conflict(LedgerError):
+    """A unique index said no: what it guards is another session's."""
+
+
+def parse(url: str, password: str | None) -> URL:
+    """The address, checked; SettingsError where it is none of ours. A password in it is taken, and never shown."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise SettingsError(
+            "not an address, as sqlite:///ledger.sqlite or postgresql+psycopg://user@host/database", where="ledger.url"
+        ) from None
+    driver = SUPPORTED.get(parsed.drivername)
+    if driver is None:
+        raise SettingsError(f"{parsed.drivername} is not supported: sqlite or postgresql+psycopg", where="ledger.url")
+    parsed = parsed.set(drivername=driver)
+    if driver == "sqlite" and (not parsed.database or parsed.database == ":memory:"):
+        raise SettingsError("a ledger in memory would forget: give a file, as sqlite:///ledger.sqlite", where="ledger.url")
+    return parsed.set(password=password) if password is not None else parsed
+
+
+def sqlite_file(url: URL) -> Path | None:
+    """The file of a SQLite ledger."""
+    return Path(url.database) if url.drivername == "sqlite" and url.database else None
+
+
+def make_engine(url: URL) -> Engine:
+    """An engine; nothing is opened and no file is made yet."""
+    try:
+        if sqlite_file(url) is not None:
+            return _sqlite(url)
+        return create_engine(
+            url,
+            hide_parameters=True,
+            pool_size=8,
+            max_overflow=24,
+            connect_args={
+                "connect_timeout": 5,
+                "tcp_user_timeout": 15_000,
+                "application_name": "emr-pipeline",
+                "options": f"-c synchronous_commit=on -c lock_timeout={BUSY_SECONDS}s -c idle_in_transaction_session_timeout=60s",
+            },
+        )
+    except (NoSuchModuleError, ImportError):
+        raise SettingsError(
+            "the driver is not installed: psycopg comes with the program, install it again", where="ledger.url"
+        ) from None
+
+
+def _sqlite(url: URL) -> Engine:
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        pool_size=8,
+        max_overflow=24,
+        connect_args={"timeout": BUSY_SECONDS, "isolation_level": None, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: sqlite3.Connection, _record: object) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def _begun(connection: Connection) -> None:
+        # A writer takes its place at once: a reader that turns writer in mid-transaction would be refused (SQLITE_BUSY_SNAPSHOT).
+        write = connection.get_execution_options().get("ledger_write")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def make_private(path: Path) -> None:
+    """Make the file and its folder where they are not there, for their owner alone; -wal and -shm take the file's rights (SQLite does that)."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        for file in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
+            if file.exists() and file.stat().st_mode & 0o077:
+                file.chmod(0o600)
+    except OSError as error:
+        raise LedgerError(
+            f"the file cannot be made or written ({error.strerror}): look at the folder's rights and space", where=str(path)
+        ) from None
+
+
+@contextmanager
+def one_line(url: URL) -> Iterator[None]:
+    """Every error of the database as a LedgerError: which ledger, what, what to do, no value; of a unique index as Conflict."""
+    try:
+        yield
+    except IntegrityError:
+        raise Conflict("another session wrote the same at the same time: it is tried again", where=place(url)) from None
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        raise LedgerError(_sentence(error), where=place(url)) from None
+
+
+def place(url: URL) -> str:
+    """The ledger's address for people: no password, no parameters."""
+    file = sqlite_file(url)
+    if file is not None:
+        return f"ledger {file}"
+    return f"ledger postgresql://{url.host or 'local socket'}{f':{url.port}' if url.port else ''}/{url.database or ''}"
+
+
+SQLITE: Final = (
+    ("locked", "another process has been writing for too long: see which one is stuck"),
+    ("full", "the disk is full: make room; nothing is sent meanwhile"),
+    ("readonly", "the file is read-only for this user: look at its owner and rights"),
+    ("unable to open", "the file cannot be opened: look at the path, its owner and rights"),
+    ("malformed", "the file is damaged: stop, keep a copy, restore the last backup"),
+    ("not a database", "the file is no SQLite database: look at the path"),
+    ("disk i/o", "the disk gives input/output errors: look at the machine"),
+    ("no such table", "the ledger has no tables yet: nothing has run on it"),
+)
+"""Parts of SQLite's own messages (they carry no values) and what they mean."""
+
+POSTGRES: Final = (
+    ("28", "the server refuses the user or password: look at ledger.url and ledger.password"),
+    ("3D", "the server has no such database: create it, or mend ledger.url"),
+    ("42P01", "the ledger has no tables yet: nothing has run on it"),
+    ("42501", "the user has not the rights that the ledger needs on this database: grant them"),
+    ("25006", "the server is read-only (a standby?): point ledger.url at the primary"),
+    ("53100", "the server's disk is full: make room; nothing is sent meanwhile"),
+    ("53", "the server has no room for more connections or work: look at max_connections"),
+    ("55P03", "another session has held a lock for too long: see pg_stat_activity"),
+    ("57", "the server is shutting down or ended the session: it is tried again"),
+    ("40", "two sessions stood in each other's way: it is tried again"),
+)
+"""SQLSTATE, or its class (PostgreSQL appendix A), and what it means."""
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, PoolTimeout):
+        return "no connection became free in 30 seconds: too many threads, or a slow database"
+    original: Any = getattr(error, "orig", None) or error
+    if isinstance(original, sqlite3.Error):
+        text = str(original).lower()
+        return next(
+            (sentence for part, sentence in SQLITE if part in text),
+            f"SQLite says {getattr(original, 'sqlite_errorname', 'error')}",
+        )
+    state = getattr(original, "sqlstate", None)
+    if state:
+        return next((sentence for start, sentence in POSTGRES if state.startswith(start)), f"PostgreSQL says SQLSTATE {state}")
+    return _unreachable(str(original).lower(), lost=isinstance(error, InterfaceError))
+
+
+UNREACHABLE: Final = (
+    ("password authentication failed", "the server refuses the user or password: look at ledger.url and ledger.password"),
+    ("no password supplied", "the server wants a password: set ledger.password"),
+    ("pg_hba.conf", "the server's pg_hba.conf has no entry for this user, database and machine: ask its administrator"),
+    ("does not exist", "the server has no such database or user: create it, or mend ledger.url"),
+    ("refused", "nothing listens at that address: is PostgreSQL running, are host and port right?"),
+    ("resolve", "the host name does not resolve: look at ledger.url"),
+    ("name or service", "the host name does not resolve: look at ledger.url"),
+    ("timeout", "no answer in time: a firewall, or a server that hangs"),
+    ("timed out", "no answer in time: a firewall, or a server that hangs"),
+    ("too many", "the server has no room for more connections: look at max_connections"),
+    ("certificate", "TLS with the server failed: look at sslmode and sslrootcert in ledger.url"),
+    ("ssl", "TLS with the server failed: look at sslmode and sslrootcert in ledger.url"),
+    ("starting up", "the server is starting: it is tried again"),
+    ("closed", "the connection was lost: it is tried again"),
+)
+"""Parts of libpq's messages before there is a session, which have no SQLSTATE."""
+
+
+def _unreachable(text: str, *, lost: bool) -> str:
+    default = "the connection was lost: it is tried again" if lost else "the server cannot be reached"
+    return next((sentence for part, sentence in UNREACHABLE if part in text), default)

@@ -1,0 +1,183 @@
+"""What the ledger knows about a routed message: one statement, so one snapshot and one round trip. It is on the hot path. It only reads.
+
+Rows of five sorts come back, told apart by `what`: `here` (this record), `same` (the same bytes under another position), `reused` (the control id
+with other bytes), `identity` (one per routed identity that the ledger has), `subject` (what was last delivered of it).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import CompoundSelect, Row, Select, and_, bindparam, cast, exists, func, literal, null, or_, select, union_all
+from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql.elements import KeyedColumnElement
+
+from pipeline.ledger.tables import DELIVERIES, IDENTITIES, SUBJECTS
+from pipeline.model import Identity, Intent, Knowledge, Known, Position, Routed, Seen
+from pipeline.pseudonyms import Pseudonyms
+from schemas.outcomes import Reason, State
+
+SHAPE: Final[dict[str, KeyedColumnElement[Any]]] = {
+    "topic": DELIVERIES.c.topic,
+    "partition": DELIVERIES.c.partition,
+    "offset": DELIVERIES.c.offset,
+    "state": DELIVERIES.c.state,
+    "reason": DELIVERIES.c.reason,
+    "request_id": DELIVERIES.c.request_id,
+    "attempt": DELIVERIES.c.attempt,
+    "intent": DELIVERIES.c.intent,
+    "sent_ms": DELIVERIES.c.sent_ms,
+    "open_lane": DELIVERIES.c.open_lane,
+    "result": DELIVERIES.c.result,
+    "emitted": DELIVERIES.c.emitted,
+    "hash": IDENTITIES.c.hash,
+    "partner_id": IDENTITIES.c.partner_id,
+    "known": IDENTITIES.c.known,
+    "merged_into": IDENTITIES.c.merged_into,
+    "merged_ms": IDENTITIES.c.merged_ms,
+    "event_ms": SUBJECTS.c.event_ms,
+}
+"""The columns of every row; what a sort of row has not is NULL."""
+
+REASONS: Final[dict[str | None, Reason]] = {reason.value: reason for reason in Reason}
+
+DELIVERY: Final = (
+    "topic",
+    "partition",
+    "offset",
+    "state",
+    "reason",
+    "request_id",
+    "attempt",
+    "intent",
+    "sent_ms",
+    "open_lane",
+    "result",
+    "emitted",
+)
+OTHER: Final = DELIVERIES.alias("other")
+
+HERE: Final = and_(
+    DELIVERIES.c.route == bindparam("route"),
+    DELIVERIES.c.topic == bindparam("topic"),
+    DELIVERIES.c.partition == bindparam("partition"),
+    DELIVERIES.c.offset == bindparam("offset"),
+)
+ELSEWHERE: Final = or_(
+    OTHER.c.topic != bindparam("topic"), OTHER.c.partition != bindparam("partition"), OTHER.c.offset != bindparam("offset")
+)
+
+
+def _row(what: str, **columns: ColumnElement[Any]) -> Select[Any]:
+    return select(
+        literal(what).label("what"), *(columns.get(name, cast(null(), column.type)).label(name) for name, column in SHAPE.items())
+    )
+
+
+def _of_delivery() -> dict[str, ColumnElement[Any]]:
+    return {name: DELIVERIES.c[name] for name in DELIVERY}
+
+
+def statement(identities: int) -> CompoundSelect[Any]:
+    """The statement for so many identities, bound as hash_0, hash_1 and so on."""
+    first_same = select(func.min(OTHER.c.id)).where(
+        OTHER.c.dedupe == bindparam("dedupe"), OTHER.c.state != State.DUPLICATE.value, ELSEWHERE
+    )
+    reused = select(OTHER.c.id).where(
+        OTHER.c.control_id == bindparam("control_id"),
+        OTHER.c.route == bindparam("route"),
+        OTHER.c.sender == bindparam("sender"),
+        OTHER.c.dedupe != bindparam("dedupe"),
+    )
+    identity = IDENTITIES.outerjoin(DELIVERIES, DELIVERIES.c.id == IDENTITIES.c.creating)
+    return union_all(
+        _row("here", **_of_delivery()).where(HERE),
+        _row("same", **_of_delivery()).where(DELIVERIES.c.id == first_same.scalar_subquery()),
+        _row("reused").where(exists(reused)),
+        _row(
+            "identity",
+            **{name: DELIVERIES.c[name] for name in ("topic", "partition", "offset")},
+            **{name: IDENTITIES.c[name] for name in ("hash", "partner_id", "known", "merged_into", "merged_ms")},
+        )
+        .select_from(identity)
+        .where(
+            IDENTITIES.c.partner == bindparam("partner"),
+            IDENTITIES.c.hash.in_([bindparam(f"hash_{n}") for n in range(identities)]),
+        ),
+        _row("subject", **{name: SUBJECTS.c[name] for name in ("topic", "partition", "offset", "event_ms")}).where(
+            SUBJECTS.c.route == bindparam("route"),
+            SUBJECTS.c.subject == bindparam("subject"),
+            SUBJECTS.c.sender == bindparam("sender"),
+        ),
+    )
+
+
+def bound(routed: Routed, hashes: Sequence[str]) -> dict[str, Any]:
+    """The values that `statement` asks for."""
+    position = routed.decoded.received.position
+    return {
+        "route": routed.route,
+        "partner": routed.partner,
+        "topic": position.topic,
+        "partition": position.partition,
+        "offset": position.offset,
+        "dedupe": routed.dedupe,
+        "sender": routed.sender,
+        "control_id": routed.decoded.event.control_id or None,
+        "subject": routed.subject,
+        **{f"hash_{n}": value for n, value in enumerate(hashes)},
+    }
+
+
+def read(rows: Sequence[Row[Any]], routed: Routed, hashes: Mapping[Identity, str], pseudonyms: Pseudonyms) -> Knowledge:
+    """The rows as Knowledge."""
+    by_hash = {row.hash: row for row in rows if row.what == "identity"}
+    one = {row.what: row for row in rows if row.what != "identity"}
+    position = routed.decoded.received.position
+    creating = [position_of(row) for row in by_hash.values() if row.topic is not None]
+    subject = one.get("subject")
+    return Knowledge(
+        here=seen(one["here"], pseudonyms) if "here" in one else None,
+        same=seen(one["same"], pseudonyms) if "same" in one else None,
+        control_id_reused="reused" in one,
+        known={
+            identity: Known(
+                pseudonyms.unseal(row.partner_id) if row.partner_id is not None else None, row.merged_into, row.merged_ms
+            )
+            for identity, value in hashes.items()
+            if (row := by_hash.get(value)) is not None and (row.known or row.merged_into is not None)
+        },
+        last_event_ms=subject.event_ms if subject is not None else None,
+        last_position=position_of(subject) if subject is not None else None,
+        open_create=next((other for other in creating if other != position), None),
+        merge_cycle=_closes_cycle(routed, hashes, by_hash),
+    )
+
+
+def _closes_cycle(routed: Routed, hashes: Mapping[Identity, str], by_hash: Mapping[str, Row[Any]]) -> bool:
+    """Whether a prior is the survivor, or what the survivor was itself merged into."""
+    prior = {hashes[identity] for identity in routed.prior}
+    survivors = {hashes[identity] for identity in routed.identities}
+    last = {row.merged_into for value in survivors if (row := by_hash.get(value)) is not None}
+    return bool(prior & (survivors | last))
+
+
+def position_of(row: Row[Any]) -> Position:
+    """The position that a row holds."""
+    return Position(row.topic, row.partition, row.offset)
+
+
+def seen(row: Row[Any], pseudonyms: Pseudonyms) -> Seen:
+    """A delivery's row. `sent_ms` is told only while the intent has no answer that tells."""
+    is_open = row.open_lane is not None
+    return Seen(
+        position=position_of(row),
+        state=State(row.state),
+        reason=REASONS.get(row.reason),
+        request_id=row.request_id or "",
+        attempt=row.attempt,
+        intent=Intent(row.intent) if row.intent else None,
+        sent_ms=row.sent_ms if is_open else None,
+        open=is_open,
+        result=pseudonyms.unseal(row.result) if row.result else None,
+        result_emitted=bool(row.emitted),
+    )

@@ -1,0 +1,8 @@
+"""What alembic runs: the migrations, on the connection and in the transaction that schema.py opened. Nothing is logged."""
+
+from alembic import context
+
+from pipeline.ledger.tables import METADATA
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=METADATA, transactional_ddl=False)
+context.run_migrations()

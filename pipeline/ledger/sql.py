@@ -1,0 +1,253 @@
+"""The ledger on SQLAlchemy Core: SQLite for one machine, PostgreSQL for several workers. One transaction per call, durable when it returns.
+
+Nothing here decides about a message: it writes what it is told, and refuses what would break a promise (port.py).
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from sqlalchemy import Connection, Engine, func, select, update
+
+from pipeline.errors import LedgerError, Refused, SettingsError
+from pipeline.ledger import engine as way
+from pipeline.ledger import knowledge as known
+from pipeline.ledger.claims import RouteClaims
+from pipeline.ledger.deliveries import Deliveries, at, maybe_done
+from pipeline.ledger.find import delivery_of, statement_of
+from pipeline.ledger.identities import MERGES, Identities, insert
+from pipeline.ledger.port import Begun, Delivery, Held, Query, Settlement
+from pipeline.ledger.tables import DELIVERIES, FACTS, IDENTITIES, ROUTES
+from pipeline.model import Clock, Identity, Intent, Knowledge, Learned, Outcome, Position, Routed, Seen
+from pipeline.pseudonyms import Pseudonyms
+from schemas.outcomes import CLOSED, State
+
+KEY_CHECK: Final = "key_check"
+
+
+def now_ms() -> int:
+    """Wall clock, milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class SqlLedger:
+    """A Ledger (port.py). Serves many threads. Opens nothing before its first call, and makes no file before `check`."""
+
+    def __init__(self, url: str, pseudonyms: Pseudonyms, password: str | None = None, clock: Clock = now_ms) -> None:
+        """`url` as sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE; SettingsError where it is none. `clock`: ms since 1970."""
+        self._url = way.parse(url, password)
+        self._file = way.sqlite_file(self._url)
+        self._engine: Engine = way.make_engine(self._url)
+        self._pseudonyms = pseudonyms
+        self._clock = clock
+        self._identities = Identities(pseudonyms)
+        self._deliveries = Deliveries(pseudonyms)
+        self._claims = RouteClaims(self._file)
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        """One snapshot. Makes no file: a ledger that is not there yet is a LedgerError."""
+        if self._file is not None and not self._file.exists():
+            raise LedgerError("there is no ledger yet: nothing has run on it", where=self.place)
+        with way.one_line(self._url), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        """One transaction: all or nothing, durable when it ends."""
+        if self._file is not None and not self._file.exists():
+            raise LedgerError("there is no ledger yet, or its file was taken away: start again with `check`", where=self.place)
+        with way.one_line(self._url), self._engine.connect().execution_options(**way.WRITE) as connection, connection.begin():
+            yield connection
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        return way.place(self._url)
+
+    # start
+
+    def check(self) -> None:
+        """See the port."""
+        from pipeline.ledger.schema import bring_up_to_date  # noqa: PLC0415 - alembic takes 0.2 s, and most commands start no worker
+
+        if self._file is not None:
+            way.make_private(self._file)
+        self.check_key()
+        bring_up_to_date(self._read, self._write)
+        check = self._pseudonyms.check
+        with self._write() as connection:
+            for name, value in ((KEY_CHECK, check), (MERGES, "")):
+                connection.execute(insert(connection, FACTS).values(name=name, value=value).on_conflict_do_nothing())
+        self.check_key()
+
+    def check_key(self) -> bool:
+        """Whether a key is on record; SettingsError where it is not ours. Writes nothing."""
+        with self._read() as connection:
+            if not self._engine.dialect.has_table(connection, FACTS.name):
+                return False
+            recorded = connection.execute(select(FACTS.c.value).where(FACTS.c.name == KEY_CHECK)).scalar()
+        if recorded not in (None, self._pseudonyms.check):
+            raise SettingsError(
+                "the ledger was written with another key: give the one that it began with", where="keys.patient_hash"
+            )
+        return recorded is not None
+
+    def exists(self) -> bool:
+        """Whether anything has run on it. Makes no file."""
+        if self._file is not None and not self._file.exists():
+            return False
+        with self._read() as connection:
+            return self._engine.dialect.has_table(connection, ROUTES.name)
+
+    def claim(self, route: str) -> None:
+        """See the port."""
+        self._claims.take(route)
+
+    def start(self, route: str, group: str, how: str) -> str | None:
+        """See the port."""
+        with self._write() as connection:
+            row = connection.execute(select(ROUTES).where(ROUTES.c.route == route)).first()
+            if row is None:
+                connection.execute(
+                    insert(connection, ROUTES)
+                    .values(route=route, consumer_group=group, how=how, at_ms=self._clock())
+                    .on_conflict_do_nothing()
+                )
+                return None
+        if row.consumer_group != group:
+            raise Refused(
+                f"the route was started with the consumer group {row.consumer_group}, and as {group} it would read everything again: "
+                f"set group to {row.consumer_group}",
+                where=f"routes.{route}.group",
+            )
+        return str(row.how)
+
+    def started(self, route: str) -> str | None:
+        """See the port."""
+        with self._read() as connection:
+            return connection.execute(select(ROUTES.c.how).where(ROUTES.c.route == route)).scalar()
+
+    # the way of a message
+
+    def knowledge(self, routed: Routed) -> Knowledge:
+        """See the port."""
+        hashes = {identity: self._identities.hash(identity) for identity in (*routed.identities, *routed.prior)}
+        values = list(hashes.values())
+        with self._read() as connection:
+            rows = connection.execute(known.statement(len(values)), known.bound(routed, values)).all()
+        return known.read(rows, routed, hashes, self._pseudonyms)
+
+    def seen(self, route: str, position: Position) -> Seen | None:
+        """See the port."""
+        with self._read() as connection:
+            row = connection.execute(select(DELIVERIES).where(at(route, position))).first()
+        return known.seen(row, self._pseudonyms) if row else None
+
+    def begin(self, begun: Begun) -> None:
+        """See the port."""
+        routed = begun.routed
+        try:
+            with self._write() as connection:
+                delivery = self._deliveries.begin(connection, begun)
+                if delivery is None:
+                    raise Refused("this record is closed already: nothing is sent", where=str(routed.decoded.received.position))
+                if begun.intent is Intent.CREATE and not begun.probe:
+                    self._identities.claim(connection, routed.partner, routed.identities, delivery, begun.at_ms)
+        except way.Conflict:
+            with self._read() as connection:
+                holder = self._deliveries.holder(connection, routed.route, routed.lane)
+            raise Held("has an open intent on this patient's lane", by=holder) from None
+
+    def retry(self, route: str, position: Position, outcome: Outcome, at_ms: int) -> None:
+        """See the port."""
+        with self._write() as connection:
+            before = self._deliveries.before(connection, route, position)
+            if before is not None and State(before.state) in CLOSED:
+                return
+            if outcome.state is State.UNKNOWN:
+                self._deliveries.write(connection, outcome, before, at_ms=at_ms)
+                return
+            self._deliveries.write(connection, outcome, before, at_ms=at_ms, open_lane=None)
+            if before is not None and before.intent == Intent.CREATE:
+                self._identities.release(connection, before.id, done=False, at_ms=at_ms)
+
+    def settle(self, settlement: Settlement) -> bool:
+        """See the port."""
+        outcome = settlement.outcome
+        with self._write() as connection:
+            before = self._deliveries.before(connection, outcome.route, outcome.received.position)
+            if before is not None and self._stays(before.state, before.result_id, settlement):
+                return False
+            self._deliveries.write(connection, outcome, before, **self._deliveries.settled(settlement))
+            if before is not None and before.intent == Intent.CREATE and not maybe_done(settlement, before):
+                self._identities.release(connection, before.id, done=outcome.state is State.DELIVERED, at_ms=settlement.at_ms)
+            self._identities.forget(connection, outcome.partner, settlement.forgotten, settlement.at_ms)
+            self._identities.learn(connection, outcome.partner, settlement.learned, settlement.at_ms)
+            if settlement.merged is not None:
+                self._identities.merge(connection, outcome.partner, settlement.merged, settlement.at_ms)
+            if outcome.state is State.DELIVERED and outcome.routed is not None:
+                self._deliveries.delivered_last(connection, outcome.routed)
+        return True
+
+    @staticmethod
+    def _stays(state: str, result_id: str | None, settlement: Settlement) -> bool:
+        if result_id == settlement.result_id or state == State.DELIVERED:
+            return True
+        return State(state) in CLOSED and settlement.outcome.state is not State.DELIVERED
+
+    def emitted(self, route: str, position: Position) -> None:
+        """See the port."""
+        with self._write() as connection:
+            connection.execute(
+                update(DELIVERIES)
+                .where(at(route, position), DELIVERIES.c.result_id.is_not(None))
+                .values(emitted=True, result=None)
+            )
+
+    # people
+
+    def counts(self, route: str | None = None) -> dict[str, dict[State, int]]:
+        """See the port."""
+        statement = select(DELIVERIES.c.route, DELIVERIES.c.state, func.count()).group_by(DELIVERIES.c.route, DELIVERIES.c.state)
+        if route is not None:
+            statement = statement.where(DELIVERIES.c.route == route)
+        found: dict[str, dict[State, int]] = {}
+        with self._read() as connection:
+            for name, state, number in connection.execute(statement):
+                found.setdefault(name, {})[State(state)] = number
+        return found
+
+    def find(self, query: Query) -> Iterator[Delivery]:
+        """See the port."""
+        with self._read() as connection:
+            rows = connection.execute(statement_of(query)).all()
+        return (delivery_of(row) for row in rows)
+
+    def forget(self, partner: str, identities: Iterable[Identity]) -> None:
+        """See the port."""
+        with self._write() as connection:
+            self._identities.forget(connection, partner, identities, self._clock())
+
+    def import_identities(self, partner: str, rows: Iterable[Learned]) -> int:
+        """See the port."""
+        with self._write() as connection:
+            return self._identities.learn(connection, partner, rows, self._clock())
+
+    def export_identities(self, partner: str) -> Iterator[tuple[str, str, str, str | None]]:
+        """See the port."""
+        statement = (
+            select(IDENTITIES.c.kind, IDENTITIES.c.system, IDENTITIES.c.hash, IDENTITIES.c.partner_id)
+            .where(IDENTITIES.c.partner == partner, IDENTITIES.c.known)
+            .order_by(IDENTITIES.c.kind, IDENTITIES.c.system, IDENTITIES.c.hash)
+        )
+        with self._read() as connection:
+            rows = connection.execute(statement).all()
+        for row in rows:
+            yield row.kind, row.system, row.hash, self._pseudonyms.unseal(row.partner_id) if row.partner_id is not None else None
+
+    def close(self) -> None:
+        """See the port."""
+        self._claims.close()
+        self._engine.dispose()

@@ -1,0 +1,129 @@
+"""The tables of the ledger, as the newest migration leaves them (a test compares the two). No statement is run here.
+
+What may stand in them: keyed hashes of patients, sealed partner ids and results, names of our own, HL7 event and control id. Never a value of a
+message that says something about a patient.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+)
+
+METADATA: Final = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+RowId: Final = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite counts up only what is declared INTEGER."""
+
+FACTS: Final = Table(
+    "facts",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""Single values of the ledger itself: `key_check`; the row `merges` is what merges queue at."""
+
+ROUTES: Final = Table(
+    "routes",
+    METADATA,
+    Column("route", Text, primary_key=True),
+    Column("consumer_group", Text, nullable=False),
+    Column("how", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+)
+"""The first start of each route."""
+
+DELIVERIES: Final = Table(
+    "deliveries",
+    METADATA,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("route", Text, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("partner", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+    Column("place", Text),
+    Column("event", Text),
+    Column("control_id", Text),
+    Column("sender", Text),
+    Column("event_ms", BigInteger),
+    Column("lane", Text),
+    Column("open_lane", Text),
+    Column("dedupe", Text),
+    Column("request_id", Text),
+    Column("pointer", Text),
+    Column("step", Integer, nullable=False, server_default="0"),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("intent", Text),
+    Column("operation", Text),
+    Column("mapping_version", Text),
+    Column("sent_ms", BigInteger),
+    Column("deadline_ms", BigInteger),
+    Column("http_status", Integer),
+    Column("response_ms", Float),
+    Column("result_id", Text),
+    Column("result", Text),
+    Column("emitted", Boolean, nullable=False, server_default=false()),
+    Column("at_ms", BigInteger, nullable=False),
+    UniqueConstraint("route", "topic", "partition", "offset"),
+    Index("ix_deliveries_open_lane", "route", "open_lane", unique=True),
+    Index("ix_deliveries_dedupe", "dedupe"),
+    Index("ix_deliveries_control_id", "control_id", "route", "sender", "dedupe"),
+    Index("ix_deliveries_lane", "lane"),
+    Index("ix_deliveries_request_id", "request_id"),
+    Index("ix_deliveries_state", "route", "state"),
+    Index("ix_deliveries_at_ms", "at_ms"),
+)
+"""One row per source record and route. `open_lane` is the lane while an intent has no answer that tells, else NULL: its unique index is what
+lets one open intent per (route, lane) exist (NULLs do not collide). `result` is sealed, and cleared once it is on its topic."""
+
+IDENTITIES: Final = Table(
+    "identities",
+    METADATA,
+    Column("partner", Text, primary_key=True),
+    Column("hash", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("system", Text, nullable=False),
+    Column("known", Boolean, nullable=False, server_default=false()),
+    Column("partner_id", Text),
+    Column("merged_into", Text),
+    Column("merged_ms", BigInteger),
+    Column("creating", RowId, ForeignKey("deliveries.id")),
+    Column("at_ms", BigInteger, nullable=False),
+    Index("ix_identities_merged_into", "partner", "merged_into"),
+    Index("ix_identities_creating", "creating"),
+)
+"""What a partner knows (`known`), what was merged away (`merged_into`: hash of the last survivor), and which delivery has an open or unknown create
+(`creating`): the primary key is what lets one create per patient and partner exist."""
+
+SUBJECTS: Final = Table(
+    "subjects",
+    METADATA,
+    Column("route", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("sender", Text, primary_key=True),
+    Column("event_ms", BigInteger),
+    Column("topic", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+)
+"""What was last delivered of each subject and sender."""
