@@ -173,9 +173,11 @@ class Seen:
     attempt: int = 0
     intent: Intent | None = None
     sent_ms: int | None = None
-    """Wall clock of the last intent, milliseconds since 1970."""
+    """Wall clock of the last intent that was no probe, milliseconds since 1970; None once an answer told what became of it."""
+    open: bool = False
+    """An intent without an answer that tells: in flight, unknown, or found after a crash."""
     result: str | None = field(default=None, repr=False)
-    """The result record of its settlement, as JSON."""
+    """The result record of its settlement, as JSON; None once it is on its topic."""
     result_emitted: bool = False
 
 
@@ -204,8 +206,12 @@ class Knowledge:
     """Of the routed identities, prior ones included: those that the partner knows or that were merged."""
     last_event_ms: int | None = None
     """Event time of what was last delivered of this subject and sender."""
+    last_position: Position | None = None
+    """Where that stood: with equal or missing event times the position decides."""
     open_create: Position | None = None
-    """A create of this patient at this partner whose outcome is unknown."""
+    """Another record's create of this patient at this partner that is in flight, unknown, or parked as unknown."""
+    merge_cycle: bool = False
+    """Of a merge: it would make a patient its own survivor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +325,8 @@ class Verdict:
     learned: tuple[Learned, ...] = ()
     retry_after: float | None = None
     """Seconds."""
+    suspect: bool = False
+    """A fresh connection ended before any answer, which a refused certificate may look like: no further create out until this is settled."""
 
 
 @dataclass(frozen=True, slots=True)
