@@ -3,9 +3,11 @@
 Two rules stand above all: a closed record is never begun again, and `delivered` is never taken back.
 """
 
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, case, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, case, or_, select, update
+from sqlalchemy import insert as insert_row
 
 from pipeline.ledger.identities import insert
 from pipeline.ledger.port import Begun, Settlement
@@ -33,14 +35,61 @@ OUTCOME_UNKNOWN: Final = frozenset(
 """Parked for one of these, a create may have been done there: no other create of the patient leaves (RELIABILITY section 1)."""
 
 
-def at(route: str, position: Position) -> Any:  # noqa: ANN401 - an SQL condition
-    """The condition that finds one record."""
-    return and_(
-        DELIVERIES.c.route == route,
-        DELIVERIES.c.topic == position.topic,
-        DELIVERIES.c.partition == position.partition,
-        DELIVERIES.c.offset == position.offset,
+HERE: Final = and_(
+    DELIVERIES.c.route == bindparam("k_route"),
+    DELIVERIES.c.topic == bindparam("k_topic"),
+    DELIVERIES.c.partition == bindparam("k_partition"),
+    DELIVERIES.c.offset == bindparam("k_offset"),
+)
+"""One record; bound by `here`. Statements are built once: building one takes SQLAlchemy longer than the database takes to run it."""
+
+SELECT: Final = select(DELIVERIES).where(HERE)
+BEFORE: Final = (
+    select(DELIVERIES.c.id, DELIVERIES.c.state, DELIVERIES.c.result_id, DELIVERIES.c.open_lane, DELIVERIES.c.intent)
+    .where(HERE)
+    .with_for_update()
+)
+HOLDER: Final = select(DELIVERIES.c.topic, DELIVERIES.c.partition, DELIVERIES.c.offset).where(
+    DELIVERIES.c.route == bindparam("k_route"), DELIVERIES.c.open_lane == bindparam("k_lane")
+)
+INSERT: Final = insert_row(DELIVERIES)
+UPDATE: Final = update(DELIVERIES).where(DELIVERIES.c.id == bindparam("k_id"))
+EMITTED: Final = update(DELIVERIES).where(HERE, DELIVERIES.c.result_id.is_not(None)).values(emitted=True, result=None)
+
+
+@cache
+def _begin(dialect: str, again: tuple[str, ...]) -> Any:  # noqa: ANN401 - the dialect's insert
+    """Write an intent, over an open record's row only these columns; no id comes back where the record is closed."""
+    statement = insert(dialect, DELIVERIES)
+    return statement.on_conflict_do_update(
+        index_elements=KEY,
+        set_={name: statement.excluded[name] for name in again},
+        where=DELIVERIES.c.state.not_in(CLOSED_VALUES),
+    ).returning(DELIVERIES.c.id)
+
+
+@cache
+def _delivered_last(dialect: str) -> Any:  # noqa: ANN401 - the dialect's insert
+    """Remember the event time and place of what was delivered; neither ever goes backwards."""
+    statement = insert(dialect, SUBJECTS)
+    new, old = statement.excluded, SUBJECTS.c
+    newer = or_(new.event_ms.is_(None), old.event_ms.is_(None), new.event_ms >= old.event_ms)
+    behind = and_(new.topic == old.topic, new.partition == old.partition, new.offset < old.offset)
+    return statement.on_conflict_do_update(
+        index_elements=["route", "subject", "sender"],
+        set_={
+            "event_ms": case((new.event_ms.is_(None), old.event_ms), else_=new.event_ms),
+            "topic": new.topic,
+            "partition": new.partition,
+            "offset": case((behind, old.offset), else_=new.offset),
+        },
+        where=newer,
     )
+
+
+def here(route: str, position: Position) -> dict[str, Any]:
+    """What HERE is bound with."""
+    return {"k_route": route, "k_topic": position.topic, "k_partition": position.partition, "k_offset": position.offset}
 
 
 def key_of(route: str, position: Position) -> dict[str, Any]:
@@ -111,43 +160,28 @@ class Deliveries:
         first = {"state": State.PENDING.value, "reason": None, "place": None, **sent}
         # A probe asks about what was sent: the intent, its id and its time stay, and so does the state.
         again = values if begun.probe else values | first
-        statement = insert(connection, DELIVERIES).values(
-            **key_of(begun.routed.route, begun.routed.decoded.received.position), **values, **first
-        )
-        delivery: int | None = connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=KEY, set_=again, where=DELIVERIES.c.state.not_in(CLOSED_VALUES)
-            ).returning(DELIVERIES.c.id)
-        ).scalar()
+        new = key_of(begun.routed.route, begun.routed.decoded.received.position) | values | first
+        delivery: int | None = connection.execute(_begin(connection.dialect.name, tuple(again)), new).scalar()
         return delivery
 
     def holder(self, connection: Connection, route: str, lane: str) -> Position | None:
         """Who has an open intent on a lane."""
-        row = connection.execute(
-            select(DELIVERIES.c.topic, DELIVERIES.c.partition, DELIVERIES.c.offset).where(
-                DELIVERIES.c.route == route, DELIVERIES.c.open_lane == lane
-            )
-        ).first()
+        row = connection.execute(HOLDER, {"k_route": route, "k_lane": lane}).first()
         return Position(row.topic, row.partition, row.offset) if row else None
 
     def before(self, connection: Connection, route: str, position: Position) -> Row[*tuple[Any, ...]] | None:
         """What stands there, held against other sessions until the transaction ends."""
-        return connection.execute(
-            select(DELIVERIES.c.id, DELIVERIES.c.state, DELIVERIES.c.result_id, DELIVERIES.c.open_lane, DELIVERIES.c.intent)
-            .where(at(route, position))
-            .with_for_update()
-        ).first()
+        return connection.execute(BEFORE, here(route, position)).first()
 
     def write(self, connection: Connection, outcome: Outcome, before: Row[*tuple[Any, ...]] | None, **more: Any) -> None:  # noqa: ANN401 - column values
         """Write an outcome over what stands there, or as the record's first row."""
         values = of_outcome(outcome) | more
         if before is not None:
-            connection.execute(update(DELIVERIES).where(DELIVERIES.c.id == before.id).values(**values))
+            connection.execute(UPDATE, {"k_id": before.id} | values)
             return
         if outcome.routed is not None:
             values["request_id"] = outcome.routed.request_id
-        key = key_of(outcome.route, outcome.received.position)
-        connection.execute(insert(connection, DELIVERIES).values(**key, **values))
+        connection.execute(INSERT, key_of(outcome.route, outcome.received.position) | values)
 
     def settled(self, settlement: Settlement) -> dict[str, Any]:
         """The columns that only a settlement writes."""
@@ -161,25 +195,9 @@ class Deliveries:
 
     def delivered_last(self, connection: Connection, routed: Routed) -> None:
         """Remember the event time and place of what was delivered; neither ever goes backwards."""
-        position = routed.decoded.received.position
-        statement = insert(connection, SUBJECTS).values(
-            **key_of(routed.route, position), subject=routed.subject, sender=routed.sender, event_ms=routed.event_ms
-        )
-        new, old = statement.excluded, SUBJECTS.c
-        newer = or_(new.event_ms.is_(None), old.event_ms.is_(None), new.event_ms >= old.event_ms)
-        behind = and_(new.topic == old.topic, new.partition == old.partition, new.offset < old.offset)
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["route", "subject", "sender"],
-                set_={
-                    "event_ms": case((new.event_ms.is_(None), old.event_ms), else_=new.event_ms),
-                    "topic": new.topic,
-                    "partition": new.partition,
-                    "offset": case((behind, old.offset), else_=new.offset),
-                },
-                where=newer,
-            )
-        )
+        new = key_of(routed.route, routed.decoded.received.position)
+        new |= {"subject": routed.subject, "sender": routed.sender, "event_ms": routed.event_ms}
+        connection.execute(_delivered_last(connection.dialect.name), new)
 
 
 def maybe_done(settlement: Settlement, before: Row[*tuple[Any, ...]]) -> bool:

@@ -4,9 +4,10 @@ Values stand as keyed hashes, partner ids sealed: a sealed id differs each time,
 """
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, false, select, true, update
+from sqlalchemy import Connection, and_, bindparam, delete, false, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from pipeline.ledger.port import Held, Merged
@@ -19,9 +20,49 @@ MERGES: Final = "merges"
 """The fact at which merges queue on PostgreSQL, so that two workers cannot close a cycle or split a chain between them."""
 
 
-def insert(connection: Connection, table: Any) -> Any:  # noqa: ANN401 - the two dialects' inserts share their methods, not a type
+def insert(dialect: str, table: Any) -> Any:  # noqa: ANN401 - the two dialects' inserts share their methods, not a type
     """INSERT with ON CONFLICT, which is the dialect's own."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+
+
+# Statements are built once: building one takes SQLAlchemy longer than the database takes to run it.
+
+KEY: Final = and_(IDENTITIES.c.partner == bindparam("k_partner"), IDENTITIES.c.hash == bindparam("k_hash"))
+CREATING: Final = IDENTITIES.c.creating == bindparam("k_creating")
+SELECT: Final = select(IDENTITIES.c.known, IDENTITIES.c.partner_id, IDENTITIES.c.merged_into).where(KEY)
+DONE: Final = update(IDENTITIES).where(CREATING).values(creating=None, known=True)
+DROP_CLAIMED: Final = delete(IDENTITIES).where(CREATING, IDENTITIES.c.known == false(), IDENTITIES.c.merged_into.is_(None))
+UNCLAIM: Final = update(IDENTITIES).where(CREATING).values(creating=None)
+DROP: Final = delete(IDENTITIES).where(KEY, IDENTITIES.c.merged_into.is_(None), IDENTITIES.c.creating.is_(None))
+FORGET: Final = update(IDENTITIES).where(KEY).values(known=False, partner_id=None)
+RECHAIN: Final = update(IDENTITIES).where(
+    IDENTITIES.c.partner == bindparam("k_partner"), IDENTITIES.c.merged_into == bindparam("k_hash")
+)
+
+
+@cache
+def _upsert(dialect: str, *columns: str) -> Any:  # noqa: ANN401 - as `insert`
+    """Write these columns of an identity, whether or not it is there."""
+    statement = insert(dialect, IDENTITIES)
+    return statement.on_conflict_do_update(
+        index_elements=["partner", "hash"], set_={name: statement.excluded[name] for name in columns}
+    )
+
+
+@cache
+def _claim(dialect: str) -> Any:  # noqa: ANN401 - as `insert`
+    """Claim an identity for a create: a row comes back only where nobody else has it, in any way."""
+    statement = insert(dialect, IDENTITIES)
+    new = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=["partner", "hash"],
+        set_={"creating": new.creating, "at_ms": new.at_ms},
+        where=and_(
+            or_(IDENTITIES.c.creating.is_(None), IDENTITIES.c.creating == new.creating),
+            IDENTITIES.c.known == false(),
+            IDENTITIES.c.merged_into.is_(None),
+        ),
+    ).returning(IDENTITIES.c.hash)
 
 
 class Identities:
@@ -36,101 +77,74 @@ class Identities:
 
     def claim(self, connection: Connection, partner: str, identities: Iterable[Identity], delivery: int, at_ms: int) -> None:
         """A create is about to leave. Held where another one is open, or the partner has the patient, or it was merged away."""
-        rows = sorted((self.hash(identity), identity) for identity in identities)
-        for value, identity in rows:
-            claimed = connection.execute(
-                _claim(connection),
-                {
-                    "partner": partner,
-                    "hash": value,
-                    "kind": identity.kind.value,
-                    "system": identity.system,
-                    "creating": delivery,
-                    "at_ms": at_ms,
-                },
-            ).first()
-            if claimed is None:
-                raise _why(connection, partner, value)
+        for identity in sorted(identities, key=self.hash):  # one order for all, so that two sessions never wait for each other
+            new = self._new(partner, identity) | {"creating": delivery, "at_ms": at_ms}
+            if connection.execute(_claim(connection.dialect.name), new).first() is None:
+                raise _why(connection, partner, new["hash"])
 
     def release(self, connection: Connection, delivery: int, *, done: bool, at_ms: int) -> None:
         """A create's outcome is known: done, and the partner has the patient under all that was claimed; or not, and a create may leave again."""
         if done:
-            values = {"creating": None, "known": True, "at_ms": at_ms}
-        else:
-            never = and_(IDENTITIES.c.creating == delivery, IDENTITIES.c.known == false(), IDENTITIES.c.merged_into.is_(None))
-            connection.execute(delete(IDENTITIES).where(never))
-            values = {"creating": None, "at_ms": at_ms}
-        connection.execute(update(IDENTITIES).where(IDENTITIES.c.creating == delivery).values(**values))
+            connection.execute(DONE, {"k_creating": delivery, "at_ms": at_ms})
+            return
+        connection.execute(DROP_CLAIMED, {"k_creating": delivery})
+        connection.execute(UNCLAIM, {"k_creating": delivery, "at_ms": at_ms})
 
     def learn(self, connection: Connection, partner: str, rows: Iterable[Learned], at_ms: int) -> int:
         """What a partner has; a partner id that is there stays where none is given. Returns how many were new or changed."""
         return sum(self._learn(connection, partner, row, at_ms) for row in rows)
 
     def _learn(self, connection: Connection, partner: str, row: Learned, at_ms: int) -> bool:
-        value = self.hash(row.identity)
-        key = and_(IDENTITIES.c.partner == partner, IDENTITIES.c.hash == value)
-        there = connection.execute(select(IDENTITIES.c.known, IDENTITIES.c.partner_id).where(key)).first()
+        key = {"k_partner": partner, "k_hash": self.hash(row.identity)}
+        there = connection.execute(SELECT, key).first()
         same_id = row.partner_id is None or (
             there is not None and there.partner_id is not None and self._pseudonyms.unseal(there.partner_id) == row.partner_id
         )
         if there is not None and there.known and same_id:
             return False
-        values = {"known": True, "at_ms": at_ms} | (
-            {} if same_id else {"partner_id": self._pseudonyms.seal(row.partner_id or "")}
-        )
-        new = {"partner": partner, "hash": value, "kind": row.identity.kind.value, "system": row.identity.system}
-        connection.execute(
-            insert(connection, IDENTITIES)
-            .values(**new, **values)
-            .on_conflict_do_update(index_elements=["partner", "hash"], set_=values)
-        )
+        values: dict[str, Any] = {"known": True, "at_ms": at_ms}
+        if not same_id and row.partner_id is not None:
+            values["partner_id"] = self._pseudonyms.seal(row.partner_id)
+        connection.execute(_upsert(connection.dialect.name, *values), self._new(partner, row.identity) | values)
         return True
+
+    def _new(self, partner: str, identity: Identity) -> dict[str, Any]:
+        return {
+            "partner": partner,
+            "hash": self.hash(identity),
+            "kind": identity.kind.value,
+            "system": identity.system,
+            "known": False,
+        }
 
     def forget(self, connection: Connection, partner: str, identities: Iterable[Identity], at_ms: int) -> None:
         """The partner has them not. A merge stays recorded: a patient that was merged away is never created again."""
         for value in sorted(self.hash(identity) for identity in identities):
-            key = and_(IDENTITIES.c.partner == partner, IDENTITIES.c.hash == value)
-            connection.execute(delete(IDENTITIES).where(key, IDENTITIES.c.merged_into.is_(None), IDENTITIES.c.creating.is_(None)))
-            connection.execute(update(IDENTITIES).where(key).values(known=False, partner_id=None, at_ms=at_ms))
+            key = {"k_partner": partner, "k_hash": value}
+            connection.execute(DROP, key)
+            connection.execute(FORGET, key | {"at_ms": at_ms})
 
     def merge(self, connection: Connection, partner: str, merged: Merged, at_ms: int) -> None:
         """From now on each prior is the survivor's last survivor. Held where that would be a cycle. Told twice, it stays as it was."""
         if connection.dialect.name == "postgresql":
             connection.execute(select(FACTS.c.name).where(FACTS.c.name == MERGES).with_for_update())
         survivor = self.hash(merged.survivor)
-        into = select(IDENTITIES.c.merged_into).where(IDENTITIES.c.partner == partner, IDENTITIES.c.hash == bindparam("value"))
-        last = connection.execute(into, {"value": survivor}).scalar() or survivor
+        last = self._merged_into(connection, partner, survivor) or survivor
         for identity in sorted(merged.prior, key=self.hash):
             prior = self.hash(identity)
             if prior in (survivor, last):
                 raise Held(Reason.MERGE_CYCLE.sentence)
-            if connection.execute(into, {"value": prior}).scalar() == last:
+            if self._merged_into(connection, partner, prior) == last:
                 continue
             values = {"merged_into": last, "merged_ms": merged.event_ms, "at_ms": at_ms}
-            new = {"partner": partner, "hash": prior, "kind": identity.kind.value, "system": identity.system}
-            connection.execute(
-                insert(connection, IDENTITIES)
-                .values(**new, **values)
-                .on_conflict_do_update(index_elements=["partner", "hash"], set_=values)
-            )
+            connection.execute(_upsert(connection.dialect.name, *values), self._new(partner, identity) | values)
             # Chains are kept one link long: what was merged into the prior goes with it, each at its own event time.
-            chain = and_(IDENTITIES.c.partner == partner, IDENTITIES.c.merged_into == prior)
-            connection.execute(update(IDENTITIES).where(chain).values(merged_into=last))
+            connection.execute(RECHAIN, {"k_partner": partner, "k_hash": prior, "merged_into": last})
 
-
-def _claim(connection: Connection) -> Any:  # noqa: ANN401 - as `insert`
-    statement = insert(connection, IDENTITIES)
-    new = statement.excluded
-    free = case((IDENTITIES.c.creating.is_(None), true()), else_=IDENTITIES.c.creating == new.creating)
-    return (
-        statement.values({name: bindparam(name) for name in ("partner", "hash", "kind", "system", "creating", "at_ms")})
-        .on_conflict_do_update(
-            index_elements=["partner", "hash"],
-            set_={"creating": new.creating, "at_ms": new.at_ms},
-            where=and_(free, IDENTITIES.c.known == false(), IDENTITIES.c.merged_into.is_(None)),
-        )
-        .returning(IDENTITIES.c.hash)
-    )
+    @staticmethod
+    def _merged_into(connection: Connection, partner: str, value: str) -> str | None:
+        row = connection.execute(SELECT, {"k_partner": partner, "k_hash": value}).first()
+        return row.merged_into if row else None
 
 
 def _why(connection: Connection, partner: str, value: str) -> Held:

@@ -5,6 +5,7 @@ with other bytes), `identity` (one per routed identity that the ledger has), `su
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import CompoundSelect, Row, Select, and_, bindparam, cast, exists, func, literal, null, or_, select, union_all
@@ -77,6 +78,7 @@ def _of_delivery() -> dict[str, ColumnElement[Any]]:
     return {name: DELIVERIES.c[name] for name in DELIVERY}
 
 
+@cache
 def statement(identities: int) -> CompoundSelect[Any]:
     """The statement for so many identities, bound as hash_0, hash_1 and so on."""
     first_same = select(func.min(OTHER.c.id)).where(

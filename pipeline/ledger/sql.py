@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from sqlalchemy import Connection, Engine, func, select, update
+from sqlalchemy import Connection, Engine, func, select
 
 from pipeline.errors import LedgerError, Refused, SettingsError
 from pipeline.ledger import engine as way
 from pipeline.ledger import knowledge as known
 from pipeline.ledger.claims import RouteClaims
-from pipeline.ledger.deliveries import Deliveries, at, maybe_done
+from pipeline.ledger.deliveries import EMITTED, SELECT, Deliveries, here, maybe_done
 from pipeline.ledger.find import delivery_of, statement_of
 from pipeline.ledger.identities import MERGES, Identities, insert
 from pipeline.ledger.port import Begun, Delivery, Held, Query, Settlement
@@ -79,7 +79,7 @@ class SqlLedger:
         check = self._pseudonyms.check
         with self._write() as connection:
             for name, value in ((KEY_CHECK, check), (MERGES, "")):
-                connection.execute(insert(connection, FACTS).values(name=name, value=value).on_conflict_do_nothing())
+                connection.execute(insert(connection.dialect.name, FACTS).values(name=name, value=value).on_conflict_do_nothing())
         self.check_key()
 
     def check_key(self) -> bool:
@@ -111,7 +111,7 @@ class SqlLedger:
             row = connection.execute(select(ROUTES).where(ROUTES.c.route == route)).first()
             if row is None:
                 connection.execute(
-                    insert(connection, ROUTES)
+                    insert(connection.dialect.name, ROUTES)
                     .values(route=route, consumer_group=group, how=how, at_ms=self._clock())
                     .on_conflict_do_nothing()
                 )
@@ -142,7 +142,7 @@ class SqlLedger:
     def seen(self, route: str, position: Position) -> Seen | None:
         """See the port."""
         with self._read() as connection:
-            row = connection.execute(select(DELIVERIES).where(at(route, position))).first()
+            row = connection.execute(SELECT, here(route, position)).first()
         return known.seen(row, self._pseudonyms) if row else None
 
     def begin(self, begun: Begun) -> None:
@@ -200,11 +200,7 @@ class SqlLedger:
     def emitted(self, route: str, position: Position) -> None:
         """See the port."""
         with self._write() as connection:
-            connection.execute(
-                update(DELIVERIES)
-                .where(at(route, position), DELIVERIES.c.result_id.is_not(None))
-                .values(emitted=True, result=None)
-            )
+            connection.execute(EMITTED, here(route, position))
 
     # people
 
