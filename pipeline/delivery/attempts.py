@@ -79,7 +79,7 @@ class Delivery:
         """`here` is what the ledger has of this record from before a restart."""
         self.routed, self.plan, self.hands = routed, plan, hands
         self.attempt = here.attempt if here else 0
-        self.unknown_since = here.sent_ms if here is not None and here.state is State.UNKNOWN else None
+        self.unknown_since = here.sent_ms if here else None
         self.crashed = self.unknown_since is not None
         self.findings: tuple[Finding, ...] = ()
 
@@ -98,10 +98,7 @@ class Delivery:
                 return outcome
 
     def _knowledge(self) -> Knowledge:
-        """What the ledger knows, apart from this very message: its own open create does not block it."""
-        knowledge = self.hands.steady(lambda: self.hands.ledger.knowledge(self.routed))
-        own = knowledge.open_create == self.routed.decoded.received.position
-        return replace(knowledge, open_create=None) if own else knowledge
+        return self.hands.steady(lambda: self.hands.ledger.knowledge(self.routed))
 
     def _try(self, packed: Packed, request: Request) -> Outcome | None:
         self.attempt += 1

@@ -14,7 +14,7 @@ def identify(routed: Routed, knowledge: Knowledge) -> Identified:
         raise Duplicate(str(knowledge.same.position))
     if routed.rule.action is Action.MERGE:
         _merge(routed, knowledge)
-    if _stale(routed, knowledge.last_event_ms):
+    if _stale(routed, knowledge):
         raise Superseded(Reason.STALE, where="EVN-2")
     _not_merged_away(routed, knowledge)
     if knowledge.open_create is not None:
@@ -26,14 +26,15 @@ def identify(routed: Routed, knowledge: Knowledge) -> Identified:
     return Identified(routed, Intent.UPDATE, knowledge.known[known_by].partner_id, known_by, findings)
 
 
-def _stale(routed: Routed, last_event_ms: int | None) -> bool:
+def _stale(routed: Routed, knowledge: Knowledge) -> bool:
     """Only snapshots, by event time; equal, missing or ambiguous: the position decides (RELIABILITY section 2)."""
-    return (
-        routed.rule.kind is Kind.SNAPSHOT
-        and routed.event_ms is not None
-        and last_event_ms is not None
-        and routed.event_ms < last_event_ms
-    )
+    if routed.rule.kind is not Kind.SNAPSHOT:
+        return False
+    mine, last = routed.event_ms, knowledge.last_event_ms
+    if mine is not None and last is not None and mine != last:
+        return mine < last
+    here, there = routed.decoded.received.position, knowledge.last_position
+    return there is not None and (here.topic, here.partition) == (there.topic, there.partition) and here.offset < there.offset
 
 
 def _not_merged_away(routed: Routed, knowledge: Knowledge) -> None:
@@ -56,7 +57,7 @@ def _merge(routed: Routed, knowledge: Knowledge) -> None:
 
     if not routed.prior:
         raise Parked(Reason.PATIENT_MISSING, where="MRG-1")
-    if set(routed.prior) & set(routed.identities):
+    if knowledge.merge_cycle:
         raise Parked(Reason.MERGE_CYCLE, where="MRG-1")
     prior_there, survivor_there = at_partner(routed.prior), at_partner(routed.identities)
     if prior_there and not survivor_there:

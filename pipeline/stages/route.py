@@ -63,6 +63,8 @@ def _rule(event: Event, plan: Plan) -> EventRule:
         raise Filtered(rule.reason, where="MSH-9")
     if rule.action is Action.PARK:
         raise Parked(rule.reason, where="MSH-9")
+    if event.others:
+        raise Parked(Reason.SEVERAL_PATIENTS, where="PID[2]")
     return rule
 
 
