@@ -265,6 +265,13 @@ class Merge(Frozen):
     names: tuple[Name, ...] = At("MRG[n]-7[r]", ())
 
 
+class PatientGroup(Frozen):
+    """A further PID of the same message with the MRG segments that follow it: an A40 may merge several pairs, an A24 links two."""
+
+    patient: Patient = At("PID[n]")
+    prior: tuple[Merge, ...] = At("MRG", ())
+
+
 class Event(Frozen):
     """One HL7 v2 message as a typed event."""
 
@@ -285,6 +292,8 @@ class Event(Frozen):
     occurred: Timestamp | Null | None = At("EVN-6")
     patient: Patient | None = At("PID")
     prior: tuple[Merge, ...] = At("MRG", ())
+    others: tuple[PatientGroup, ...] = At("PID", ())
+    """Further patients of the message (with finding PATIENTS_SEVERAL); all else here belongs to the first."""
     visit: Visit | None = At("PV1")
     diagnoses: tuple[Diagnosis, ...] = At("DG1", ())
     coverages: tuple[Coverage, ...] = At("IN1", ())

@@ -1,0 +1,263 @@
+"""HL7 data types to the members of schemas/event.py: one function for each type, a raw repetition in, a dict out (empty: nothing there).
+
+Plain dicts, so that the whole event is validated by pydantic in one go (the hot path). Text is stripped of blanks (v2.5 chapter
+2.A.74: trailing blanks are optional, and an identifier must not differ by them). A field that is `""` gives NULL for every member.
+"""
+
+from typing import Any, Final
+
+from pipeline.hl7.message import Message
+from pipeline.hl7.paths import place
+from pipeline.hl7.timestamps import read
+from pipeline.model import Finding
+from schemas.event import NULL, Address, Coded, Identifier, Location, Name, Practitioner, Telecom, Text
+from schemas.outcomes import FindingCode, Severity
+
+Members = dict[str, Any]
+
+_CODED: Final = tuple(Coded.model_fields)
+_LOCATION: Final = ("point_of_care", "room", "bed", None, None, None, "building", "floor")
+_ADDRESS: Final = (None, "other", "city", "state", "postal_code", "country", "type")
+_NAME: Final = (None, "given", "middle", "suffix", "prefix", "degree", "type")
+_SURNAME: Final = ("family", "own_prefix", "own_family", "partner_prefix", "partner_family")
+_STREET: Final = ("line", "street", "house_number")
+_DELETED: Final = {
+    model: dict.fromkeys(model.model_fields, NULL)
+    for model in (Identifier, Name, Address, Telecom, Coded, Practitioner, Location)
+}
+_SEVERITY: Final = {
+    FindingCode.TIMESTAMP: Severity.WARNING,
+    FindingCode.TIME_AMBIGUOUS: Severity.WARNING,
+    FindingCode.TIME_NONEXISTENT: Severity.WARNING,
+}
+
+
+class Reader:
+    """Reads the parts of one message; collects what could not be read, with its place."""
+
+    __slots__ = ("_assumed", "_component", "_deleted", "_message", "_plain", "_repetition", "_sub", "_zone", "findings")
+
+    def __init__(self, message: Message, zone: str) -> None:
+        self._message = message
+        self._zone = zone
+        self._plain = message.plain
+        self._component = message.delimiters.component or "\r"  # a character that no field has
+        self._sub = message.delimiters.subcomponent or "\r"
+        self._repetition = message.delimiters.repetition or "\r"
+        self._assumed = False
+        self.findings: list[Finding] = []
+
+    def text(self, raw: str) -> Text:
+        """Text without blanks around it; None where nothing is left."""
+        if self._plain:
+            return raw.strip() or None
+        text = self._message.text(raw)
+        return text.strip() or None if isinstance(text, str) else text
+
+    def first(self, raw: str) -> Text:
+        """The first sub-component of the first component of the first repetition: a field of which one text is wanted."""
+        if self._repetition in raw:
+            raw = raw.split(self._repetition, 1)[0]
+        if self._component in raw:
+            raw = raw.split(self._component, 1)[0]
+        if self._sub in raw:
+            raw = raw.split(self._sub, 1)[0]
+        return self.text(raw) if raw else None
+
+    def repetitions(self, raw: str) -> list[str]:
+        """The repetitions of a field; none of an empty one."""
+        if not raw:
+            return []
+        return raw.split(self._repetition) if self._repetition in raw else [raw]
+
+    def single(self, raw: str) -> str:
+        """The first repetition of a field that should have one."""
+        return raw.split(self._repetition, 1)[0] if self._repetition in raw else raw
+
+    def named(self, parts: list[str], names: tuple[str | None, ...]) -> Members:
+        """Components by name, each by its first sub-component. A name of None is somebody else's."""
+        members: Members = {}
+        for name, raw in zip(names, parts, strict=False):
+            if raw and name:
+                value = self.text(raw.split(self._sub, 1)[0] if self._sub in raw else raw)
+                if value is not None:
+                    members[name] = value
+        return members
+
+    def time(self, raw: str, segment: str, nth: int, field: int, *, repetition: int = 1, component: int = 0) -> Any:  # noqa: ANN401 - Timestamp's members, NULL or None
+        """A timestamp's members; None and a finding where it cannot be read."""
+        if not raw:
+            return None
+        precision = ""
+        if not component:
+            raw = self.single(raw)
+            if self._component in raw:
+                raw, precision = raw.split(self._component)[:2]
+        if raw == '""':
+            return NULL
+        text = self.text(raw)
+        if not isinstance(text, str):
+            return text
+        members, code = read(text, self._zone, precision)
+        if code is not None:
+            self.findings.append(
+                Finding(code, _SEVERITY[code], hl7=place(segment, nth, field, repetition=repetition, component=component))
+            )
+        if members is not None and not self._assumed and members["zone"] == "site":
+            self._assumed = True
+            where = place(segment, nth, field, repetition=repetition, component=component)
+            self.findings.append(Finding(FindingCode.ZONE_ASSUMED, Severity.INFORMATION, hl7=where))
+        return members
+
+    def cx(self, raw: str, segment: str, nth: int, field: int, repetition: int = 1) -> Members:
+        """CX to Identifier; also a bare number."""
+        if not raw:
+            return {}
+        if raw == '""':
+            return _DELETED[Identifier]
+        parts = raw.split(self._component)
+        members = self.named(parts[:2], ("value", "check_digit"))
+        count = len(parts)
+        if count > 3 and parts[3]:  # noqa: PLR2004 - CX.4
+            members |= self.named(parts[3].split(self._sub), ("authority", "authority_oid", "authority_oid_type"))
+        if count > 4:  # noqa: PLR2004 - CX.5
+            members |= self.named(parts[4:6], ("type", "facility"))
+            for at, name in ((6, "start"), (7, "end")):
+                if (
+                    count > at
+                    and (time := self.time(parts[at], segment, nth, field, repetition=repetition, component=at + 1)) is not None
+                ):
+                    members[name] = time
+        return members
+
+    def xpn(self, raw: str) -> Members:
+        """XPN, or PN of old versions, to Name."""
+        if not raw:
+            return {}
+        if raw == '""':
+            return _DELETED[Name]
+        parts = raw.split(self._component)
+        members = self.named(parts, _NAME)
+        members |= self.surname(parts[0])
+        return members
+
+    def surname(self, raw: str) -> Members:
+        """FN: the surname as it is used and its parts, each way round (`_as_used`)."""
+        if self._sub not in raw:
+            text = self.text(raw)
+            return {} if text is None else {"family": text}
+        members = self.named(raw.split(self._sub), _SURNAME)
+        _complete(members)
+        return members
+
+    def xad(self, raw: str) -> Members:
+        """XAD, or AD of old versions, to Address; the line is put together where only street and number are there."""
+        if not raw:
+            return {}
+        if raw == '""':
+            return _DELETED[Address]
+        parts = raw.split(self._component)
+        members = self.named(parts, _ADDRESS)
+        street = self.named(parts[0].split(self._sub), _STREET)
+        if "line" not in street and isinstance(street.get("street"), str):
+            street["line"] = _joined(street["street"], street.get("house_number"))
+        return members | street
+
+    def xtn(self, raw: str, use: str | None = None) -> Members:
+        """XTN, or TN of old versions, to Telecom. `use` where the field tells it and the number does not."""
+        if not raw:
+            return {}
+        if raw == '""':
+            return _DELETED[Telecom]
+        parts = raw.split(self._component)
+        members = self.named(parts[:4], ("number", "use", "equipment", "email"))
+        if len(parts) > 4:  # noqa: PLR2004 - XTN.5 and on
+            number = self._dialled(parts)
+            if number is not None and ((len(parts) > 11 and parts[11]) or "number" not in members):  # noqa: PLR2004 - XTN.12
+                members["number"] = number
+        number = members.get("number")
+        if isinstance(number, str) and "@" in number:
+            members.setdefault("email", number)
+            del members["number"]
+        if use and members and "use" not in members:
+            members["use"] = use
+        return members
+
+    def _dialled(self, parts: list[str]) -> Text:
+        """XTN.12, else country code, area code, local number and extension."""
+        if len(parts) > 11 and parts[11]:  # noqa: PLR2004 - XTN.12
+            return self.text(parts[11])
+        country, area, local, extension = ([self.text(part) for part in parts[4:8]] + [None] * 4)[:4]
+        if not local:
+            return None
+        country = f"+{country.removeprefix('+')}" if isinstance(country, str) else None
+        extension = f"x{extension}" if extension else None
+        return " ".join(part for part in (country, area, local, extension) if isinstance(part, str))
+
+    def ce(self, raw: str) -> Members:
+        """CE, CWE, CNE, or an ID or IS that came without its text, to Coded."""
+        if not raw:
+            return {}
+        if raw == '""':
+            return _DELETED[Coded]
+        return self.named(raw.split(self._component), _CODED)
+
+    def xcn(self, raw: str) -> Members:
+        """XCN, or CN of old versions, to Practitioner."""
+        if not raw:
+            return {}
+        if raw == '""':
+            return _DELETED[Practitioner]
+        parts = raw.split(self._component)
+        members = self.named(parts, ("identifier", None, "given", None, None, "prefix"))
+        count = len(parts)
+        if count > 1 and (family := self.surname(parts[1]).get("family")) is not None:
+            members["family"] = family
+        if count > 8:  # noqa: PLR2004 - XCN.9
+            members |= self.named(parts[8].split(self._sub), ("authority", "authority_oid"))
+            members |= self.named(parts[12:13], ("type",))
+        return members
+
+    def pl(self, raw: str) -> Members:
+        """PL to Location."""
+        if not raw:
+            return {}
+        if raw == '""':
+            return _DELETED[Location]
+        parts = raw.split(self._component)
+        members = self.named(parts, _LOCATION)
+        if len(parts) > 3:  # noqa: PLR2004 - PL.4
+            members |= self.named(parts[3:4], ("facility",))
+        return members
+
+
+def _joined(*parts: object) -> str:
+    return " ".join(part for part in parts if isinstance(part, str))
+
+
+def _complete(members: Members) -> None:
+    """Make a surname whole whichever of its parts the sender left out.
+
+    - The surname as used (FN.1) is missing: prefix and own surname, or the partner's where there is no own one. The own name is the
+      legal one in the Netherlands; that the partner's is used, and in which order, only FN.1 can tell.
+    - FN.1 holds a surname without its prefix, which stands in FN.2 (or in FN.4 for the partner's): the prefix is put before it.
+    - FN.1 and FN.2 alone (v2.3: family name and last name prefix): FN.1 without the prefix is the own surname.
+    """
+    family, own, partner = members.get("family"), members.get("own_family"), members.get("partner_family")
+    own_prefix, partner_prefix = members.get("own_prefix"), members.get("partner_prefix")
+    if not isinstance(family, str):
+        if family is None and (
+            whole := _joined(own_prefix, own) if own else _joined(partner_prefix, partner) if partner else None
+        ):
+            members["family"] = whole
+        return
+    if own is None and isinstance(own_prefix, str) and not partner:
+        own = members["own_family"] = family[len(own_prefix) :].strip() if _begins(family, own_prefix) else family
+    if isinstance(own_prefix, str) and family == own and not _begins(family, own_prefix):
+        members["family"] = _joined(own_prefix, own)
+    elif isinstance(partner_prefix, str) and family == partner and not _begins(family, partner_prefix):
+        members["family"] = _joined(partner_prefix, partner)
+
+
+def _begins(family: str, prefix: str) -> bool:
+    return family.lower().startswith(f"{prefix} ".lower())

@@ -1,0 +1,82 @@
+"""The typed event of a message (schemas/event.py), and the key of its source record. What cannot be read is absent, with a finding.
+
+No text of a message goes into a finding. Each segment has a function that names its fields by number; data types are in datatypes.py.
+"""
+
+from typing import Final
+
+from pipeline.hl7.datatypes import Members, Reader
+from pipeline.hl7.message import Message
+from pipeline.hl7.segments import coverage, diagnosis, header, merge, patient, visit
+from pipeline.model import Finding
+from schemas.event import Event
+from schemas.outcomes import FindingCode, Severity
+
+__all__ = ["source_key", "typed"]
+
+_KEY_TYPES: Final = ("PI", "MR")
+_VALIDATE: Final = Event.__pydantic_validator__.validate_python
+
+
+def typed(message: Message, *, zone: str) -> tuple[Event, tuple[Finding, ...]]:
+    """All that schemas/event.py names. `zone`: IANA zone of times without an offset.
+
+    Where a message has several PID segments, what stands before the second is the event, and the others come with their MRG in
+    `others` (PATIENTS_SEVERAL): a second pair of a merge must never be taken for a prior id of the first patient.
+    """
+    reader = Reader(message, zone)
+    patients = message.positions("PID")
+    end = patients[1] if len(patients) > 1 else None
+    members = header(message, reader)
+    if patients:
+        members["patient"] = patient(reader, message.fields("PID"), 1)
+    for name, segment, make in (("prior", "MRG", merge), ("diagnoses", "DG1", diagnosis), ("coverages", "IN1", coverage)):
+        if found := _among(message, segment, 0, end):
+            members[name] = [make(reader, message.fields(segment, nth), nth) for nth in found]
+    visits, details = _among(message, "PV1", 0, end), _among(message, "PV2", 0, end)
+    if visits or details:
+        pv1 = message.fields("PV1", visits[0]) if visits else []
+        members["visit"] = visit(reader, pv1, message.fields("PV2", details[0]) if details else [], 1)
+    if end is not None:
+        members["others"] = _others(message, reader, patients)
+    return _VALIDATE(members), tuple(reader.findings)
+
+
+def source_key(message: Message) -> bytes | None:
+    """The Kafka key of a source record: assigning authority and patient id as `authority|id` in UTF-8; None without a patient.
+
+    The rule, so that one patient's messages meet in one partition: of PID-3's repetitions with a value the first of type PI, else the
+    first of type MR, else the first (PID-2 where PID-3 has none). The authority is CX.4.1, else CX.4.2, else nothing.
+    """
+    reader = Reader(message, "UTC")
+    fields = message.fields("PID")
+    for number in (3, 2):
+        found = [
+            identifier
+            for raw in reader.repetitions(fields[number] if number < len(fields) else "")
+            if isinstance((identifier := reader.cx(raw, "PID", 1, number)).get("value"), str)
+        ]
+        if found:
+            by_type = [each for kind in _KEY_TYPES for each in found if each.get("type") == kind]
+            chosen = (by_type or found)[0]
+            authority = chosen.get("authority") or chosen.get("authority_oid") or ""
+            return f"{authority}|{chosen['value']}".encode()
+    return None
+
+
+def _among(message: Message, segment: str, start: int, end: int | None) -> list[int]:
+    """Which of the segments of this name (from 1) stand between two positions."""
+    positions = message.positions(segment)
+    if end is None and not start:
+        return list(range(1, len(positions) + 1))
+    return [nth for nth, at in enumerate(positions, 1) if at >= start and (end is None or at < end)]
+
+
+def _others(message: Message, reader: Reader, patients: list[int]) -> list[Members]:
+    others = []
+    for nth, (start, end) in enumerate(zip(patients[1:], [*patients[2:], None], strict=True), 2):
+        merges = [merge(reader, message.fields("MRG", at), at) for at in _among(message, "MRG", start, end)]
+        others.append({"patient": patient(reader, message.fields("PID", nth), nth), "prior": merges})
+    finding = Finding(FindingCode.PATIENTS_SEVERAL, Severity.WARNING, hl7="PID[2]", about=f"{len(patients)} PID segments")
+    reader.findings.append(finding)
+    return others
