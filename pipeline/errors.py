@@ -88,9 +88,11 @@ class NotSent(PipelineError):
 class NoAnswer(PipelineError):
     """Bytes left this machine, and no answer came that tells."""
 
-    def __init__(self, reason: Reason, message: str | None = None) -> None:
+    def __init__(self, reason: Reason, message: str | None = None, *, fresh: bool = False) -> None:
         super().__init__(message or reason.sentence)
         self.reason = reason
+        self.fresh = fresh
+        """A fresh connection ended before any answer: a refused client certificate may look like this (RELIABILITY section 1)."""
 
 
 class BusError(PipelineError):

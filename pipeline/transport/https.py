@@ -1,0 +1,233 @@
+"""A partner over HTTPS: a `requests` session with a pool of its own, mutual TLS, deadlines and a body cap.
+
+It sends each request once. It follows no redirect, uses no proxy, keeps no cookie and reads no environment. No error, log line or
+repr of it holds a URL, a header or a body.
+"""
+
+import http.cookiejar
+import logging
+import re
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from urllib3 import HTTPResponse
+from urllib3.exceptions import DecodeError, EmptyPoolError, HTTPError, IncompleteRead
+
+from pipeline.errors import NoAnswer, NotSent, SettingsError
+from pipeline.model import Reply, Request
+from pipeline.settings import TlsFiles
+from pipeline.transport import certificates
+from pipeline.transport.connection import CURRENT, Connection, Pool, Socket
+from pipeline.transport.exchange import Exchange
+from schemas.outcomes import Reason
+
+AGENT: Final = "emr-pipeline"
+CHUNK: Final = 64 * 1024
+RELOAD_SECONDS: Final = 1.0
+"""How often the certificate files are looked at."""
+
+for name in ("connection", "connectionpool", "response", "util.retry"):
+    # urllib3 writes URLs on these, at levels from debug to warning, and a patient's id may stand in a path
+    logging.getLogger(f"urllib3.{name}").setLevel(logging.CRITICAL)
+
+
+class _Adapter(HTTPAdapter):
+    """Leads every request to our pool, with our TLS context and nothing of certifi's."""
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(max_retries=0)
+        self.max_retries = False  # type: ignore[assignment] # urllib3: raise at once, and never wrap into MaxRetryError
+        self.pool = pool
+
+    def get_connection_with_tls_context(self, *_: Any, **__: Any) -> Pool:  # noqa: ANN401 - the signature is requests'
+        return self.pool
+
+    def cert_verify(self, *_: Any, **__: Any) -> None:  # noqa: ANN401 - as above; the context verifies
+        return
+
+    def close(self) -> None:
+        self.pool.close()
+        super().close()
+
+
+class _Session(requests.Session):
+    """A session without memory."""
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__()
+        self.trust_env = False
+        self.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+        self.adapters.clear()
+        self.mount("https://", _Adapter(pool))
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002 - the signature is requests'
+        """None: requests would read a redirect's body whole, past our cap, only to offer the next request."""
+        return None
+
+
+class _Wire:
+    """Credentials and the session that was made with them."""
+
+    def __init__(self, credentials: certificates.Credentials, host: str, port: int, size: int, idle: float) -> None:
+        self.credentials = credentials
+        pool = Pool(host, port, maxsize=size, block=True, ssl_context=credentials.context, retries=False)
+        pool.idle = idle
+        self.session = _Session(pool)
+
+
+class HttpsTransport:
+    """See the module. Implements transport/port.py; safe for as many threads as `pool` has connections, and more that wait for one.
+
+    Args:
+        base_url: https://host[:port]/path, what Request.path is put behind.
+        tls: our certificate and key, and what we trust. Renewed files are taken up within a second, without a restart.
+        secret_headers: added to every request.
+        pool: connections at most. A thread that gets none within the connect time-out has NotSent(NOT_SENT_CONNECT).
+        body_cap: bytes of an answer's body, decoded, at most: NoAnswer(ANSWER_TOO_LARGE) beyond.
+        idle: seconds after which a pooled connection is not used again.
+
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        tls: TlsFiles,
+        secret_headers: Mapping[str, str],
+        pool: int = 64,
+        body_cap: int = 1024 * 1024,
+        *,
+        idle: float = 4.0,
+    ) -> None:
+        self._host, self._port, self._base = _split(base_url)
+        self._tls = tls
+        self._secret_headers = dict(secret_headers)
+        for header, value in self._secret_headers.items():
+            if not re.fullmatch(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?", value):
+                raise SettingsError("holds characters that no HTTP header may have, or none at all", where=header)
+        self._pool, self._cap, self._idle = pool, body_cap, idle
+        self._lock = threading.Lock()
+        self._wire: _Wire | None = None
+        self._look_again = 0.0
+
+    def exchange(self, request: Request) -> Reply:
+        """Send it once. NotSent, NoAnswer: see transport/port.py."""
+        exchange = Exchange.begin(request.timeouts)
+        sent_ms = time.time_ns() // 1_000_000
+        wire = self._ready()
+        CURRENT.exchange = exchange
+        try:
+            with wire.session.send(
+                self._prepared(request),
+                stream=True,
+                allow_redirects=False,
+                timeout=(request.timeouts.connect, request.timeouts.read),
+            ) as response:
+                _keep_alive(response.raw)
+                body = self._body(response.raw)
+                return Reply(
+                    status=response.status_code,
+                    headers={name.lower(): value for name, value in response.raw.headers.items()},
+                    body=body,
+                    elapsed_ms=(time.monotonic() - exchange.started) * 1000,
+                    sent_ms=sent_ms,
+                    answered_ms=time.time_ns() // 1_000_000,
+                )
+        except (NotSent, NoAnswer):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it may hold the URL, and must not leave as it is
+            raise _told(exchange, error) from None
+        finally:
+            CURRENT.exchange = None
+
+    def close(self) -> None:
+        """Let go of connections."""
+        with self._lock:
+            wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.session.close()
+
+    def _ready(self) -> _Wire:
+        """The session for the certificate files as they are now; NotSent where they cannot work."""
+        wire, now = self._wire, time.monotonic()
+        if wire is None or now >= self._look_again:
+            wire = self._look(now)
+        wire.credentials.check(certificates.now())
+        return wire
+
+    def _look(self, now: float) -> _Wire:
+        with self._lock:
+            wire = self._wire
+            if wire is None or wire.credentials.stamp != certificates.stamp(self._tls):
+                # a renewal that is half done (new certificate, old key) fails here, and the old session stays for the next look
+                credentials = certificates.read(self._tls, Socket)
+                old, self._wire = wire, _Wire(credentials, self._host, self._port, self._pool, self._idle)
+                if old is not None:
+                    old.session.close()
+            self._look_again = now + RELOAD_SECONDS
+            assert self._wire is not None  # noqa: S101 - made above
+            return self._wire
+
+    def _prepared(self, request: Request) -> requests.PreparedRequest:
+        """Made by hand: requests' own way parses and quotes the URL again, and a percent-encoded id must stay as it is."""
+        prepared = requests.PreparedRequest()
+        prepared.method = request.method
+        prepared.url = f"https://{self._host}:{self._port}{self._base}{request.path}"
+        prepared.headers = CaseInsensitiveDict(request.headers)
+        prepared.headers.update(self._secret_headers)
+        prepared.headers["Content-Length"] = str(len(request.body))
+        prepared.headers["User-Agent"] = AGENT
+        prepared.headers["Accept-Encoding"] = "identity"
+        prepared.body = request.body
+        return prepared
+
+    def _body(self, raw: HTTPResponse) -> bytes:
+        parts: list[bytes] = []
+        length = 0
+        while part := raw.read(CHUNK, decode_content=True):
+            length += len(part)
+            if length > self._cap:
+                raise NoAnswer(Reason.ANSWER_TOO_LARGE)
+            parts.append(part)
+        return b"".join(parts)
+
+
+def _split(base_url: str) -> tuple[str, int, str]:
+    try:
+        parts = urlsplit(base_url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise SettingsError("is no URL", where="base_url") from None
+    if parts.scheme != "https" or not host:
+        raise SettingsError("must begin with https:// and a host name", where="base_url")
+    if parts.query or parts.fragment or parts.username or parts.password:
+        raise SettingsError("may have no query, fragment, user name or password", where="base_url")
+    return (f"[{host}]" if ":" in host else host), port or 443, parts.path.rstrip("/")
+
+
+def _keep_alive(raw: HTTPResponse) -> None:
+    """Keep-Alive: timeout=5, where the server says so: a second less is safe."""
+    found = re.search(r"timeout=(\d{1,6})", raw.headers.get("keep-alive", ""))
+    connection = raw.connection
+    if found and isinstance(connection, Connection):
+        connection.idle_most = max(float(found[1]) - 1, 0.001)
+
+
+def _told(exchange: Exchange, error: Exception) -> NotSent | NoAnswer:
+    """What is not of the network: the pool, or an answer that is no HTTP."""
+    if isinstance(error, EmptyPoolError):
+        return NotSent(Reason.NOT_SENT_CONNECT, "no connection of the pool came free within the connect time-out")
+    if not exchange.left:
+        return NotSent(exchange.phase, f"{exchange.phase.sentence} ({type(error).__name__})")
+    if isinstance(error, DecodeError):
+        return NoAnswer(Reason.ANSWER_UNREADABLE)
+    if isinstance(error, IncompleteRead):
+        return NoAnswer(Reason.CONNECTION_LOST)
+    return NoAnswer(
+        Reason.ANSWER_UNREADABLE if isinstance(error, (HTTPError, requests.RequestException)) else Reason.CONNECTION_LOST
+    )
