@@ -59,6 +59,7 @@ def make_engine(url: URL) -> Engine:
     try:
         if sqlite_file(url) is not None:
             return _sqlite(url)
+        ours = f"-c synchronous_commit=on -c lock_timeout={BUSY_SECONDS}s -c idle_in_transaction_session_timeout=60s"
         return create_engine(
             url,
             hide_parameters=True,
@@ -68,13 +69,17 @@ def make_engine(url: URL) -> Engine:
                 "connect_timeout": 5,
                 "tcp_user_timeout": 15_000,
                 "application_name": "emr-pipeline",
-                "options": f"-c synchronous_commit=on -c lock_timeout={BUSY_SECONDS}s -c idle_in_transaction_session_timeout=60s",
+                "options": f"{_text(url.query.get('options', ''))} {ours}",
             },
         )
     except (NoSuchModuleError, ImportError):
         raise SettingsError(
             "the driver is not installed: psycopg comes with the program, install it again", where="ledger.url"
         ) from None
+
+
+def _text(value: str | tuple[str, ...]) -> str:
+    return value if isinstance(value, str) else " ".join(value)
 
 
 def _sqlite(url: URL) -> Engine:
