@@ -25,11 +25,18 @@ class LogEvent(StrEnum):
     BUS_BACK = "bus_back"
     LEDGER_AWAY = "ledger_away"
     LEDGER_BACK = "ledger_back"
+    MAPPING_RELOADED = "mapping_reloaded"
+    MAPPING_NOT_RELOADED = "mapping_not_reloaded"
+    """A mapping file was changed and does not compile: the last good mapping stays in use."""
     MESSAGE_PARKED = "message_parked"
     OUTCOME_UNKNOWN = "outcome_unknown"
     LISTEN_STARTED = "listen_started"
     LISTEN_STOPPED = "listen_stopped"
     CONNECTION_REFUSED = "connection_refused"
+    CONNECTION_GARBLED = "connection_garbled"
+    """Bytes outside of MLLP frames came in on a connection: said once, when it closes."""
+    LISTEN_FAILED = "listen_failed"
+    """A defect of ours cost a connection its answer."""
     SANDBOX_STARTED = "sandbox_started"
 
 
