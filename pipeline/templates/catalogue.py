@@ -1,0 +1,318 @@
+"""The mappings of a site: templates, code tables and events, compiled once per partner, compiled anew when a file changes.
+
+The only I/O of this package: reading the mappings folder, looked at no more than once a second. A change that does not compile is
+logged and the last good state stays in use; at the first use it is a SettingsError with file and line.
+"""
+
+import hashlib
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Template, TemplateSyntaxError, UndefinedError
+
+from pipeline import __version__
+from pipeline.errors import Parked, SettingsError
+from pipeline.model import Finding, Resource
+from pipeline.telemetry import LogEvent, log
+from pipeline.templates import events, tables
+from pipeline.templates.context import Context, Rendered
+from pipeline.templates.environment import MappingEnvironment, Mistake, Overrun, Rendering, begin
+from pipeline.templates.filters import filters_of
+from pipeline.templates.lined import Lined, YamlMistake, load
+from pipeline.templates.places import placed_event, placed_identity, PlacedHl7, placing
+from pipeline.templates.provenance import Provenance
+from pipeline.templates.tables import CodeTable
+from pipeline.templates.text import NotResources, resources_of
+from schemas.outcomes import Reason
+
+SUFFIX: Final = ".json.j2"
+LOOK_AGAIN: Final = 1.0
+"""Seconds between two looks at the files."""
+BUDGET: Final = 0.5
+"""Seconds of processor time that one message's templates may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """A partner's files, with the site's in the place of those that they replace."""
+
+    mapping: Path
+    templates: Mapping[str, Path]
+    """By name; macro files are among them."""
+    tables: Mapping[str, tuple[Path | None, Path | None]]
+    """By name: the base file and the site's."""
+    events: tuple[Path, Path | None]
+
+    def all(self) -> tuple[Path, ...]:
+        """Every file that makes the partner's output."""
+        pairs = [path for pair in self.tables.values() for path in pair]
+        return tuple(path for path in (self.mapping, *self.templates.values(), *pairs, *self.events) if path is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A partner's mapping, ready."""
+
+    version: str
+    rules: events.Rules
+    tables: Mapping[str, CodeTable]
+    templates: tuple[Template, ...]
+    environment: MappingEnvironment
+    files: Files
+    stamp: tuple[tuple[str, int, int], ...]
+
+
+class Catalogue:
+    """See the module. One instance serves many threads."""
+
+    def __init__(self, folder: Path, overlay: str | None = None) -> None:
+        """`folder` is mappings/, `overlay` the name of a folder below mappings/sites."""
+        self._folder = folder
+        self._site = folder / "sites" / overlay if overlay else None
+        if not folder.is_dir():
+            raise SettingsError("there is no such folder", where=f"mappings: {folder}")
+        if self._site is not None and not self._site.is_dir():
+            raise SettingsError(f"there is no folder {self._site}", where="site.overlay")
+        self._lock = threading.Lock()
+        self._compiled: dict[str, Compiled] = {}
+        self._provenance: dict[str, tuple[str, Provenance, tuple[Template, ...]]] = {}
+        self._look_at: dict[str, float] = {}
+        self._broken: dict[str, tuple[tuple[str, int, int], ...]] = {}
+
+    def version(self, partner: str) -> str:
+        """Hash of all that makes the partner's output: templates, macros, tables, events, the site's, and this program's version."""
+        return self._of(partner).version
+
+    def rules(self, partner: str) -> Mapping[str, Any]:
+        """`TYPE^TRIGGER` to EventRule; total over ADT."""
+        return self._of(partner).rules
+
+    def table(self, name: str) -> CodeTable:
+        """A code table with the site's rows, as the files are now. SettingsError where there is none, or a mistake in it."""
+        pair = table_files(self._folder, self._site).get(name)
+        if pair is None:
+            raise SettingsError("there is no such code table", where=f"{self._folder / 'codes' / name}.yaml")
+        return _table(pair)
+
+    def render(self, partner: str, context: Context) -> Rendered:
+        """The resources of one message. Parked(MAPPING_FAILED | MAPPING_DEADLINE), `where` naming file and line."""
+        compiled = self._of(partner)
+        rendering = begin(BUDGET)
+        resources = _run(compiled.templates, compiled.environment, _names(context), rendering)
+        if not rendering.findings:
+            return Rendered(resources)
+        findings = tuple(rendering.findings)
+        if any(finding.hl7 is None for finding in findings):
+            findings = self._traced(partner, compiled, context)[2]
+        return Rendered(resources, findings)
+
+    def trace(self, partner: str, context: Context) -> Mapping[str, str]:
+        """FHIR path to HL7 place, of each element that comes from the message, and of what holds only such from one place.
+
+        Paths are given from the resource (`Patient.name[0].family`; the first of its type) and from the bundle
+        (`Bundle.entry[1].resource.name[0].family`, in the order of the rendered resources).
+        """
+        return self._traced(partner, self._of(partner), context)[1]
+
+    def _traced(
+        self, partner: str, compiled: Compiled, context: Context
+    ) -> tuple[tuple[Resource, ...], dict[str, str], tuple[Finding, ...]]:
+        with self._lock:
+            kept = self._provenance.get(partner)
+            if kept is None or kept[0] != compiled.version:
+                provenance = Provenance()
+                filters = {name: placing(filter_) for name, filter_ in filters_of(compiled.tables).items()}
+                environment = MappingEnvironment(filters, provenance.finalize)
+                kept = (compiled.version, provenance, _compile(environment, compiled.files))
+                self._provenance[partner] = kept
+        _, provenance, templates = kept
+        rendering = begin(BUDGET * 10)
+        provenance.begin()
+        names = _names(context) | {
+            "event": (event := placed_event(context.event)),
+            "patient": event.patient,
+            "visit": event.visit,
+            "diagnoses": event.diagnoses,
+            "coverages": event.coverages,
+            "hl7": PlacedHl7(context.hl7),
+            "identifiers": tuple(placed_identity(identity) for identity in context.identities),
+        }
+        resources = _run(templates, templates[0].environment, names, rendering)  # type: ignore[arg-type]  # ours
+        cleaned, places = provenance.take(resources)
+        return cleaned, places, tuple(rendering.findings)
+
+    def _of(self, partner: str) -> Compiled:
+        """What is in use; looks at the files where the last look is more than a second ago."""
+        if time.monotonic() < self._look_at.get(partner, 0.0):
+            return self._compiled[partner]
+        with self._lock:
+            return self._looked(partner)
+
+    def _looked(self, partner: str) -> Compiled:
+        current = self._compiled.get(partner)
+        files = files_of(self._folder, self._site, partner)
+        stamp = _stamp(files)
+        if current is None:
+            current = self._compiled[partner] = _compiled(partner, files, stamp)
+        elif stamp not in (current.stamp, self._broken.get(partner)):
+            try:
+                current = self._compiled[partner] = _compiled(partner, files, stamp)
+                log(LogEvent.MAPPING_RELOADED, partner=partner, version=current.version)
+            except SettingsError as mistake:
+                self._broken[partner] = stamp
+                log(
+                    LogEvent.MAPPING_NOT_RELOADED,
+                    partner=partner,
+                    version=current.version,
+                    mistake=str(mistake),
+                    do="emr-pipeline lint",
+                )
+        self._look_at[partner] = time.monotonic() + LOOK_AGAIN
+        return current
+
+
+def files_of(folder: Path, site: Path | None, partner: str) -> Files:
+    """Which files make a partner's output. SettingsError where the partner has no folder."""
+    base = folder / partner
+    mapping = base / "mapping.yaml"
+    if not mapping.is_file():
+        raise SettingsError(f"there is no {mapping.name}", where=str(base))
+    own = {path.name: path for path in sorted(base.glob(f"*{SUFFIX}"))}
+    theirs = {path.name: path for path in sorted((site / partner).glob(f"*{SUFFIX}"))} if site else {}
+    site_events = site / "events.yaml" if site else None
+    return Files(
+        mapping=mapping,
+        templates=own | theirs,
+        tables=table_files(folder, site),
+        events=(folder / "events.yaml", site_events if site_events is not None and site_events.is_file() else None),
+    )
+
+
+def table_files(folder: Path, site: Path | None) -> dict[str, tuple[Path | None, Path | None]]:
+    """By name: a code table's base file and the site's."""
+    base = {path.stem: path for path in sorted((folder / "codes").glob("*.yaml"))}
+    theirs = {path.stem: path for path in sorted((site / "codes").glob("*.yaml"))} if site else {}
+    return {name: (base.get(name), theirs.get(name)) for name in sorted({*base, *theirs})}
+
+
+def _table(pair: tuple[Path | None, Path | None]) -> CodeTable:
+    base, site = (tables.read(path) if path else None for path in pair)
+    return tables.joined(base, site)
+
+
+def order_of(mapping: Lined, path: Path, names: Mapping[str, Path]) -> tuple[str, ...]:
+    """The templates that mapping.yaml lists, in order. YamlMistake where one is not there."""
+    listed = mapping.get("templates")
+    if not isinstance(listed, list) or not listed:
+        raise YamlMistake(path, mapping.line_of("templates"), "templates must be a list of files")
+    for name in listed:
+        if name not in names:
+            raise YamlMistake(path, mapping.line_of("templates"), f"there is no template file {name}")
+    return tuple(listed)
+
+
+def _stamp(files: Files) -> tuple[tuple[str, int, int], ...]:
+    stamps = []
+    for path in files.all():
+        try:
+            status = path.stat()
+        except OSError:
+            stamps.append((str(path), 0, -1))
+        else:
+            stamps.append((str(path), status.st_mtime_ns, status.st_size))
+    return tuple(stamps)
+
+
+def _compiled(partner: str, files: Files, stamp: tuple[tuple[str, int, int], ...]) -> Compiled:
+    code_tables = {name: _table(pair) for name, pair in files.tables.items()}
+    environment = MappingEnvironment(filters_of(code_tables))
+    templates = _compile(environment, files)
+    return Compiled(
+        version=_version(files),
+        rules=events.rules(partner, *files.events),
+        tables=code_tables,
+        templates=templates,
+        environment=environment,
+        files=files,
+        stamp=stamp,
+    )
+
+
+def _compile(environment: MappingEnvironment, files: Files) -> tuple[Template, ...]:
+    """Every template file into the environment; those of the mapping, in order."""
+    try:
+        for name, path in files.templates.items():
+            code = environment.compile(path.read_text(encoding="utf-8"), name, str(path))
+            environment.loaded[name] = Template.from_code(environment, code, environment.globals)
+    except TemplateSyntaxError as mistake:
+        raise SettingsError(mistake.message or "is not a template", where=f"{mistake.filename}:{mistake.lineno}") from None
+    except (OSError, UnicodeDecodeError):
+        raise SettingsError("cannot be read as UTF-8", where=str(path)) from None
+    return tuple(environment.loaded[name] for name in order_of(load(files.mapping), files.mapping, files.templates))
+
+
+def _version(files: Files) -> str:
+    digest = hashlib.sha256(__version__.encode())
+    for path in files.all():
+        content = path.read_bytes()
+        digest.update(f"\n{path.name} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()[:16]
+
+
+def _names(context: Context) -> dict[str, Any]:
+    event = context.event
+    return {
+        "event": event,
+        "patient": event.patient,
+        "visit": event.visit,
+        "diagnoses": event.diagnoses,
+        "coverages": event.coverages,
+        "hl7": context.hl7,
+        "intent": context.intent.value,
+        "identifiers": context.identities,
+        "partner": context.partner,
+        "site": context.site,
+    }
+
+
+SILENT: Final = (Mistake, NotResources, UndefinedError)
+"""Failures whose words are ours and hold no value; of any other only its type is told."""
+NAMES: Final = ("event", "patient", "visit", "diagnoses", "coverages", "hl7", "intent", "identifiers", "partner", "site")
+"""What a template sees; lint knows them too."""
+
+
+def _run(
+    templates: tuple[Template, ...], environment: MappingEnvironment, names: dict[str, Any], rendering: Rendering
+) -> tuple[Resource, ...]:
+    """Render each template. Whatever goes wrong is the mapping's fault, and is told without the values that it met."""
+    resources: list[Resource] = []
+    for template in templates:
+        try:
+            names_here = environment.context_class(environment, names, template.name, template.blocks)
+            resources += resources_of("".join(template.root_render_func(names_here)))
+        except (Overrun, RecursionError, MemoryError) as stop:
+            raise Parked(Reason.MAPPING_DEADLINE, where=_where(stop, template)) from None
+        except Exception as failure:  # noqa: BLE001 - a template can raise anything; each parks the message, with file and line
+            said = str(failure) if isinstance(failure, SILENT) else type(failure).__name__
+            raise Parked(
+                Reason.MAPPING_FAILED, where=_where(failure, template), message=f"{Reason.MAPPING_FAILED.sentence}: {said}"
+            ) from None
+        rendering.depth = 0
+    return tuple(resources)
+
+
+def _where(failure: BaseException, template: Template) -> str:
+    """File and line in the template where it went wrong; the file alone where it went wrong after rendering."""
+    where = str(template.name)
+    traceback = failure.__traceback__
+    while traceback is not None:
+        inside = traceback.tb_frame.f_globals.get("__jinja_template__")
+        if inside is not None:
+            where = f"{inside.name}:{inside.get_corresponding_lineno(traceback.tb_lineno)}"
+        traceback = traceback.tb_next
+    return where

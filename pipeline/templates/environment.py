@@ -1,0 +1,340 @@
+"""The sandboxed Jinja environment of the mapping templates: what compiles, what a template may touch, how long it may take.
+
+Closed by construction: only the fields of the event model can be read, only macros, `hl7` and `range` can be called, only our own
+filters exist. Absent values answer every field with absent; a field that no model has is an error. No I/O here.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Final
+
+from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, nodes
+from jinja2.runtime import Context as JinjaContext
+from jinja2.runtime import LoopContext, Macro
+from jinja2.sandbox import SandboxedEnvironment
+from pydantic import BaseModel
+
+from pipeline.model import Finding, Identity
+from pipeline.templates.tables import Concept
+from pipeline.templates.text import ABSENT, MARKS, TEXT, Constant, Fragment, constant_of, text_of, typed_of
+from schemas import event as event_model
+from schemas.event import NULL, Null
+
+MOST_RANGE: Final = 1_000
+MOST_DEPTH: Final = 30
+MOST_TEXT: Final = 100_000
+"""Characters that one `~` may make."""
+
+
+class Mistake(Exception):
+    """The template does what no template may; the message is ours and carries no value."""
+
+
+class Overrun(Exception):
+    """The template took too long, went too deep or made too much."""
+
+
+@dataclass(slots=True)
+class Rendering:
+    """What one rendering keeps while it runs: its end, its depth, its findings."""
+
+    until: float
+    until_cpu: float
+    depth: int
+    findings: list[Finding]
+    budget: float
+
+
+class _Now(threading.local):
+    rendering: Rendering = Rendering(0.0, 0.0, 0, [], 0.0)
+
+
+now: Final = _Now()
+"""The rendering of this thread."""
+
+
+def begin(budget: float) -> Rendering:
+    """Start the clock of a rendering; seconds."""
+    now.rendering = Rendering(time.perf_counter() + budget, time.thread_time() + budget, 0, [], budget)
+    return now.rendering
+
+
+def tick() -> None:
+    """Look at the deadline. The wall clock is asked first since it is cheap; what counts is this thread's own processor time,
+
+    so that a machine that was busy, or asleep, parks nobody.
+    """
+    if time.perf_counter() > now.rendering.until:
+        rendering = now.rendering
+        if time.thread_time() > rendering.until_cpu:
+            raise Overrun
+        rendering.until = time.perf_counter() + rendering.budget
+
+
+def finalize(value: object) -> str:
+    """What `{{ … }}` emits: always JSON. Absent, empty and explicit null are JSON's null, which vanishes after parsing."""
+    tick()
+    kind = type(value)
+    if kind is str:
+        return text_of(value)  # type: ignore[arg-type]  # kind says so
+    if value is None or value is NULL:
+        return ABSENT
+    if kind is Fragment:
+        return value or ABSENT  # type: ignore[return-value]
+    if kind is Constant:
+        return constant_of(value)  # type: ignore[arg-type]
+    if kind is bool or kind is int or kind is float:
+        return typed_of(value)  # type: ignore[arg-type]
+    if isinstance(value, Undefined):
+        str(value)  # StrictUndefined says what is wrong
+    if isinstance(value, str):
+        return text_of(str(value))
+    if kind in EMPTIES and not value:
+        return ABSENT
+    raise Mistake(f"{{{{ }}}} of {_name(value)}: name one of its fields")
+
+
+EMPTIES: Final = frozenset({tuple, list, dict})
+
+
+def _name(value: object) -> str:
+    """A type in an analyst's words; never the value."""
+    return {tuple: "a list", list: "a list", dict: "a mapping"}.get(type(value), f"a whole {type(value).__name__}")
+
+
+def each(values: Iterable[Any] | Null | None) -> Iterator[Any]:
+    """What a `for` goes through: nothing where it is absent, and the deadline is looked at each time."""
+    if values is None or values is NULL:
+        return
+    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
+        raise Mistake(f"for over {_name(values)}: only lists can be gone through")
+    for value in values:
+        tick()
+        yield value
+
+
+def joined(*parts: Any) -> str | Null | None:  # noqa: ANN401 - whatever a template hands in
+    """`a ~ b`: absent where a part is absent, so that no half of a text goes out."""
+    if any(isinstance(part, Fragment | Undefined) or not isinstance(part, str | int | float | Null | None) for part in parts):
+        raise Mistake("~ joins texts only")
+    if any(part is None or part is NULL or part == "" for part in parts):
+        return None
+    text = "".join(str(part) for part in parts)
+    if len(text) > MOST_TEXT:
+        raise Overrun
+    return text
+
+
+def capped_range(*bounds: int) -> range:
+    """`range`, of at most MOST_RANGE numbers."""
+    numbers = range(*bounds)
+    if len(numbers) > MOST_RANGE:
+        raise Overrun
+    return numbers
+
+
+def _models() -> Iterator[type]:
+    for value in vars(event_model).values():
+        if isinstance(value, type) and issubclass(value, BaseModel):
+            yield value
+
+
+READABLE: Final[dict[type, frozenset[str]]] = {
+    **{model: frozenset({*model.model_fields, *(["time"] if model is event_model.Event else [])}) for model in _models()},
+    Identity: frozenset({"system", "value"}),
+    Concept: frozenset({"system", "code", "display"}),
+}
+"""Per type, the fields that a template may read."""
+
+ENDS: Final = {"first": 0, "last": -1}
+LOOP: Final = frozenset({"index", "index0", "first", "last", "length", "previtem", "nextitem", "revindex", "revindex0", "depth"})
+FORBIDDEN: Final[Mapping[type[nodes.Node], str]] = {
+    nodes.Include: "include is not for templates: import a macro",
+    nodes.Extends: "extends is not for templates: a site overlay replaces a whole file",
+    nodes.Block: "block is not for templates",
+    nodes.CallBlock: "call blocks are not for templates: call the macro in {{ }}",
+    nodes.FilterBlock: "filter blocks are not for templates: use | in {{ }}",
+    nodes.AssignBlock: "a set with a block makes text: use {% set name = … %}, or a macro",
+    nodes.NSRef: "namespaces are not for templates",
+}
+
+
+class MappingEnvironment(SandboxedEnvironment):
+    """See the module. `templates` is filled by the catalogue before anything is rendered."""
+
+    intercepted_binops = frozenset({"+", "-", "*", "/", "//", "**", "%"})
+
+    constant = Constant
+    """Called by compiled templates."""
+
+    def __init__(self, filters: Mapping[str, Callable[..., Any]], final: Callable[[Any], str] = finalize) -> None:
+        super().__init__(undefined=StrictUndefined, finalize=final, cache_size=0, auto_reload=False, autoescape=False)
+        self.filters = {**filters, "_each": each, "_joined": joined}
+        self.tests = {name: self.tests[name] for name in ("==", "eq", "!=", "ne", "in", "odd", "even", "divisibleby")}
+        self.tests |= {"absent": lambda value: value is None or value == "", "deleted": lambda value: value is NULL}
+        self.globals = {"range": capped_range}
+        self.readable = dict(READABLE)
+        self.loaded: dict[str, Any] = {}
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        tree = super()._parse(source, name, filename)
+        check_quotes(self, source, name, filename)
+        for kind, why in FORBIDDEN.items():
+            for node in tree.find_all(kind):
+                raise TemplateSyntaxError(why, node.lineno, name, filename)
+        _rewrite(tree)
+        return tree
+
+    def get_template(self, name: Any, parent: str | None = None, globals: Any = None) -> Any:  # noqa: A002, ANN401, ARG002 - Jinja's signature
+        """An import; the catalogue has compiled every file already."""
+        try:
+            return self.loaded[name]
+        except KeyError:
+            raise Mistake(f"there is no template file {name}") from None
+
+    def getattr(self, obj: Any, attribute: str) -> Any:  # noqa: ANN401 - Jinja's signature
+        """A field of a model, `first` and `last` of a list, a name of `partner`; of what is absent: absent."""
+        kind = type(obj)
+        allowed = self.readable.get(kind)
+        if allowed is not None:
+            return getattr(obj, attribute) if attribute in allowed else self.undefined(_no_field(attribute, kind.__name__))
+        if obj is None or obj is NULL:
+            return obj
+        if isinstance(obj, tuple | list):
+            if attribute in ENDS:
+                return obj[ENDS[attribute]] if obj else None
+            return len(obj) if attribute == "length" else self.undefined(_no_field(attribute, "a list"))
+        if isinstance(obj, Mapping):
+            return obj[attribute] if attribute in obj else self.undefined(_no_field(attribute, "partner"))
+        if kind is LoopContext and attribute in LOOP:
+            return getattr(obj, attribute)
+        return self.undefined(_no_field(attribute, _name(obj)))
+
+    def getitem(self, obj: Any, argument: Any) -> Any:  # noqa: ANN401 - Jinja's signature
+        """An item of a list by its number; absent where the list is shorter."""
+        if isinstance(argument, str):
+            return self.getattr(obj, argument)
+        if obj is None or obj is NULL:
+            return obj
+        if isinstance(obj, tuple | list) and isinstance(argument, int):
+            return obj[argument] if -len(obj) <= argument < len(obj) else None
+        return self.undefined(f"[{argument}] is for lists")
+
+    def call(self, context: JinjaContext, obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401, D102 - Jinja's signature
+        kwargs.pop("_loop_vars", None)  # Jinja hands them to callables that ask for the context; ours do not
+        kwargs.pop("_block_vars", None)
+        if isinstance(obj, Macro):
+            rendering = now.rendering
+            rendering.depth += 1
+            if rendering.depth > MOST_DEPTH:
+                raise Overrun
+            text = obj(*args, **kwargs).strip()
+            rendering.depth -= 1
+            return Fragment(text)
+        if obj is capped_range or obj is context.parent.get("hl7"):
+            return obj(*args, **kwargs)
+        if isinstance(obj, Undefined):
+            str(obj)
+        raise Mistake("only macros, hl7() and range() can be called")
+
+    def call_binop(self, context: JinjaContext, operator: str, left: Any, right: Any) -> Any:  # noqa: ANN401, D102 - Jinja's signature
+        if type(left) not in NUMBERS or type(right) not in NUMBERS or operator == "**":
+            raise Mistake(f"{operator} is for numbers; texts are joined with ~")
+        return super().call_binop(context, operator, left, right)
+
+
+NUMBERS: Final = frozenset({int, float})
+
+
+def _no_field(attribute: str, owner: str) -> str:
+    return f"there is no {attribute} in {owner}"
+
+
+def _rewrite(tree: nodes.Template) -> None:
+    """Loops go through `each`, `~` through `joined`, texts are known as constants, and the JSON between the expressions loses its blanks."""
+    for loop in tree.find_all(nodes.For):
+        loop.iter = nodes.Filter(loop.iter, "_each", [], [], None, None, lineno=loop.lineno)
+    for constant in tree.find_all(nodes.Const):
+        if type(constant.value) is str:
+            constant.value = Constant(constant.value)
+    for data in tree.find_all(nodes.TemplateData):
+        data.data = minified(data.data)
+    _replace_concat(tree)
+
+
+def _replace_concat(node: nodes.Node) -> None:
+    for name, value in node.iter_fields():
+        if isinstance(value, nodes.Concat):
+            setattr(node, name, _joined(value))
+        elif isinstance(value, list):
+            setattr(node, name, [_joined(item) if isinstance(item, nodes.Concat) else item for item in value])
+    for child in node.iter_child_nodes():
+        _replace_concat(child)
+
+
+def _joined(node: nodes.Concat) -> nodes.Filter:
+    first, *others = node.nodes
+    return nodes.Filter(first, "_joined", others, [], None, None, lineno=node.lineno)
+
+
+def minified(data: str) -> str:
+    """JSON text without the blanks outside of its strings; a chunk never begins inside a string (check_quotes)."""
+    parts = data.split('"')
+    if "\\" in data:
+        return _minified_slowly(data)
+    return '"'.join("".join(part.split()) if place % 2 == 0 else part for place, part in enumerate(parts))
+
+
+def _minified_slowly(data: str) -> str:
+    kept: list[str] = []
+    quoted = escaped = False
+    for letter in data:
+        if quoted:
+            quoted = escaped or letter != '"'
+            escaped = letter == "\\" and not escaped
+            kept.append(letter)
+        elif not letter.isspace():
+            quoted = letter == '"'
+            kept.append(letter)
+    return "".join(kept)
+
+
+def check_quotes(environment: MappingEnvironment, source: str, name: str | None, filename: str | None) -> None:
+    """Refuse `{{ }}` and `{% %}` inside quotes, bare `]` and `}` in a constant, and our marks. TemplateSyntaxError with the line."""
+    for line, message in misquoted(environment, source):
+        raise TemplateSyntaxError(message, line, name, filename)
+
+
+def misquoted(environment: MappingEnvironment, source: str) -> Iterator[tuple[int, str]]:
+    """Line and message of each mistake with quotes."""
+    quoted = escaped = False
+    for line, token, value in environment.lex(source):
+        if token in {"variable_begin", "block_begin"} and quoted:
+            yield (
+                line,
+                "{{ }} inside quotes: leave the quotes out, values come with theirs"
+                if token == "variable_begin"
+                else "{% %} inside quotes",
+            )  # noqa: S105 - a token of the lexer
+            quoted = escaped = False
+        if token != "data":  # noqa: S105 - a token of the lexer
+            continue
+        for number, text in enumerate(value.split("\n")):
+            for letter in text:
+                if quoted and not escaped and letter in "]}":
+                    yield line + number, f"a bare {letter} inside quotes: write \\u{ord(letter):04x}"
+                if letter == '"' and not escaped:
+                    quoted = not quoted
+                escaped = quoted and letter == "\\" and not escaped
+            if quoted and number < value.count("\n"):
+                yield line + number, "the quotes are not closed on this line"
+                quoted = False
+    if MARKS.search(source):
+        yield 1 + source[: MARKS.search(source).start()].count("\n"), f"U+{ord(TEXT):04X} and the like are reserved"  # type: ignore[union-attr]
+
+
+def is_model(kind: type) -> bool:
+    """Whether a template can read fields of it."""
+    return issubclass(kind, BaseModel) or (is_dataclass(kind) and bool(fields(kind)))

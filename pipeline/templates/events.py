@@ -1,0 +1,107 @@
+"""The events table: what each HL7 event does on each partner's routes. A total table; a gap is a mistake with a line, not a surprise."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+from pipeline.model import Action, EventRule, Kind, Subject
+from pipeline.templates.lined import Lined, YamlMistake, load
+from schemas.outcomes import Reason
+
+ADT_EVENTS: Final = tuple(f"ADT^A{number:02d}" for number in range(1, 63))
+"""HL7 v2.8 table 0003: the ADT events A01 to A62; the table must have every one (A19, a query, and the deprecated ones too)."""
+OTHER_TYPES: Final = ("BAR", "DFT", "MDM", "MFN", "ORM", "ORU", "PPR", "QRY", "RAS", "RDE", "REF", "SIU", "VXU")
+"""Message types that an ADT feed may bring along; each must have at least a row for all its events (`ORU^*`)."""
+ROW_KEYS: Final = frozenset({"events", "kind", "subject", "action", "reason", "why"})
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the file, for one event."""
+
+    rule: EventRule
+    path: Path
+    line: int
+
+
+class Rules(Mapping[str, EventRule]):
+    """Rules by `TYPE^TRIGGER`; a type's row `TYPE^*` stands for its events that have none of their own."""
+
+    def __init__(self, rules: Mapping[str, EventRule]) -> None:
+        self._rules = dict(rules)
+
+    def __getitem__(self, event: str) -> EventRule:
+        rule = self._rules.get(event)
+        return rule if rule is not None else self._rules[f"{event.partition('^')[0]}^*"]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rules)
+
+    def __len__(self) -> int:
+        return len(self._rules)
+
+
+def rules(partner: str, base: Path, site: Path | None = None) -> Rules:
+    """A partner's rules; a site's rows replace those of the same event. YamlMistake with the line of the first mistake, or of a gap."""
+    rows = read(base, partner)
+    if site is not None:
+        rows |= read(site, partner)
+    for event in missing(rows):
+        raise YamlMistake(base, 1, f"{partner} has no row for {event}")
+    return Rules({event: row.rule for event, row in rows.items()})
+
+
+def missing(rows: Mapping[str, Row]) -> list[str]:
+    """Events that must have a row and have none."""
+    return [event for event in ADT_EVENTS if event not in rows] + [f"{kind}^*" for kind in OTHER_TYPES if f"{kind}^*" not in rows]
+
+
+def read(path: Path, partner: str) -> dict[str, Row]:
+    """A file's rows for one partner."""
+    tree = load(path)
+    rows = tree.get(partner, [])
+    if not isinstance(rows, list):
+        raise YamlMistake(path, tree.line_of(partner), f"{partner} must be a list of rows")
+    found: dict[str, Row] = {}
+    for row in rows:
+        for event, read_row in _row(row, path, tree.line_of(partner)):
+            if event in found:
+                raise YamlMistake(path, read_row.line, f"{event} stands twice, first on line {found[event].line}")
+            found[event] = read_row
+    return found
+
+
+def _row(row: object, path: Path, line: int) -> Iterator[tuple[str, Row]]:
+    if not isinstance(row, Lined):
+        raise YamlMistake(path, line, "each row must be a mapping with events, kind, subject, action")
+    for key in row:
+        if key not in ROW_KEYS:
+            raise YamlMistake(path, row.line_of(key), f"there is no {key} here; there is {', '.join(sorted(ROW_KEYS))}")
+    events = row.get("events")
+    if not isinstance(events, list) or not events:
+        raise YamlMistake(path, row.line, "events must be a list, as [A01, A04] or [SIU^*]")
+    kind, subject, action = (
+        _member(row, key, member, path) for key, member in (("kind", Kind), ("subject", Subject), ("action", Action))
+    )
+    reason = _member(row, "reason", Reason, path) if row.get("reason") else None
+    if (action in {Action.FILTER, Action.PARK}) != (reason is not None):
+        raise YamlMistake(path, row.line, "filter and park need a reason, the other actions have none")
+    for event in events:
+        name = str(event) if "^" in event else f"ADT^{event}"
+        if name not in ADT_EVENTS and (name.startswith("ADT^") or name.partition("^")[0] not in OTHER_TYPES):
+            raise YamlMistake(path, row.line_of("events"), f"HL7 has no event {event} here")
+        yield name, Row(EventRule(name, kind, subject, action, reason), path, row.line_of("events"))
+
+
+E = TypeVar("E", Kind, Subject, Action, Reason)
+
+
+def _member(row: Lined, key: str, vocabulary: type[E], path: Path) -> E:
+    try:
+        return vocabulary(row.get(key, ""))
+    except ValueError:
+        names = ", ".join(member.value for member in vocabulary)
+        raise YamlMistake(
+            path, row.line_of(key), f"{key} must be one of {names}" if len(names) < 200 else f"there is no {key} {row.get(key)}"
+        ) from None  # noqa: PLR2004 - a line that a person reads

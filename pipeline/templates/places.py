@@ -1,0 +1,155 @@
+"""Where values come from: an event whose every text knows its HL7 place. The slow path, for findings and for `map --explain`.
+
+The places stand in schemas/event.py (`hl7=`), `[r]` for the repetition and `[n]` for the segment; both count from 1. The copy has the
+same types as the event itself, so templates and filters notice nothing. Only tracing makes one.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, Final, Self, TypeVar
+
+from pydantic import BaseModel
+
+from pipeline.model import Hl7, Identity
+from pipeline.templates.tables import Concept
+from schemas.event import Event, Null, Timestamp
+
+
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+
+
+class PlacedText(str):
+    """A text with its HL7 place."""
+
+    __slots__ = ("place",)
+    place: str
+
+    def __new__(cls, text: str, place: str) -> Self:
+        """Keep the place beside the text."""
+        placed = super().__new__(cls, text)
+        placed.place = place
+        return placed
+
+
+class PlacedTuple(tuple[Any, ...]):
+    """The repetitions of a field, or segments, with the place of all of them. (A tuple cannot have slots.)"""
+
+    place: str
+
+    def __new__(cls, items: Iterable[Any], place: str) -> Self:
+        """Keep the place beside the items."""
+        placed = super().__new__(cls, items)
+        placed.place = place
+        return placed
+
+
+class PlacedHl7:
+    """A message by path whose answers know their place."""
+
+    def __init__(self, hl7: Hl7) -> None:
+        self._hl7 = hl7
+
+    def __call__(self, path: str) -> str | Null | None:
+        """As pipeline.model.Hl7."""
+        value = self._hl7(path)
+        return PlacedText(value, path) if isinstance(value, str) else value
+
+    def count(self, path: str) -> int:
+        """As pipeline.model.Hl7."""
+        return self._hl7.count(path)
+
+
+def place_of(value: object) -> str | None:
+    """Where a value comes from, where it knows; a list that was put together in a template has the place of its first part."""
+    place = getattr(value, "place", None)
+    if isinstance(place, str):
+        return place
+    if isinstance(value, list | tuple):
+        return next((found for item in value if (found := place_of(item)) is not None), None)
+    return None
+
+
+def with_place(value: T, place: str) -> T:
+    """The same value, knowing a place. What cannot know one is returned as it is."""
+    if type(value) is str:
+        return PlacedText(value, place)  # type: ignore[return-value]  # a str for a str
+    if isinstance(value, Concept):
+        parts = {part.name: getattr(value, part.name) for part in dataclasses.fields(value)}
+        return Concept(**{name: PlacedText(text, place) if text else text for name, text in parts.items()})  # type: ignore[return-value]
+    return value
+
+
+def placed_event(event: Event) -> Event:
+    """The event with places."""
+    return _placed(event, "")
+
+
+def placed_identity(identity: Identity) -> Identity:
+    """An accepted identity with its place, where the message has one."""
+    if identity.place is None:
+        return identity
+    return dataclasses.replace(
+        identity, system=PlacedText(identity.system, identity.place), value=PlacedText(identity.value, identity.place)
+    )
+
+
+def placing(filter_: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter whose result has the place of what went in, where the filter did not say better."""
+
+    @wraps(filter_)
+    def placed(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - a filter takes what templates hand in
+        result = filter_(*arguments, **named)
+        place = next((found for argument in arguments if (found := place_of(argument)) is not None), None)
+        if place is None or result is None or place_of(_text_of(result)) is not None:
+            return result
+        return PlacedTuple(result, place) if type(result) is tuple else with_place(result, place)
+
+    return placed
+
+
+def _text_of(result: object) -> object:
+    return result.code if isinstance(result, Concept) else result
+
+
+def _placed(model: M, place: str) -> M:
+    values: dict[str, Any] = {}
+    for name, info in type(model).model_fields.items():
+        extra = info.json_schema_extra
+        below = str(extra["hl7"]) if isinstance(extra, dict) and "hl7" in extra else ""
+        values[name] = _value(getattr(model, name), joined_place(place, below))
+    return type(model).model_construct(**values)
+
+
+def _value(value: Any, place: str) -> Any:  # noqa: ANN401 - a field's value
+    if type(value) is str:
+        return PlacedText(value, place)
+    if isinstance(value, tuple):
+        return PlacedTuple((_value(item, _numbered(place, number)) for number, item in enumerate(value, 1)), _unnumbered(place))
+    if isinstance(value, Timestamp):
+        return value.model_copy(
+            update={name: PlacedText(text, place) for name in TIMES if (text := getattr(value, name)) is not None}
+        )
+    return _placed(value, place) if isinstance(value, BaseModel) else value
+
+
+TIMES: Final = ("date", "datetime", "instant")
+
+
+def joined_place(place: str, below: str) -> str:
+    """The place of a part: `PID-5[1]` and `.1.1` make `PID-5[1].1.1`; a place that names its segment stands for itself."""
+    if not below:
+        return place
+    if not below.startswith("."):
+        number = place.partition("[")[2].partition("]")[0] if place.partition("[")[0] == below.partition("[")[0] else ""
+        return below.replace("[n]", f"[{number}]") if number else below
+    return f"{place}{below}"
+
+
+def _numbered(place: str, number: int) -> str:
+    return place.replace("[r]", f"[{number}]") if "[r]" in place else f"{place}[{number}]"
+
+
+def _unnumbered(place: str) -> str:
+    return place.replace("[r]", "")

@@ -1,0 +1,179 @@
+"""From rendered text to resources: what a value looks like in the text, how the text is parsed, what vanishes.
+
+Every value that a template emits carries a private mark, so that after parsing a variable can be told from a constant of the
+template. The mark is always put before the value and always taken off once, so no value of a message can forge or lose one.
+Nothing here knows FHIR or HL7.
+"""
+
+import json
+import re
+from json.encoder import encode_basestring  # type: ignore[attr-defined]  # the C encoder where there is one; typeshed leaves it out
+from typing import Any, Final
+
+import orjson
+
+from pipeline.model import Resource
+
+TEXT: Final = "\ue000"
+"""Before a variable's text."""
+TYPED: Final = "\ue001"
+"""Before the JSON of a variable that is no text: true, 7."""
+ABSENT: Final = "null"
+MARKS: Final = re.compile("[\ue000-\ue00f]")
+"""No template may contain one."""
+
+_CONTROL: Final = dict.fromkeys([*(code for code in range(32) if code not in {9, 10, 13}), 127, *range(0xD800, 0xE000)])
+"""What FHIR's string forbids (control characters) and what UTF-8 cannot carry (lone surrogates)."""
+
+
+class NotResources(Exception):
+    """The rendered text is no JSON, or no resources; the message is ours and carries no value."""
+
+
+class Fragment(str):
+    """JSON text made by a macro: it is emitted as it is, where any other string becomes a JSON string."""
+
+    __slots__ = ()
+
+
+class Constant(str):
+    """A text that stands in the template itself, also where it is emitted by an expression: it keeps no object alive."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """As the compiled template writes it down."""
+        return f"environment.constant({str(self)!r})"
+
+
+def constant_of(value: str) -> str:
+    """A constant as JSON, without the mark of a variable."""
+    text = text_of(str(value))
+    return f'"{text[2:]}' if text is not ABSENT else ABSENT
+
+
+def text_of(value: str) -> str:
+    r"""A text as marked JSON. Blanks around it go; nothing but blanks is absent. No `]` or `}` stands bare (`\u005d`, `\u007d`)."""
+    if not value.isprintable():
+        value = value.translate(_CONTROL)
+    value = value.strip()
+    if not value:
+        return ABSENT
+    quoted: str = encode_basestring(value)
+    if "]" in quoted or "}" in quoted:
+        quoted = quoted.replace("]", "\\u005d").replace("}", "\\u007d")
+    return f'"{TEXT}{quoted[1:]}'
+
+
+def typed_of(value: float) -> str:
+    """A boolean or a number as marked JSON."""
+    return f'"{TYPED}{json.dumps(value)}"'
+
+
+def resources_of(text: str) -> tuple[Resource, ...]:
+    """Parse one template's text (an object, a list of objects, or nothing) and prune. NotResources where it is no JSON or no resource."""
+    text = text.strip()
+    if not text:
+        return ()
+    try:
+        tree = orjson.loads(text.replace(",]", "]").replace(",}", "}"))
+    except orjson.JSONDecodeError as error:
+        raise NotResources(f"is not JSON after rendering: {error.msg.split(':')[0]}") from None
+    items = tree if type(tree) is list else [tree]
+    kept: list[Resource] = []
+    for item in items:
+        if type(item) is dict:
+            pruned, _ = _object(item)
+            if pruned:
+                kept.append(pruned)
+        elif item is not None:
+            raise NotResources("renders something that is neither an object nor a list of objects")
+    return tuple(kept)
+
+
+LIVE: Final = 1
+"""A variable has a value somewhere in here."""
+GONE: Final = 2
+"""A variable in here has vanished."""
+
+
+def _object(tree: dict[str, Any]) -> tuple[dict[str, Any] | None, int]:
+    """An object without what vanished; None where all its variables did, its constants notwithstanding."""
+    kept: dict[str, Any] = {}
+    state = 0
+    for key, value in tree.items():
+        kind = type(value)
+        if kind is str:
+            if value[:1] == TEXT:
+                kept[key] = value[1:]
+                state |= LIVE
+            elif value[:1] == TYPED:
+                kept[key] = orjson.loads(value[1:])
+                state |= LIVE
+            elif value:
+                kept[key] = value
+            else:
+                state |= GONE
+        elif kind is dict:
+            child, below = _object(value)
+            state |= below
+            if child is not None:
+                kept[key] = child
+        elif kind is list:
+            twin = tree.get(f"_{key}") if key[:1] != "_" else tree.get(key[1:])
+            items, below = _list(value) if type(twin) is not list else _aligned(value, twin)
+            state |= below
+            if items:
+                kept[key] = items
+        elif value is None:
+            state |= GONE
+        else:
+            kept[key] = value
+    if kept and (state & LIVE or not state & GONE):
+        return kept, state
+    return None, state & LIVE | GONE
+
+
+def _item(value: Any) -> tuple[Any, int]:  # noqa: ANN401 - JSON's own types
+    """One item of a list; None where it vanished."""
+    kind = type(value)
+    if kind is dict:
+        return _object(value)
+    if kind is str:
+        if value[:1] == TEXT:
+            return value[1:], LIVE
+        if value[:1] == TYPED:
+            return orjson.loads(value[1:]), LIVE
+        return (value, 0) if value else (None, GONE)
+    if kind is list:
+        return _list(value)
+    return (None, GONE) if value is None else (value, 0)
+
+
+def _list(tree: list[Any]) -> tuple[list[Any] | None, int]:
+    kept: list[Any] = []
+    state = 0
+    for value in tree:
+        item, below = _item(value)
+        state |= below
+        if item is not None:
+            kept.append(item)
+    return (kept, state) if kept else (None, state | GONE)
+
+
+def _aligned(tree: list[Any], twin: list[Any]) -> tuple[list[Any] | None, int]:
+    """A primitive array beside its `_` array (FHIR JSON, primitives that repeat): nulls that hold a place for the other one stay."""
+    mine = [_item(value) for value in tree]
+    other = [_item(value)[0] for value in twin]
+    state = 0
+    for _, below in mine:
+        state |= below
+    if all(item is None for item, _ in mine):
+        return None, state | GONE
+    if all(item is None for item in other):
+        return [item for item, _ in mine if item is not None], state
+    length = max(len(mine), len(other))
+    filled = [item for item, _ in mine] + [None] * (length - len(mine))
+    return [
+        item for place, item in enumerate(filled) if item is not None or (place < len(other) and other[place] is not None)
+    ], state
