@@ -1,0 +1,161 @@
+"""The rules of a type that stand behind its typed dict: what pydantic-core cannot say of one dict. They run on every object, so they are lean.
+
+A rule sees an object whose elements have passed their own checks and returns problems, mostly none; all of them are raised at once.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NoReturn
+
+from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
+
+from pipeline.fhir.invariants import Node, invariants
+from pipeline.fhir.metadata import Element, Release, Type, value_set_codes
+from schemas.outcomes import FindingCode
+
+Problem = tuple[FindingCode, tuple[str | int, ...], str | None]
+"""What, where below the object, and the rule's name."""
+Rule = Callable[[Node], Iterable[Problem]]
+NONE: Final[tuple[Problem, ...]] = ()
+
+
+def fail(problems: Iterable[Problem]) -> NoReturn:
+    """Raise pydantic's error of problems: it carries places and codes, and no value."""
+    raise ValidationError.from_exception_data(
+        "FHIR",
+        [
+            InitErrorDetails(type=PydanticCustomError(code.value, "{about}", {"about": about or ""}), loc=place, input=None)
+            for code, place, about in problems
+        ],
+    )
+
+
+def after(release: Release, known: Type) -> Callable[[Node], Node]:
+    """The rules of a type as one function behind its typed dict. What it raises has places relative to the object."""
+    rules = rules_of(release, known)
+    element = not known.resource
+
+    def check(node: Node) -> Node:
+        if len(node) < 2 and element and (not node or "id" in node):  # noqa: PLR2004 - nothing, or an id alone
+            fail([(FindingCode.INVARIANT, (), "ele-1")])
+        for rule in rules:
+            if rule(node):
+                fail([problem for each in rules for problem in each(node)])
+        return node
+
+    return check
+
+
+def rules_of(release: Release, known: Type) -> tuple[Rule, ...]:
+    """What the typed dict of a type cannot say."""
+    elements = known.elements.values()
+    rules: list[Rule] = []
+    if needed := {one.name: f"_{one.name}" for one in elements if one.required and one.extensible}:
+        rules.append(_required(needed))
+    if lists := {one.name: f"_{one.name}" for one in elements if one.many and one.extensible}:
+        rules.append(_aligned(lists))
+    groups: dict[str, list[Element]] = {}
+    for one in elements:
+        if one.choice:
+            groups.setdefault(one.choice, []).append(one)
+    rules.extend(_choice(name, members) for name, members in groups.items())
+    if known.name == "Extension":
+        rules.append(_extension)
+    bound = [one for one in elements if one.value_set and one.type in {"Coding", "CodeableConcept"}]
+    rules.extend(_coded(release, one.value_set or "", one) for one in bound)
+    if rule := _invariants(release, known):
+        rules.append(rule)
+    return tuple(rules)
+
+
+def _required(names: Mapping[str, str]) -> Rule:
+    """A required primitive, or an extension that says why there is none."""
+
+    def rule(node: Node) -> Iterable[Problem]:
+        for name, beside in names.items():
+            if name not in node and beside not in node:
+                return [
+                    (FindingCode.MISSING_ELEMENT, (one,), None) for one, other in names.items() if not {one, other} & node.keys()
+                ]
+        return NONE
+
+    return rule
+
+
+def _aligned(names: Mapping[str, str]) -> Rule:
+    """json.html: in a repeating primitive a null stands where its `_` array has something, and the other way round."""
+
+    def rule(node: Node) -> Iterable[Problem]:
+        for name, beside in names.items():
+            values = node.get(name)
+            if beside in node or (values is not None and None in values):
+                return [problem for one, other in names.items() for problem in _unaligned(one, node.get(one), node.get(other))]
+        return NONE
+
+    return rule
+
+
+def _unaligned(name: str, values: list[Any] | None, beside: list[Any] | None) -> Iterable[Problem]:
+    if values is not None and beside is not None and len(values) != len(beside):
+        yield FindingCode.CARDINALITY, (f"_{name}",), "one item for each value"
+        return
+    for at in range(len(values or beside or ())):
+        if (values is None or values[at] is None) and (beside is None or beside[at] is None):
+            yield FindingCode.WRONG_TYPE, (name if values is not None else f"_{name}", at), "null"
+
+
+def _choice(group: str, members: list[Element]) -> Rule:
+    names = frozenset(one.name for one in members) | frozenset(f"_{one.name}" for one in members if one.extensible)
+    demanded = any(one.choice_required for one in members)
+
+    def rule(node: Node) -> Iterable[Problem]:
+        present = names & node.keys()
+        if demanded and not present:
+            return [(FindingCode.MISSING_ELEMENT, (f"{group}[x]",), None)]
+        if len(present) < 2:  # noqa: PLR2004 - one type is right
+            return NONE
+        types = sorted({one.lstrip("_") for one in present})
+        return [(FindingCode.CHOICE, (one,), f"{group}[x]") for one in types] if len(types) > 1 else NONE
+
+    return rule
+
+
+def _extension(node: Node) -> Iterable[Problem]:
+    """ext-1: an extension has extensions or a value, not both."""
+    valued = any(name.lstrip("_").startswith("value") for name in node)
+    return [(FindingCode.INVARIANT, (), "ext-1")] if valued is ("extension" in node) else NONE
+
+
+def _coded(release: Release, value_set: str, element: Element) -> Rule:
+    """A required binding of a Coding or CodeableConcept: the Coding, or one at least of the concept's, has a code of the set."""
+    known = frozenset((system, code) for system, codes in value_set_codes(release, value_set).items() for code in codes)
+    name, concept = element.name, element.type == "CodeableConcept"
+
+    def outside(value: Node) -> bool:
+        codings = value.get("coding", ()) if concept else (value,)
+        return not any((one.get("system"), one.get("code")) in known for one in codings)
+
+    def rule(node: Node) -> Iterable[Problem]:
+        value = node.get(name)
+        if value is None:
+            return NONE
+        if isinstance(value, list):
+            return [(FindingCode.NOT_IN_BINDING, (name, at), value_set) for at, one in enumerate(value) if outside(one)]
+        return [(FindingCode.NOT_IN_BINDING, (name,), value_set)] if outside(value) else NONE
+
+    return rule
+
+
+def _invariants(release: Release, known: Type) -> Rule | None:
+    rows = invariants(release, known.name, domain_resource="contained" in known.elements)
+    gated = tuple((one.when, one.broken) for one in rows)
+
+    def rule(node: Node) -> Iterable[Problem]:
+        for when, broken in gated:
+            if (not when or when in node) and broken(node):
+                break
+        else:
+            return NONE
+        wrong = (one for one in rows if (not one.when or one.when in node) and one.broken(node))
+        return [(FindingCode.INVARIANT, (one.at,) if one.at else (), one.key) for one in wrong]
+
+    return rule if rows else None
