@@ -47,7 +47,7 @@ class Control:
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while (request := await read_request(reader, writer, MOST_BYTES)) is not None:
+            while (request := await read_request(reader, writer, lambda: MOST_BYTES)) is not None:
                 writer.write(self.answer(request).bytes(close=not request.keep_alive))
                 await writer.drain()
                 if not request.keep_alive:

@@ -141,17 +141,18 @@ class Server:
                 answers.drop(writer, reset=fault.reset)
             else:
                 await self._requests(reader, writer, connection)
-        except GONE:
+        except (*GONE, asyncio.CancelledError):
             writer.transport.abort()
-        finally:
-            writer.close()
+        writer.close()
+        with contextlib.suppress(*GONE):  # closed is closed, however it went
+            await writer.wait_closed()
 
     async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int) -> None:
         certificate = self._gateway.accepts(writer.get_extra_info("ssl_object"), self.knobs)
         while True:
             try:
                 async with asyncio.timeout(IDLE_SECONDS):
-                    request = await read_request(reader, writer, self.knobs.most_bytes)
+                    request = await read_request(reader, writer, lambda: self.knobs.most_bytes)
             except Malformed as error:
                 self._note("other", connection, str(error), status=error.status)
                 writer.write(Answer(error.status).bytes(close=True))

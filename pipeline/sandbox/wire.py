@@ -1,7 +1,7 @@
 """HTTP/1.1 on asyncio streams: read one request, write one answer. Strict where looseness would hide a client's mistake. No contract here."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
@@ -74,8 +74,11 @@ def _phrase(status: int) -> str:
         return "Unknown"
 
 
-async def read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, most: int) -> Request | None:
-    """The next request, or None where the client closed. A body above `most` bytes is read past, up to ten times that."""
+async def read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: Callable[[], int]) -> Request | None:
+    """The next request, or None where the client closed. A body above `limit()` bytes is read past, up to ten times that.
+
+    `limit` is asked when the head is there: it may change while a connection is idle.
+    """
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError as error:
@@ -85,6 +88,7 @@ async def read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
     except asyncio.LimitOverrunError:
         raise Malformed(431, "the head is too large") from None
     method, path, headers = _head(head)
+    most = limit()
     if headers.get("expect", "").lower() == "100-continue":
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     if "transfer-encoding" in headers:

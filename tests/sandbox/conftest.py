@@ -1,0 +1,35 @@
+"""A sandbox per test, on certificates that are made once per run: making RSA keys is the slow part."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from pipeline.sandbox.certificates import ensure
+from pipeline.sandbox.roche import RocheSandbox
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("certificates")
+    ensure(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(certificates: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(certificates, tmp_path / "sandbox")
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Callable[..., RocheSandbox]]:
+    """Start a sandbox with knobs."""
+    with ExitStack() as stack:
+        yield lambda control=None, **knobs: stack.enter_context(RocheSandbox(folder, knobs, control=control))
+
+
+@pytest.fixture
+def roche(start: Callable[..., RocheSandbox]) -> RocheSandbox:
+    return start()
