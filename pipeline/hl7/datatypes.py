@@ -4,18 +4,21 @@ Plain dicts, so that the whole event is validated by pydantic in one go (the hot
 2.A.74: trailing blanks are optional, and an identifier must not differ by them). A field that is `""` gives NULL for every member.
 """
 
+from functools import lru_cache
 from typing import Any, Final
 
 from pipeline.hl7.message import Message
 from pipeline.hl7.paths import place
-from pipeline.hl7.timestamps import read
+from pipeline.hl7.timestamps import timestamp
 from pipeline.model import Finding
-from schemas.event import NULL, Address, Coded, Identifier, Location, Name, Practitioner, Telecom, Text
+from schemas.event import NULL, Address, Coded, Identifier, Location, Name, Null, Practitioner, Telecom, Text, Timestamp, Zone
 from schemas.outcomes import FindingCode, Severity
 
 Members = dict[str, Any]
 
 _CODED: Final = tuple(Coded.model_fields)
+_CX: Final = ("value", "check_digit", None, None, "type", "facility")
+_HD: Final = ("authority", "authority_oid", "authority_oid_type")
 _LOCATION: Final = ("point_of_care", "room", "bed", None, None, None, "building", "floor")
 _ADDRESS: Final = (None, "other", "city", "state", "postal_code", "country", "type")
 _NAME: Final = (None, "given", "middle", "suffix", "prefix", "degree", "type")
@@ -25,11 +28,14 @@ _DELETED: Final = {
     model: dict.fromkeys(model.model_fields, NULL)
     for model in (Identifier, Name, Address, Telecom, Coded, Practitioner, Location)
 }
-_SEVERITY: Final = {
-    FindingCode.TIMESTAMP: Severity.WARNING,
-    FindingCode.TIME_AMBIGUOUS: Severity.WARNING,
-    FindingCode.TIME_NONEXISTENT: Severity.WARNING,
-}
+Where = tuple[str, int, int]
+"""Segment, its number among those of its name, field."""
+
+
+@lru_cache(maxsize=1024)
+def _finding(code: FindingCode, where: Where, repetition: int, component: int) -> Finding:
+    severity = Severity.INFORMATION if code is FindingCode.ZONE_ASSUMED else Severity.WARNING
+    return Finding(code, severity, hl7=place(*where, repetition=repetition, component=component))
 
 
 class Reader:
@@ -77,57 +83,51 @@ class Reader:
     def named(self, parts: list[str], names: tuple[str | None, ...]) -> Members:
         """Components by name, each by its first sub-component. A name of None is somebody else's."""
         members: Members = {}
-        for name, raw in zip(names, parts, strict=False):
-            if raw and name:
-                value = self.text(raw.split(self._sub, 1)[0] if self._sub in raw else raw)
-                if value is not None:
-                    members[name] = value
+        sub, plain = self._sub, self._plain
+        for name, raw in zip(names, parts):  # noqa: B905 - as many as there are; `strict=False` costs on the hot path
+            if not raw or name is None:
+                continue
+            first = raw.split(sub, 1)[0] if sub in raw else raw
+            if value := first.strip() if plain else self.text(first):
+                members[name] = value
+            elif value is NULL:
+                members[name] = NULL
         return members
 
-    def time(self, raw: str, segment: str, nth: int, field: int, *, repetition: int = 1, component: int = 0) -> Any:  # noqa: ANN401 - Timestamp's members, NULL or None
-        """A timestamp's members; None and a finding where it cannot be read."""
-        if not raw:
-            return None
+    def time(self, raw: str, where: Where) -> Timestamp | Null | None:
+        """A TS, DTM or DT field; None and a finding where it cannot be read."""
         precision = ""
-        if not component:
-            raw = self.single(raw)
-            if self._component in raw:
-                raw, precision = raw.split(self._component)[:2]
-        if raw == '""':
-            return NULL
+        if self._repetition in raw:
+            raw = raw.split(self._repetition, 1)[0]
+        if self._component in raw:
+            raw, precision = raw.split(self._component)[:2]
+        return self._moment(raw, precision, where, 1, 0)
+
+    def _moment(self, raw: str, precision: str, where: Where, repetition: int, component: int) -> Timestamp | Null | None:
         text = self.text(raw)
         if not isinstance(text, str):
             return text
-        members, code = read(text, self._zone, precision)
+        value, code = timestamp(text, zone=self._zone, precision=precision)
         if code is not None:
-            self.findings.append(
-                Finding(code, _SEVERITY[code], hl7=place(segment, nth, field, repetition=repetition, component=component))
-            )
-        if members is not None and not self._assumed and members["zone"] == "site":
+            self.findings.append(_finding(code, where, repetition, component))
+        if value is not None and not self._assumed and value.zone is Zone.SITE:
             self._assumed = True
-            where = place(segment, nth, field, repetition=repetition, component=component)
-            self.findings.append(Finding(FindingCode.ZONE_ASSUMED, Severity.INFORMATION, hl7=where))
-        return members
+            self.findings.append(_finding(FindingCode.ZONE_ASSUMED, where, repetition, component))
+        return value
 
-    def cx(self, raw: str, segment: str, nth: int, field: int, repetition: int = 1) -> Members:
+    def cx(self, raw: str, where: Where, repetition: int = 1) -> Members:
         """CX to Identifier; also a bare number."""
         if not raw:
             return {}
         if raw == '""':
             return _DELETED[Identifier]
         parts = raw.split(self._component)
-        members = self.named(parts[:2], ("value", "check_digit"))
-        count = len(parts)
-        if count > 3 and parts[3]:  # noqa: PLR2004 - CX.4
-            members |= self.named(parts[3].split(self._sub), ("authority", "authority_oid", "authority_oid_type"))
-        if count > 4:  # noqa: PLR2004 - CX.5
-            members |= self.named(parts[4:6], ("type", "facility"))
-            for at, name in ((6, "start"), (7, "end")):
-                if (
-                    count > at
-                    and (time := self.time(parts[at], segment, nth, field, repetition=repetition, component=at + 1)) is not None
-                ):
-                    members[name] = time
+        members = self.named(parts, _CX)
+        if len(parts) > 3 and parts[3]:  # noqa: PLR2004 - CX.4
+            members |= self.named(parts[3].split(self._sub), _HD)
+        for at, name in ((6, "start"), (7, "end")):
+            if len(parts) > at and parts[at] and (time := self._moment(parts[at], "", where, repetition, at + 1)) is not None:
+                members[name] = time
         return members
 
     def xpn(self, raw: str) -> Members:
@@ -137,8 +137,8 @@ class Reader:
         if raw == '""':
             return _DELETED[Name]
         parts = raw.split(self._component)
-        members = self.named(parts, _NAME)
-        members |= self.surname(parts[0])
+        members = self.surname(parts[0])
+        members |= self.named(parts, _NAME)
         return members
 
     def surname(self, raw: str) -> Members:

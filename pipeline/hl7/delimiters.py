@@ -11,6 +11,7 @@ from typing import Final
 from schemas.outcomes import FindingCode
 
 STANDARD: Final = "^~\\&"
+_TWICE: Final = "\\\\"
 _ESCAPE_AT: Final = 2
 _MOST: Final = 5
 _FORMATS: Final = {".br": "\n", ".ce": "\n", ".fi": "", ".nf": "", ".in": "", ".ti": ""}
@@ -115,12 +116,12 @@ def _layout(command: str) -> str | None:
 def delimiters(separator: str, characters: str) -> Delimiters:
     """The delimiters from MSH-1 and MSH-2. A shortened MSH-2 means that what it leaves out is not used.
 
-    Of three characters the last is the sub-component separator where it is `&` (`^~&` has lost its escape character). An
+    A doubled backslash (MSH-2 out of somebody's source code) is one. Of three characters the last is the sub-component separator where it is `&` (`^~&` has lost its escape character). An
     MSH-2 with letters, digits or spaces in it is none (it was left out): the standard's characters are taken.
     """
     if not characters or any(char.isalnum() or char.isspace() for char in characters):
         return Delimiters(separator, STANDARD, odd=True)
-    given = list(characters[:_MOST])
+    given = list(characters.replace(_TWICE, "\\")[:_MOST])
     if characters[_ESCAPE_AT:] == STANDARD[3]:
         given.insert(_ESCAPE_AT, "")
     seen = {separator}
@@ -129,5 +130,5 @@ def delimiters(separator: str, characters: str) -> Delimiters:
         chars.append("" if char in seen else char)
         seen.add(char)
     chars += [""] * (_MOST - len(chars))
-    odd = len(characters) not in (4, 5) or "" in chars[:4]
+    odd = len(characters) not in (4, 5) or _TWICE in characters or "" in chars[:4]
     return Delimiters(separator, chars, odd=odd)

@@ -29,14 +29,14 @@ def typed(message: Message, *, zone: str) -> tuple[Event, tuple[Finding, ...]]:
     end = patients[1] if len(patients) > 1 else None
     members = header(message, reader)
     if patients:
-        members["patient"] = patient(reader, message.fields("PID"), 1)
+        members["patient"] = patient(message, reader, 1)
     for name, segment, make in (("prior", "MRG", merge), ("diagnoses", "DG1", diagnosis), ("coverages", "IN1", coverage)):
         if found := _among(message, segment, 0, end):
-            members[name] = [make(reader, message.fields(segment, nth), nth) for nth in found]
+            members[name] = tuple([make(message, reader, nth) for nth in found])
     visits, details = _among(message, "PV1", 0, end), _among(message, "PV2", 0, end)
     if visits or details:
-        pv1 = message.fields("PV1", visits[0]) if visits else []
-        members["visit"] = visit(reader, pv1, message.fields("PV2", details[0]) if details else [], 1)
+        nowhere = len(message.positions("PV1")) + len(message.positions("PV2")) + 1
+        members["visit"] = visit(message, reader, (visits or [nowhere])[0], (details or [nowhere])[0])
     if end is not None:
         members["others"] = _others(message, reader, patients)
     return _VALIDATE(members), tuple(reader.findings)
@@ -49,18 +49,12 @@ def source_key(message: Message) -> bytes | None:
     first of type MR, else the first (PID-2 where PID-3 has none). The authority is CX.4.1, else CX.4.2, else nothing.
     """
     reader = Reader(message, "UTC")
-    fields = message.fields("PID")
     for number in (3, 2):
-        found = [
-            identifier
-            for raw in reader.repetitions(fields[number] if number < len(fields) else "")
-            if isinstance((identifier := reader.cx(raw, "PID", 1, number)).get("value"), str)
-        ]
+        raws = reader.repetitions(message.field("PID", 1, number))
+        found = [one for raw in raws if isinstance((one := reader.cx(raw, ("PID", 1, number))).get("value"), str)]
         if found:
-            by_type = [each for kind in _KEY_TYPES for each in found if each.get("type") == kind]
-            chosen = (by_type or found)[0]
-            authority = chosen.get("authority") or chosen.get("authority_oid") or ""
-            return f"{authority}|{chosen['value']}".encode()
+            chosen = next((one for kind in _KEY_TYPES for one in found if one.get("type") == kind), found[0])
+            return f"{chosen.get('authority') or chosen.get('authority_oid') or ''}|{chosen['value']}".encode()
     return None
 
 
@@ -72,11 +66,11 @@ def _among(message: Message, segment: str, start: int, end: int | None) -> list[
     return [nth for nth, at in enumerate(positions, 1) if at >= start and (end is None or at < end)]
 
 
-def _others(message: Message, reader: Reader, patients: list[int]) -> list[Members]:
+def _others(message: Message, reader: Reader, patients: list[int]) -> tuple[Members, ...]:
     others = []
     for nth, (start, end) in enumerate(zip(patients[1:], [*patients[2:], None], strict=True), 2):
-        merges = [merge(reader, message.fields("MRG", at), at) for at in _among(message, "MRG", start, end)]
-        others.append({"patient": patient(reader, message.fields("PID", nth), nth), "prior": merges})
+        merges = tuple(merge(message, reader, at) for at in _among(message, "MRG", start, end))
+        others.append({"patient": patient(message, reader, nth), "prior": merges})
     finding = Finding(FindingCode.PATIENTS_SEVERAL, Severity.WARNING, hl7="PID[2]", about=f"{len(patients)} PID segments")
     reader.findings.append(finding)
-    return others
+    return tuple(others)

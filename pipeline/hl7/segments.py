@@ -1,195 +1,198 @@
-"""Segments to the members of schemas/event.py: each function names the fields that it reads by their number. Plain dicts, see datatypes.py.
+"""Segments to the members of schemas/event.py: a table for each says which field becomes what, by its number (3 is PID-3).
 
-A segment comes as its raw fields (its name at 0, so [3] is PID-3) and its number among those of its name, for the places in findings.
+Plain dicts and tuples, which pydantic takes as they are (see datatypes.py). Only what a message has costs time: empty fields are passed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
-from pipeline.hl7.datatypes import Members, Reader
+from pipeline.hl7.datatypes import Members, Reader, Where
 from pipeline.hl7.message import Message
 
-Fields = Sequence[str]
-Names = tuple[tuple[int, str], ...]
+Make = Callable[[Reader, str, Where], Any]
+Table = dict[int, tuple[str, Make]]
 
-_MSH: Final[Names] = (
-    (3, "sending_application"),
-    (4, "sending_facility"),
-    (5, "receiving_application"),
-    (6, "receiving_facility"),
-    (10, "control_id"),
-    (11, "processing_id"),
-    (12, "version"),
-)
-_PID: Final[Names] = (
-    (6, "mother_maiden_name"),
-    (8, "gender"),
-    (19, "ssn"),
-    (24, "multiple_birth"),
-    (25, "birth_order"),
-    (30, "death_indicator"),
-)
-_PV1: Final[Names] = (
-    (2, "patient_class"),
-    (4, "admission_type"),
-    (10, "hospital_service"),
-    (14, "admit_source"),
-    (18, "patient_type"),
-    (20, "financial_class"),
-    (36, "discharge_disposition"),
-)
-_DG1: Final[Names] = (
-    (1, "set_id"),
-    (2, "coding_method"),
-    (4, "description"),
-    (6, "type"),
-    (20, "identifier"),
-    (21, "action"),
-)
-_IN1: Final[Names] = (
-    (1, "set_id"),
-    (4, "company_name"),
-    (8, "group_number"),
-    (15, "plan_type"),
-    (17, "relationship"),
-    (36, "policy_number"),
-)
+
+def _text(reader: Reader, raw: str, _where: Where) -> Any:  # noqa: ANN401 - as all of this table: Text
+    return reader.first(raw)
+
+
+def _time(reader: Reader, raw: str, where: Where) -> Any:  # noqa: ANN401 - Timestamp, NULL or None
+    return reader.time(raw, where)
+
+
+def _identifier(reader: Reader, raw: str, where: Where) -> Any:  # noqa: ANN401 - Members
+    return reader.cx(reader.single(raw), where) or None
+
+
+def _identifiers(reader: Reader, raw: str, where: Where) -> Any:  # noqa: ANN401 - a tuple of Members
+    raws = reader.repetitions(raw)
+    return tuple([members for at, each in enumerate(raws, 1) if (members := reader.cx(each, where, at))]) or None
+
+
+def _one(read: Callable[[Reader, str], Members]) -> Make:
+    """The first repetition, by the function of its type."""
+    return lambda reader, raw, _where: read(reader, reader.single(raw)) or None
+
+
+def _all(read: Callable[[Reader, str], Members]) -> Make:
+    """Each repetition that has something in it."""
+    return lambda reader, raw, _where: tuple([got for each in reader.repetitions(raw) if (got := read(reader, each))]) or None
+
+
+_COMPOSITE: Final = {
+    name: (_one(read), _all(read))
+    for name, read in (
+        ("xpn", Reader.xpn),
+        ("xad", Reader.xad),
+        ("xtn", Reader.xtn),
+        ("ce", Reader.ce),
+        ("xcn", Reader.xcn),
+        ("pl", Reader.pl),
+    )
+}
+_NAME, _NAMES = _COMPOSITE["xpn"]
+_CODED, _CODEDS = _COMPOSITE["ce"]
+_, _ADDRESSES = _COMPOSITE["xad"]
+_, _TELECOMS = _COMPOSITE["xtn"]
+_, _PRACTITIONERS = _COMPOSITE["xcn"]
+_LOCATION, _ = _COMPOSITE["pl"]
+_WORK_TELECOMS: Final = _all(lambda reader, raw: reader.xtn(raw, "WPN"))
+
+_MSH: Final[Table] = {
+    3: ("sending_application", _text),
+    4: ("sending_facility", _text),
+    5: ("receiving_application", _text),
+    6: ("receiving_facility", _text),
+    7: ("message_time", _time),
+    9: ("kind", _CODED),
+    10: ("control_id", _text),
+    11: ("processing_id", _text),
+    12: ("version", _text),
+}
+_EVN: Final[Table] = {1: ("trigger", _text), 2: ("recorded", _time), 6: ("occurred", _time)}
+_PID: Final[Table] = {
+    3: ("identifiers", _identifiers),
+    4: ("alternate_identifiers", _identifiers),
+    5: ("names", _NAMES),
+    6: ("mother_maiden_name", _text),
+    7: ("birth", _time),
+    8: ("gender", _text),
+    9: ("aliases", _NAMES),
+    10: ("race", _CODEDS),
+    11: ("addresses", _ADDRESSES),
+    13: ("home_telecoms", _TELECOMS),
+    14: ("work_telecoms", _WORK_TELECOMS),
+    15: ("language", _CODED),
+    16: ("marital_status", _CODED),
+    18: ("account", _identifier),
+    19: ("ssn", _text),
+    22: ("ethnic_group", _CODEDS),
+    24: ("multiple_birth", _text),
+    25: ("birth_order", _text),
+    28: ("nationality", _CODED),
+    29: ("death", _time),
+    30: ("death_indicator", _text),
+    33: ("last_update", _time),
+}
+_PID_OLD: Final[Table] = {2: ("identifiers", _identifiers)}
+_PV1: Final[Table] = {
+    2: ("patient_class", _text),
+    3: ("location", _LOCATION),
+    4: ("admission_type", _text),
+    6: ("prior_location", _LOCATION),
+    7: ("attending", _PRACTITIONERS),
+    8: ("referring", _PRACTITIONERS),
+    9: ("consulting", _PRACTITIONERS),
+    10: ("hospital_service", _text),
+    14: ("admit_source", _text),
+    18: ("patient_type", _text),
+    19: ("number", _identifier),
+    20: ("financial_class", _text),
+    36: ("discharge_disposition", _text),
+    44: ("admitted", _time),
+    45: ("discharged", _time),
+    50: ("alternate_id", _identifier),
+}
+_PV2: Final[Table] = {3: ("admit_reason", _CODED)}
+_DG1: Final[Table] = {
+    1: ("set_id", _text),
+    2: ("coding_method", _text),
+    3: ("code", _CODED),
+    4: ("description", _text),
+    5: ("time", _time),
+    6: ("type", _text),
+    20: ("identifier", _text),
+    21: ("action", _text),
+}
+_IN1: Final[Table] = {
+    1: ("set_id", _text),
+    2: ("plan", _CODED),
+    3: ("company_id", _identifier),
+    4: ("company_name", _text),
+    8: ("group_number", _text),
+    12: ("plan_start", _time),
+    13: ("plan_end", _time),
+    15: ("plan_type", _text),
+    16: ("insured_name", _NAME),
+    17: ("relationship", _text),
+    36: ("policy_number", _text),
+    49: ("insured_id", _identifier),
+}
+_MRG: Final[Table] = {
+    1: ("identifiers", _identifiers),
+    3: ("account", _identifier),
+    5: ("visit", _identifier),
+    7: ("names", _NAMES),
+}
+_MRG_OLD: Final[Table] = {4: ("identifiers", _identifiers)}
 
 
 def header(message: Message, reader: Reader) -> Members:
     """MSH and EVN. The trigger is MSH-9.2, else EVN-1."""
-    fields = message.fields("MSH")
-    members = texts(reader, fields, _MSH)
-    members["message_time"] = time_of(reader, fields, "MSH", 1, 7)
-    kind = one_of(reader, fields, 9, reader.ce) or {}
+    members = _read(message, reader, "MSH", 1, _MSH)
+    event = _read(message, reader, "EVN", 1, _EVN)
+    kind = members.pop("kind", {})
     members["type"] = kind.get("code") or ""
     members["structure"] = kind.get("system")
-    trigger = kind.get("text")
-    event = message.fields("EVN")
-    if event:
-        members["recorded"] = time_of(reader, event, "EVN", 1, 2)
-        members["occurred"] = time_of(reader, event, "EVN", 1, 6)
-        trigger = trigger or (reader.first(event[1]) if len(event) > 1 else None)
-    members["trigger"] = trigger or ""
-    return members
+    members["trigger"] = kind.get("text") or event.pop("trigger", None) or ""
+    event.pop("trigger", None)
+    return members | event
 
 
-def patient(reader: Reader, fields: Fields, nth: int) -> Members:
+def patient(message: Message, reader: Reader, nth: int) -> Members:
     """PID. PID-2, the external id of old versions, stands in where PID-3 has nothing."""
-    members = texts(reader, fields, _PID)
-    identifiers = identifiers_of(reader, fields, "PID", nth, 3) or identifiers_of(reader, fields, "PID", nth, 2)
-    put(members, "identifiers", identifiers)
-    put(members, "alternate_identifiers", identifiers_of(reader, fields, "PID", nth, 4))
-    put(members, "names", all_of(reader, fields, 5, reader.xpn))
-    put(members, "birth", time_of(reader, fields, "PID", nth, 7))
-    put(members, "addresses", all_of(reader, fields, 11, reader.xad))
-    put(members, "home_telecoms", all_of(reader, fields, 13, reader.xtn))
-    if len(fields) > 14:  # noqa: PLR2004 - most messages end before
-        put(members, "work_telecoms", all_of(reader, fields, 14, lambda raw: reader.xtn(raw, "WPN")))
-        put(members, "language", one_of(reader, fields, 15, reader.ce))
-        put(members, "marital_status", one_of(reader, fields, 16, reader.ce))
-        put(members, "account", identifier_of(reader, fields, "PID", nth, 18))
-        put(members, "ethnic_group", all_of(reader, fields, 22, reader.ce))
-        put(members, "nationality", one_of(reader, fields, 28, reader.ce))
-        put(members, "death", time_of(reader, fields, "PID", nth, 29))
-        put(members, "last_update", time_of(reader, fields, "PID", nth, 33))
-    put(members, "aliases", all_of(reader, fields, 9, reader.xpn))
-    put(members, "race", all_of(reader, fields, 10, reader.ce))
-    return members
+    members = _read(message, reader, "PID", nth, _PID)
+    return members if "identifiers" in members else members | _read(message, reader, "PID", nth, _PID_OLD)
 
 
-def visit(reader: Reader, pv1: Fields, pv2: Fields, nth: int) -> Members:
-    """PV1, the `nth`, and PV2."""
-    members = texts(reader, pv1, _PV1)
-    put(members, "location", one_of(reader, pv1, 3, reader.pl))
-    put(members, "prior_location", one_of(reader, pv1, 6, reader.pl))
-    put(members, "attending", all_of(reader, pv1, 7, reader.xcn))
-    put(members, "referring", all_of(reader, pv1, 8, reader.xcn))
-    put(members, "consulting", all_of(reader, pv1, 9, reader.xcn))
-    put(members, "number", identifier_of(reader, pv1, "PV1", nth, 19))
-    put(members, "admitted", time_of(reader, pv1, "PV1", nth, 44))
-    put(members, "discharged", time_of(reader, pv1, "PV1", nth, 45))
-    put(members, "alternate_id", identifier_of(reader, pv1, "PV1", nth, 50))
-    put(members, "admit_reason", one_of(reader, pv2, 3, reader.ce))
-    return members
+def visit(message: Message, reader: Reader, pv1: int, pv2: int) -> Members:
+    """PV1 and PV2, by their numbers."""
+    return _read(message, reader, "PV1", pv1, _PV1) | _read(message, reader, "PV2", pv2, _PV2)
 
 
-def diagnosis(reader: Reader, fields: Fields, nth: int) -> Members:
+def diagnosis(message: Message, reader: Reader, nth: int) -> Members:
     """DG1."""
-    members = texts(reader, fields, _DG1)
-    put(members, "code", one_of(reader, fields, 3, reader.ce))
-    put(members, "time", time_of(reader, fields, "DG1", nth, 5))
-    return members
+    return _read(message, reader, "DG1", nth, _DG1)
 
 
-def coverage(reader: Reader, fields: Fields, nth: int) -> Members:
+def coverage(message: Message, reader: Reader, nth: int) -> Members:
     """IN1."""
-    members = texts(reader, fields, _IN1)
-    put(members, "plan", one_of(reader, fields, 2, reader.ce))
-    put(members, "company_id", identifier_of(reader, fields, "IN1", nth, 3))
-    put(members, "plan_start", time_of(reader, fields, "IN1", nth, 12))
-    put(members, "plan_end", time_of(reader, fields, "IN1", nth, 13))
-    put(members, "insured_name", one_of(reader, fields, 16, reader.xpn))
-    put(members, "insured_id", identifier_of(reader, fields, "IN1", nth, 49))
-    return members
+    return _read(message, reader, "IN1", nth, _IN1)
 
 
-def merge(reader: Reader, fields: Fields, nth: int) -> Members:
+def merge(message: Message, reader: Reader, nth: int) -> Members:
     """MRG. MRG-4, the prior external id of old versions, stands in where MRG-1 has nothing."""
+    members = _read(message, reader, "MRG", nth, _MRG)
+    return members if "identifiers" in members else members | _read(message, reader, "MRG", nth, _MRG_OLD)
+
+
+def _read(message: Message, reader: Reader, segment: str, nth: int, table: Table) -> Members:
     members: Members = {}
-    identifiers = identifiers_of(reader, fields, "MRG", nth, 1) or identifiers_of(reader, fields, "MRG", nth, 4)
-    put(members, "identifiers", identifiers)
-    put(members, "account", identifier_of(reader, fields, "MRG", nth, 3))
-    put(members, "visit", identifier_of(reader, fields, "MRG", nth, 5))
-    put(members, "names", all_of(reader, fields, 7, reader.xpn))
+    for number, raw in enumerate(message.fields(segment, nth)):
+        if raw and number in table:
+            name, make = table[number]
+            value = make(reader, raw, (segment, nth, number))
+            if value is not None:
+                members[name] = value
     return members
-
-
-def put(members: Members, name: str, value: object) -> None:
-    """Set what is there: None and an empty list are not."""
-    if value is not None and value != []:
-        members[name] = value
-
-
-def texts(reader: Reader, fields: Sequence[str], names: tuple[tuple[int, str], ...]) -> Members:
-    """Fields of which one text is wanted, by name."""
-    members: Members = {}
-    count = len(fields)
-    for number, name in names:
-        if number < count and fields[number] and (value := reader.first(fields[number])) is not None:
-            members[name] = value
-    return members
-
-
-def time_of(reader: Reader, fields: Sequence[str], segment: str, nth: int, number: int) -> Any:  # noqa: ANN401 - as Reader.time
-    """A timestamp field."""
-    return reader.time(fields[number], segment, nth, number) if number < len(fields) else None
-
-
-def all_of(reader: Reader, fields: Sequence[str], number: int, make: Callable[[str], Members]) -> list[Members]:
-    """The repetitions of a field that have something in them."""
-    if number >= len(fields) or not fields[number]:
-        return []
-    return [members for raw in reader.repetitions(fields[number]) if (members := make(raw))]
-
-
-def one_of(reader: Reader, fields: Sequence[str], number: int, make: Callable[[str], Members]) -> Members | None:
-    """The first repetition of a field; None of an empty one."""
-    if number >= len(fields) or not fields[number]:
-        return None
-    return make(reader.single(fields[number])) or None
-
-
-def identifiers_of(reader: Reader, fields: Sequence[str], segment: str, nth: int, number: int) -> list[Members]:
-    """The repetitions of a CX field that have something in them."""
-    if number >= len(fields) or not fields[number]:
-        return []
-    raws = reader.repetitions(fields[number])
-    return [members for at, raw in enumerate(raws, 1) if (members := reader.cx(raw, segment, nth, number, at))]
-
-
-def identifier_of(reader: Reader, fields: Sequence[str], segment: str, nth: int, number: int) -> Members | None:
-    """The first repetition of a CX field; None of an empty one."""
-    if number >= len(fields) or not fields[number]:
-        return None
-    return reader.cx(reader.single(fields[number]), segment, nth, number) or None
