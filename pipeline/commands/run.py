@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from pipeline.commands import DONE, REFUSED, WRONG, settings_argument
 from pipeline.errors import PipelineError, Refused
+from pipeline.telemetry import LogEvent, log
 
 if TYPE_CHECKING:
     from pipeline.delivery.worker import Worker
@@ -65,6 +66,7 @@ def _stop_on_signal(workers: "list[Worker]") -> None:
     def stop(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)  # the second one ends at once
         for worker in workers:
+            log(LogEvent.WORKER_STOPPING, route=worker.plan.name)
             worker.stop.set()
 
     signal.signal(signal.SIGTERM, stop)

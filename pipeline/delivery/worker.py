@@ -190,6 +190,8 @@ class Worker:
         """The result of an attempt that did not settle."""
         producer = self._producer
         assert producer is not None  # noqa: S101 - as above
+        if outcome.state is State.UNKNOWN and outcome.answer is not None and not outcome.answer.probe:
+            log(LogEvent.OUTCOME_UNKNOWN, route=self.plan.name, at=str(outcome.received.position), reason=outcome.reason)
         result = result_of(outcome, self.plan, self.clock())
         record = result_record(result.model_dump_json(exclude_none=True), result.request_id, self.topics.results)
         self.steady(lambda: producer.append([record]))

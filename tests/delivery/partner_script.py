@@ -1,0 +1,184 @@
+"""A transport that answers from a script, and a house around it on the embedded bus and a SQLite ledger. No network."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pipeline import wiring
+from pipeline.bus.embedded import EmbeddedBus
+from pipeline.bus.port import Bus, Record, TopicPartition
+from pipeline.delivery.attempts import Backoff
+from pipeline.delivery.worker import Topics, Worker
+from pipeline.errors import NoAnswer, NotSent
+from pipeline.ledger.sql import SqlLedger
+from pipeline.model import Reply, Request
+from pipeline.pseudonyms import Pseudonyms
+from pipeline.settings import DEFAULTS, Settings, load
+from schemas.outcomes import Reason, State
+from schemas.result import Result
+
+ROUTE = "roche-patients"
+TOPICS = Topics("his.adt", "emr.results", "emr.dead-letters")
+Scripted = Reply | NoAnswer | NotSent | BaseException
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing of ours handles it."""
+
+
+def reply(status: int, body: bytes = b"", **headers: str) -> Reply:
+    return Reply(status, {name.replace("_", "-"): value for name, value in headers.items()}, body, 12.5, 1000, 1012)
+
+
+def created(partner_id: str = "roche-1") -> Reply:
+    patient = {"resource": {"resourceType": "Patient", "id": partner_id}}
+    return reply(
+        200,
+        orjson.dumps({"resourceType": "Bundle", "id": partner_id, "type": "message", "entry": [patient]}),
+        content_type="application/json",
+    )
+
+
+def updated() -> Reply:
+    return reply(200)
+
+
+def issue(status: int, code: str) -> Reply:
+    body = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": code}]}
+    return reply(status, orjson.dumps(body), content_type="application/json")
+
+
+@dataclass
+class Script:
+    """Answers in order, then `then` for ever. Remembers the requests."""
+
+    answers: list[Scripted] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+
+    def exchange(self, request: Request) -> Reply:
+        self.requests.append(request)
+        answer = self.answers.pop(0) if self.answers else (created() if request.method == "POST" else updated())
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def adt(
+    event: str = "A04",
+    control_id: str = "1",
+    *,
+    patient: str = "12345678Z",
+    time: str = "20240502101500+0200",
+    authority: str = "CIP",
+    family: str = "Example",
+    prior: str | None = None,
+    diagnosis: str = "E10.9",
+) -> bytes:
+    segments = [
+        f"MSH|^~\\&|HIS|CLINIC|EMR|PIPELINE|{time}||ADT^{event}|{control_id}|P|2.5",
+        f"EVN|{event}|{time}",
+        f"PID|1||{patient}^^^{authority}^PI||{family}^Ana||19800203|F|||||600000001^PRN^PH",
+        *([f"MRG|{prior}^^^{authority}^PI"] if prior else []),
+        *([f"DG1|1||{diagnosis}^^I10"] if diagnosis else []),
+    ]
+    return "\r".join(segments).encode()
+
+
+class House:
+    """One route with everything real but the partner and, where a test says so, the bus."""
+
+    def __init__(self, folder: Path, *, change: Callable[[dict[str, Any]], None] | None = None, partitions: int = 1) -> None:
+        self.folder = folder
+        self.script = Script()
+        self.settings = settings_with(change)
+        self.bus: Bus = EmbeddedBus(folder / "bus")
+        self.bus.create_topics(
+            wiring.topic_settings(
+                self.settings.model_copy(update={"topics": self.settings.topics.model_copy(update={"partitions": partitions})})
+            )
+        )
+        self.pseudonyms = Pseudonyms("a secret of the tests, long enough")
+        self.ledger = SqlLedger(f"sqlite:///{folder / 'ledger.sqlite'}", self.pseudonyms)
+        self.ledger.check()
+        self.topics = wiring.topics_of(self.settings, ROUTE)
+        self.clock = wiring.clock
+
+    def send(self, *messages: bytes | None) -> None:
+        with self.bus.producer() as producer:
+            producer.append([Record(self.topics.source, message, key=b"one patient") for message in messages])
+
+    def worker(self) -> Worker:
+        plan = wiring.plan_of(self.settings, ROUTE, wiring.catalogue_of(self.settings), self.pseudonyms)
+        return Worker(
+            plan,
+            self.topics,
+            self.settings.group_of(ROUTE),
+            self.bus,
+            self.ledger,
+            transport=self.script,
+            clock=self.clock,
+            backoff=Backoff(0.01, 0.05),
+        )
+
+    def work(self, answers: Iterable[Scripted] = ()) -> Worker:
+        """Until all that is there is settled."""
+        self.script.answers.extend(answers)
+        worker = self.worker()
+        worker.drain()
+        worker.run()
+        return worker
+
+    def results(self) -> list[Result]:
+        return [Result.model_validate_json(record.value) for record in self.bus.read(self.topics.results) if record.value]
+
+    def settled(self) -> list[tuple[State, Reason | None]]:
+        return [(result.state, result.reason) for result in self.results() if result.settled]
+
+    def dead_letters(self) -> list[tuple[bytes | None, dict[str, str]]]:
+        return [
+            (record.value, {name: value.decode() for name, value in record.headers})
+            for record in self.bus.read(self.topics.dead_letters)
+        ]
+
+    def committed(self) -> int | None:
+        """Offset of the group on partition 0, read while no worker runs."""
+        with self.bus.consumer(self.settings.group_of(ROUTE), [self.topics.source]) as consumer:
+            return consumer.committed([TopicPartition(self.topics.source, 0)])[TopicPartition(self.topics.source, 0)]
+
+    def paths(self) -> list[str]:
+        return [f"{request.method} {request.path}" for request in self.script.requests]
+
+    def close(self) -> None:
+        self.ledger.close()
+        self.bus.close()
+
+
+def settings_with(change: Callable[[dict[str, Any]], None] | None) -> Settings:
+    settings = load(DEFAULTS)
+    if change is None:
+        return settings
+    tree = settings.model_dump()
+    change(tree)
+    return Settings.model_validate(tree)
+
+
+def run_beside(worker: Worker) -> threading.Thread:
+    thread = threading.Thread(target=worker.run, daemon=True)
+    thread.start()
+    return thread
+
+
+def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait for it; an assertion error where it does not come."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.01)

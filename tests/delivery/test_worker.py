@@ -1,0 +1,280 @@
+"""The loop of one route on the embedded bus and a SQLite ledger; only the partner answers from a script."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.bus.port import Bus, Record
+from pipeline.errors import BusUnavailable, NoAnswer, NotSent
+from pipeline.model import Position
+from schemas.outcomes import Reason, State
+from tests.delivery.partner_script import House, Killed, adt, created, issue, reply, run_beside, until, updated
+
+DELIVERED = (State.DELIVERED, None)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    house = House(tmp_path, change=probe_at_once)
+    yield house
+    house.close()
+
+
+def probe_at_once(tree: dict[str, Any]) -> None:
+    """The published worst time of a create is 10 s: a negative margin brings the probe's time to now."""
+    tree["partners"]["roche"]["probe_margin"] = -10
+
+
+def test_a_patient_is_created_and_the_offset_passes(house: House) -> None:
+    house.send(adt())
+    house.work([created()])
+    assert house.paths() == ["POST /Bundle"]
+    assert house.settled() == [DELIVERED]
+    assert house.committed() == 1
+
+
+def test_the_next_message_of_the_patient_updates_by_the_business_id(house: House) -> None:
+    house.send(adt("A04", "1"), adt("A08", "2", time="20240503101500+0200"))
+    house.work([created(), updated()])
+    assert house.paths() == ["POST /Bundle", "PUT /Bundle/12345678Z"]
+    assert house.settled() == [DELIVERED, DELIVERED]
+
+
+def test_the_same_message_again_is_a_duplicate_and_is_not_sent(house: House) -> None:
+    house.send(adt(), adt())
+    house.work([created()])
+    assert house.paths() == ["POST /Bundle"]
+    assert house.settled() == [DELIVERED, (State.DUPLICATE, None)]
+    assert [result.duplicate_of for result in house.results()] == [None, "his.adt/0/0"]
+
+
+def test_an_older_snapshot_after_a_newer_one_is_superseded(house: House) -> None:
+    house.send(adt("A04", "1", time="20240502101500+0200"), adt("A08", "2", time="20240501101500+0200"))
+    house.work([created()])
+    assert house.paths() == ["POST /Bundle"]
+    assert house.settled() == [DELIVERED, (State.SUPERSEDED, Reason.STALE)]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"\x00\xffnothing of HL7", Reason.NOT_HL7),
+        (None, Reason.EMPTY),
+        (adt(authority="NOBODY"), Reason.IDENTIFIER_SYSTEM),
+        (adt(family=""), Reason.PROFILE_REQUIRED),
+    ],
+)
+def test_what_cannot_go_is_parked_with_its_bytes_and_the_worker_goes_on(
+    house: House, value: bytes | None, reason: Reason
+) -> None:
+    house.send(value, adt(control_id="2", patient="87654321X"))
+    house.work([created()])
+    assert house.settled() == [(State.PARKED, reason), DELIVERED]
+    (letter,) = house.dead_letters()
+    assert letter[0] == value
+    assert letter[1]["emr-reason"] == reason
+    assert letter[1]["emr-source_offset"] == "0"
+    assert house.committed() == 2
+
+
+def test_what_the_partner_has_no_use_for_is_filtered_with_its_reason(house: House) -> None:
+    house.send(adt("A03"), adt("A23", "2"))
+    house.work()
+    assert house.paths() == []
+    assert house.settled() == [(State.FILTERED, Reason.PARTNER_HAS_NO_VISIT), (State.FILTERED, Reason.PARTNER_HAS_NO_DELETE)]
+    assert [result.event for result in house.results()] == ["ADT^A03", "ADT^A23"]
+
+
+def test_an_unavailable_partner_is_tried_again_with_the_same_bytes(house: House) -> None:
+    house.send(adt())
+    house.work([NotSent(Reason.NOT_SENT_CONNECT), NotSent(Reason.NOT_SENT_CONNECT), created()])
+    assert len({(request.path, request.body, request.request_id) for request in house.script.requests}) == 1
+    assert [(result.settled, result.state, result.reason, result.attempt) for result in house.results()] == [
+        (False, State.PENDING, Reason.NOT_SENT_CONNECT, 1),
+        (False, State.PENDING, Reason.NOT_SENT_CONNECT, 2),
+        (True, State.DELIVERED, None, 3),
+    ]
+
+
+def test_waiting_as_the_partner_asked_is_no_attempt(house: House) -> None:
+    house.send(adt())
+    house.work([reply(429, retry_after="0"), created()])
+    assert [(result.state, result.attempt) for result in house.results() if result.settled] == [(State.DELIVERED, 1)]
+
+
+def test_a_rejected_message_is_parked_with_the_partners_code(house: House) -> None:
+    house.send(adt())
+    house.work([issue(400, "invalid")])
+    (result,) = house.results()
+    assert (result.state, result.reason, result.http_status, result.issue_codes) == (
+        State.PARKED,
+        Reason.REJECTED_INVALID,
+        400,
+        ("invalid",),
+    )
+
+
+def test_an_unknown_create_that_the_probe_finds_is_delivered_and_not_created_again(house: House) -> None:
+    house.send(adt())
+    house.work([NoAnswer(Reason.TIMEOUT), updated()])
+    assert house.paths() == ["POST /Bundle", "PUT /Bundle/12345678Z"]
+    probe = house.script.requests[1]
+    assert probe.request_id != house.script.requests[0].request_id
+    assert [(result.state, result.confirmed_by) for result in house.results()] == [
+        (State.UNKNOWN, None),
+        (State.DELIVERED, "probe"),
+    ]
+
+
+def test_an_unknown_create_that_is_proven_absent_is_created_again_with_the_same_ids(house: House) -> None:
+    house.send(adt())
+    house.work([NoAnswer(Reason.CONNECTION_LOST), issue(404, "not-found"), created()])
+    assert house.paths() == ["POST /Bundle", "PUT /Bundle/12345678Z", "POST /Bundle"]
+    first, _, again = house.script.requests
+    assert (first.body, first.request_id) == (again.body, again.request_id)
+    assert house.settled() == [DELIVERED]
+
+
+def test_a_create_that_exists_already_goes_on_as_an_update(house: House) -> None:
+    house.send(adt())
+    house.work([issue(400, "duplicate"), updated()])
+    assert house.paths() == ["POST /Bundle", "PUT /Bundle/12345678Z"]
+    assert house.settled() == [DELIVERED]
+
+
+def test_after_a_crash_between_intent_and_answer_the_create_is_probed_and_not_repeated(house: House) -> None:
+    house.send(adt())
+    with pytest.raises(Killed):
+        house.work([Killed()])
+    house.work([updated()])
+    assert house.paths() == ["POST /Bundle", "PUT /Bundle/12345678Z"]
+    (result,) = house.results()
+    assert (result.state, result.confirmed_by, result.possible_duplicate) == (State.DELIVERED, "probe", True)
+
+
+class Mute:
+    """A producer that dies with the process before the result is written."""
+
+    def append(self, *_: object, **__: object) -> list[Position]:
+        raise Killed
+
+
+def test_after_a_crash_before_the_result_the_same_result_is_written_and_nothing_sent(house: House) -> None:
+    house.send(adt())
+    worker = house.worker()
+    worker._emit = lambda *_: Mute().append()  # type: ignore[assignment,method-assign]
+    with pytest.raises(Killed):
+        worker.run()
+    settled = house.ledger.seen("roche-patients", Position("his.adt", 0, 0))
+    assert settled is not None
+    assert settled.result is not None
+    house.work()
+    assert house.paths() == ["POST /Bundle"]
+    (result,) = house.results()
+    assert result.model_dump_json(exclude_none=True) == settled.result
+
+
+def test_a_refused_client_halts_the_route_and_costs_no_message(house: House) -> None:
+    house.send(adt(), adt("A08", "2", time="20240503101500+0200"))
+    house.work([reply(401, b'{"error": "Invalid Client"}', content_type="application/json"), created(), updated()])
+    assert house.settled() == [DELIVERED, DELIVERED]
+    assert [result.attempt for result in house.results() if result.settled] == [1, 1]
+
+
+def test_a_stop_while_waiting_leaves_the_message_open_and_the_offset_where_it_was(house: House) -> None:
+    house.send(adt())
+    house.script.answers.extend([NotSent(Reason.NOT_SENT_CONNECT)] * 10_000)
+    worker = house.worker()
+    thread = run_beside(worker)
+    until(lambda: len(house.script.requests) > 2)
+    worker.stop.set()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert (house.settled(), house.committed()) == ([], 0)
+
+
+class Broken:
+    """A bus whose topics cannot be written for the first so many times."""
+
+    def __init__(self, bus: Bus, failures: int) -> None:
+        self.bus, self.failures, self.refused = bus, failures, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bus, name)
+
+    def producer(self) -> Any:
+        return BrokenProducer(self)
+
+
+class BrokenProducer:
+    def __init__(self, bus: Broken) -> None:
+        self.broken, self.producer = bus, bus.bus.producer()
+
+    def append(self, records: list[Record], timeout: float = 30.0) -> list[Position]:
+        if self.broken.refused < self.broken.failures:
+            self.broken.refused += 1
+            raise BusUnavailable("the topic cannot be written")
+        return self.producer.append(records, timeout)
+
+    def __enter__(self) -> "BrokenProducer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.producer.close()
+
+
+def test_while_the_results_topic_cannot_be_written_no_offset_passes(house: House) -> None:
+    house.send(adt())
+    whole, broken = house.bus, Broken(house.bus, 1_000_000)
+    house.bus = broken  # type: ignore[assignment]
+    worker = house.worker()
+    thread = run_beside(worker)
+    until(lambda: broken.refused > 3)
+    worker.stop.set()
+    thread.join(5)
+    house.bus = whole
+    assert (house.paths(), house.settled(), house.committed()) == (["POST /Bundle"], [], 0)
+    house.work()
+    assert (house.paths(), house.settled(), house.committed()) == (["POST /Bundle"], [DELIVERED], 1)
+
+
+def test_when_the_results_topic_can_be_written_again_work_goes_on(house: House) -> None:
+    house.send(adt(), adt("A08", "2", time="20240503101500+0200"))
+    whole = house.bus
+    house.bus = Broken(whole, 3)  # type: ignore[assignment]
+    house.work()
+    house.bus = whole
+    assert (house.paths(), house.settled()) == (["POST /Bundle", "PUT /Bundle/12345678Z"], [DELIVERED, DELIVERED])
+
+
+def test_a_merge_is_recorded_and_the_prior_patient_is_never_created_again(house: House) -> None:
+    house.send(
+        adt("A04", "1", patient="SURVIVOR1"),
+        adt("A40", "2", patient="SURVIVOR1", prior="PRIOR1", time="20240503101500+0200"),
+        adt("A08", "3", patient="PRIOR1", time="20240502101500+0200"),
+        adt("A08", "4", patient="PRIOR1", time="20240504101500+0200"),
+    )
+    house.work()
+    assert house.paths() == ["POST /Bundle"]
+    assert house.settled() == [
+        DELIVERED,
+        (State.FILTERED, Reason.PARTNER_HAS_NO_MERGE),
+        (State.SUPERSEDED, Reason.OLDER_SNAPSHOT),
+        (State.PARKED, Reason.MERGED_PRIOR),
+    ]
+
+
+def test_a_merge_whose_prior_alone_is_known_waits_for_a_person(house: House) -> None:
+    house.send(
+        adt("A04", "1", patient="PRIOR1"), adt("A40", "2", patient="SURVIVOR1", prior="PRIOR1", time="20240503101500+0200")
+    )
+    house.work()
+    assert house.settled() == [DELIVERED, (State.PARKED, Reason.MERGE_NEEDS_REKEY)]
+
+
+def test_every_record_is_in_exactly_one_state(house: House) -> None:
+    house.send(adt(), adt(), b"garbage", None, adt("A03", "3"), adt("A08", "4", time="20240503101500+0200"))
+    house.work()
+    assert sum(house.ledger.counts("roche-patients")["roche-patients"].values()) == 6

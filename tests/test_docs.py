@@ -1,0 +1,35 @@
+"""Docs that fail when they are false: every name that the program can write has its heading in the runbook, every command its example."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import COMMANDS, parser_of
+from pipeline.telemetry import LogEvent
+from schemas.outcomes import Reason
+
+ROOT = Path(__file__).parents[1]
+RUNBOOK = (ROOT / "deploy" / "runbook.md").read_text(encoding="utf-8")
+HEADINGS = re.findall(r"^#{3,4} ([a-z_]+)$", RUNBOOK, re.MULTILINE)
+
+
+def test_every_log_event_and_every_reason_has_one_heading_in_the_runbook() -> None:
+    assert sorted(HEADINGS) == sorted([*(event.value for event in LogEvent), *(reason.value for reason in Reason)])
+
+
+def test_every_heading_says_what_to_do() -> None:
+    empty = [
+        part.partition("\n")[0]
+        for part in re.split(r"^#{3,4} ", RUNBOOK, flags=re.MULTILINE)[1:]
+        if not part.partition("\n")[2].strip()
+    ]
+    assert empty == []
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_shows_an_example_in_its_help(name: str) -> None:
+    module = importlib.import_module(f"pipeline.commands.{name}")
+    assert f"emr-pipeline {name}" in module.EXAMPLE
+    assert parser_of(name).format_help()
