@@ -141,6 +141,8 @@ class Kafka(Section):
     max_poll_interval_ms: int = 300_000
     static_membership: str | None = None
     """group.instance.id of this worker, where membership is to outlive a restart."""
+    rebalance: Literal["cooperative", "eager"] = "cooperative"
+    """How partitions move between members: only those that must, or all of them each time. All members of a group need the same."""
 
 
 class LedgerSettings(Section):

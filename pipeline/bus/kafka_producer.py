@@ -1,0 +1,128 @@
+"""Appending to Kafka: idempotent, acks=all, batched over all threads. A record counts as appended when every replica in sync has it."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final, Self
+
+from kafka import KafkaProducer
+from kafka import errors as kafka_errors
+
+from pipeline.bus.kafka_client import connect, failure
+from pipeline.bus.limits import MOST_BYTES, OVERHEAD_BYTES, check_partition, check_record
+from pipeline.bus.port import Record
+from pipeline.errors import BusRefused, BusUnavailable
+from pipeline.model import Position
+from pipeline.settings import Kafka
+
+LINGER_MS: Final = 2
+"""What a record waits for company: long enough to make batches of many connections, short beside a round trip with acks=all."""
+REQUEST_MS: Final = 10_000
+DELIVERY_MS: Final = 30_000
+"""After this a record has failed; a leader change takes less."""
+CHUNK: Final = 2_000
+"""Records that `append` has on their way at a time: kafka-python itself has no bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaPending:
+    """A record on its way."""
+
+    future: Any = field(repr=False)
+    topic: str
+
+    def wait(self, timeout: float) -> Position:
+        """See the port."""
+        try:
+            done = self.future.get(timeout=max(0.0, timeout))
+        except kafka_errors.KafkaTimeoutError:
+            raise BusUnavailable(f"not known to be durable after {timeout:g} s", where=self.topic) from None
+        except kafka_errors.KafkaError as error:
+            raise failure(error, self.topic) from None
+        return Position(done.topic, done.partition, done.offset)
+
+
+class KafkaBusProducer:
+    """See the port. `partitions_of` says how many partitions a topic has, and refuses one that is not there."""
+
+    def __init__(self, settings: Kafka, partitions_of: Callable[[str], int]) -> None:
+        self._settings = settings
+        self._partitions_of = partitions_of
+        self._partitions: dict[str, int] = {}
+        self._guard = threading.Lock()
+        self._closed = False
+        self._kafka = self._connect()
+
+    def send(self, record: Record) -> KafkaPending:
+        """See the port."""
+        check_record(record)
+        if record.topic not in self._partitions:
+            self._partitions[record.topic] = self._partitions_of(record.topic)
+        check_partition(record, self._partitions[record.topic])
+        try:
+            future = self._usable().send(
+                record.topic,
+                value=record.value,
+                key=record.key,
+                headers=list(record.headers),
+                partition=record.partition,
+                timestamp_ms=record.timestamp_ms,
+            )
+        except kafka_errors.KafkaError as error:
+            raise failure(error, record.topic) from None
+        return KafkaPending(future, record.topic)
+
+    def append(self, records: Iterable[Record], timeout: float = 30.0) -> list[Position]:
+        """See the port."""
+        deadline = time.monotonic() + timeout
+        left = iter(records)
+        positions: list[Position] = []
+        while chunk := [self.send(record) for record in islice(left, CHUNK)]:
+            positions += [each.wait(max(0.0, deadline - time.monotonic())) for each in chunk]
+        return positions
+
+    def close(self) -> None:
+        """Flush and let go; what cannot be flushed in time has failed for those who wait for it."""
+        with self._guard:
+            if self._closed:
+                return
+            self._closed = True
+        try:
+            self._kafka.close(timeout=DELIVERY_MS / 1000)
+        except kafka_errors.KafkaTimeoutError:
+            self._kafka.close(timeout=0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _usable(self) -> Any:  # noqa: ANN401 - kafka-python has no types
+        """The producer; a new one after an error that kafka-python does not get over (an ACL, a fenced producer id)."""
+        with self._guard:
+            if self._closed:
+                raise BusRefused("the producer is closed", where="Kafka")
+            state = self._kafka._transaction_manager  # noqa: SLF001 - there is no public question for it
+            if state is not None and state.has_fatal_error():
+                spent, self._kafka = self._kafka, self._connect()
+                spent.close(timeout=0)
+            return self._kafka
+
+    def _connect(self) -> Any:  # noqa: ANN401 - the same
+        return connect(
+            KafkaProducer,
+            self._settings,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=LINGER_MS,
+            batch_size=128 * 1024,
+            max_request_size=MOST_BYTES + OVERHEAD_BYTES,
+            max_block_ms=REQUEST_MS,
+            request_timeout_ms=REQUEST_MS,
+            delivery_timeout_ms=DELIVERY_MS,
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
+        )
