@@ -25,6 +25,10 @@ class Partner(Protocol):
         """The requests, in order. ProfileNotMet where the partner's profile is not met (DESIGN, pack)."""
         ...
 
+    def of_attempt(self, packed: Packed, request: Request, attempt: int) -> Request:
+        """The request as attempt number `attempt` sends it: the same, or with an id of its own (a setting). Asked twice, it answers the same."""
+        ...
+
     def judge(self, packed: Packed, request: Request, came: Reply | NoAnswer, *, after_unknown: bool) -> Verdict:
         """The verdict table: total over operation, status, issue code, first try or after an unknown."""
         ...

@@ -1,0 +1,336 @@
+"""Roche Diabetes Care, Patient services (FHIR STU3 message bundles): create and update, v1 and v2.
+
+What an answer means stands in roche_verdicts.py. No I/O. The client secret never comes here: the transport adds its header.
+Sources: the partner's page of Patient services, and the partner dossier (contracts, Roche); what is inferred there is a setting here.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+from urllib.parse import quote
+
+import orjson
+
+from pipeline import __version__
+from pipeline.errors import NoAnswer, Parked, ProfileNotMet, SettingsError
+from pipeline.fhir import profile
+from pipeline.model import (
+    Finding,
+    Identified,
+    Identity,
+    Intent,
+    Learned,
+    Mapped,
+    Packed,
+    Reply,
+    Request,
+    Resource,
+    Timeouts,
+    Verdict,
+)
+from pipeline.partners import answers
+from pipeline.partners.answers import Body, Form
+from pipeline.partners.roche_verdicts import Flag, Operation, Signal, row_of
+from pipeline.settings import OperationTimes, RocheSettings
+from schemas.event import Identifier
+from schemas.outcomes import FindingCode, Reason
+from schemas.roche import DIABETES_TYPES, Bundle, Terms
+
+WORST_SECONDS: Final = {Intent.CREATE: 10.0, Intent.UPDATE: 4.0}
+"""Published worst response times (B; C section 8)."""
+ORDER: Final = {"MessageHeader": 0, "Patient": 1, "Condition": 2}
+"""Of the entries (C section 5); a message's first entry is its MessageHeader (FHIR STU3, messaging)."""
+ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+"""FHIR's id."""
+GIVEN_ID: Final = re.compile(r"[\x21-\x7e]{1,200}")
+"""What is taken for a partner's id in an answer."""
+HEADER: Final = re.compile(r"[\x21-\x7e]+")
+RESOURCE: Final = re.compile(r"^Bundle\.entry\[(\d+)\]\.resource")
+ACCEPT: Final = "application/fhir+json, application/json"
+
+
+class Roche:
+    """Implements partners/port.py.
+
+    Args:
+        settings: the partner's block of the settings; SettingsError where a header cannot hold its value.
+        identifier_systems: which system an identifier is accepted under, from the mapping's tables.
+        diabetes: (system, code) pairs of the value set diabetes-type, where the site's table has more than the known ones.
+
+    """
+
+    name = "roche"
+    secret_headers = ("client_secret",)
+
+    def __init__(
+        self,
+        settings: RocheSettings,
+        identifier_systems: Callable[[Identifier], str | None],
+        diabetes: frozenset[tuple[str, str]] = DIABETES_TYPES,
+    ) -> None:
+        for setting in ("org_id", "client_id"):
+            if not HEADER.fullmatch(getattr(settings, setting)):
+                raise SettingsError("is empty or holds characters that no HTTP header may have", where=f"{self.name}.{setting}")
+        self._settings = settings
+        self._identifier_systems = identifier_systems
+        self._terms = Terms(settings.api, diabetes=diabetes, condition_required=settings.diagnosis == "required")
+        self._by_business_id = settings.api == "v1" and settings.update_id == "business"
+        self._base = "/v2/Bundle" if settings.api == "v2" else "/Bundle"
+        self._organization = settings.managing_organization if settings.api == "v2" else None
+
+    def system_of(self, identifier: Identifier) -> str | None:
+        """See partners/port.py."""
+        return self._identifier_systems(identifier)
+
+    def variables(self, identified: Identified) -> Mapping[str, str | bool | None]:
+        """See partners/port.py. Ids are UUIDv5 of the request id and a name, so that the same message gives the same bytes."""
+        namespace = _namespace(identified.routed.request_id)
+        own = uuid5(namespace, "Patient")
+        given = identified.partner_id
+        patient = given if identified.intent is Intent.UPDATE and given and ID.fullmatch(given) else own
+        return {
+            "message_header_id": uuid5(namespace, "MessageHeader"),
+            "patient_id": patient,
+            "condition_id": uuid5(namespace, "Condition"),
+            "patient_reference": f"urn:uuid:{own}" if self._settings.full_url else f"Patient/{patient}",
+            "endpoint": self._settings.org_id,
+            "software": self._settings.software,
+            "software_version": __version__,
+            "managing_organization": self._organization,
+        }
+
+    def absent_is_create(self, identified: Identified) -> bool:  # noqa: ARG002 - the port's signature; here the setting alone decides
+        """See partners/port.py."""
+        return self._settings.on_absent == "create"
+
+    def public_partner_id(self, identity: Identity | None, partner_id: str | None) -> str | None:
+        """See partners/port.py. v1 gives the business id back as its own (C section 6, trap), so none of v1 is shown."""
+        if self._settings.api == "v1" or partner_id is None or identity is None or identity.value.lower() in partner_id.lower():
+            return None
+        return partner_id
+
+    # requests
+
+    def pack(self, mapped: Mapped) -> Packed:
+        """One request: the message bundle as a create or an update.
+
+        ProfileNotMet: IDENTIFIER_SYSTEM, DIAGNOSIS_REQUIRED, PROFILE_REQUIRED, PROFILE_INVALID, with the FHIR path.
+        Parked(REJECTED_DUPLICATE): an update, and the partner never said under which id it has the patient.
+        """
+        identified = mapped.identified
+        if identified.identity is None:
+            raise ProfileNotMet(Reason.IDENTIFIER_SYSTEM, where="Patient.identifier")
+        bundle = self._bundle(mapped)
+        findings = profile.check(Bundle, bundle, "Bundle", self._terms)
+        if findings:
+            raise _not_met(bundle, findings[0])
+        try:
+            body = orjson.dumps(bundle)
+        except orjson.JSONEncodeError:
+            raise Parked(Reason.FHIR_INVALID, where="Bundle", message="a value that JSON cannot carry") from None
+        if identified.intent is Intent.CREATE:
+            request = self._post(identified, body, identified.routed.request_id)
+        else:
+            request = self._put(Operation.UPDATE, self._id_of(identified), body, identified.routed.request_id)
+        return Packed(mapped, (request,))
+
+    def of_attempt(self, packed: Packed, request: Request, attempt: int) -> Request:
+        """See partners/port.py: the setting request_id. The body, and so every id in it, stays the same."""
+        if self._settings.request_id == "stable":
+            return request
+        own = uuid5(_namespace(packed.mapped.identified.routed.request_id), f"{request.operation}-{attempt}")
+        return replace(request, request_id=own, headers=self._headers(own))
+
+    def probe(self, packed: Packed) -> Request | None:
+        """An update is its own probe. An unknown create: v1, PUT by business id (INFERENCE); v2, the same POST where a setting says so."""
+        (request,) = packed.requests
+        identified = packed.mapped.identified
+        own = uuid5(_namespace(identified.routed.request_id), "probe")
+        if request.intent is Intent.UPDATE:
+            return replace(request, request_id=own, headers=self._headers(own))
+        if self._settings.api == "v2":
+            return self._post(identified, request.body, own) if self._settings.v2_unknown == "again" else None
+        if self._settings.probe == "off" or not self._by_business_id:
+            return None
+        return self._put(Operation.PROBE, self._id_of(identified), request.body, own)
+
+    def probe_after(self, operation: str) -> float:
+        """See partners/port.py."""
+        worst = WORST_SECONDS[Intent.CREATE if operation == Operation.CREATE else Intent.UPDATE]
+        return worst + self._settings.probe_margin
+
+    def _bundle(self, mapped: Mapped) -> Resource:
+        namespace = _namespace(mapped.identified.routed.request_id)
+        resources = sorted(mapped.resources, key=lambda one: ORDER.get(str(one.get("resourceType")), len(ORDER)))
+        if self._settings.full_url:
+            entries = [
+                {"fullUrl": f"urn:uuid:{uuid5(namespace, _name(resources, index))}", "resource": one}
+                for index, one in enumerate(resources)
+            ]
+        else:
+            entries = [{"resource": one} for one in resources]
+        return {"resourceType": "Bundle", "id": uuid5(namespace, "Bundle"), "type": "message", "entry": entries}
+
+    def _id_of(self, identified: Identified) -> str:
+        if self._by_business_id:
+            assert identified.identity is not None  # noqa: S101 - pack saw to it
+            given: str | None = identified.identity.value
+        else:
+            given = identified.partner_id
+        if not given:
+            raise Parked(Reason.REJECTED_DUPLICATE, where="Patient.id")
+        if not given.strip("."):
+            # a URL has no way to say "." or "..": they mean the folder, however they are quoted (RFC 3986 section 5.2.4)
+            raise ProfileNotMet(Reason.PROFILE_INVALID, where="Patient.identifier", message="the id cannot stand in a URL")
+        return given
+
+    def _post(self, identified: Identified, body: bytes, request_id: str) -> Request:
+        return Request(
+            operation=Operation.CREATE.value,
+            method="POST",
+            path=self._base,
+            path_template=self._base,
+            headers=self._headers(request_id),
+            body=body,
+            request_id=request_id,
+            timeouts=_timeouts(self._settings.create),
+            intent=identified.intent,
+        )
+
+    def _put(self, operation: Operation, given: str, body: bytes, request_id: str) -> Request:
+        return Request(
+            operation=operation.value,
+            method="PUT",
+            path=f"{self._base}/{quote(given, safe='')}",
+            path_template=f"{self._base}/{{id}}",
+            headers=self._headers(request_id),
+            body=body,
+            request_id=request_id,
+            timeouts=_timeouts(self._settings.update),
+            intent=Intent.UPDATE,
+        )
+
+    def _headers(self, request_id: str) -> tuple[tuple[str, str], ...]:
+        return (
+            ("org_id", self._settings.org_id),
+            ("x-origin-request-id", request_id),
+            ("client_id", self._settings.client_id),
+            ("Content-Type", self._settings.content_type),
+            ("Accept", ACCEPT),
+        )
+
+    # answers
+
+    def judge(self, packed: Packed, request: Request, came: Reply | NoAnswer, *, after_unknown: bool) -> Verdict:
+        """See partners/port.py and roche_verdicts.py."""
+        operation = Operation(request.operation)
+        if isinstance(came, NoAnswer):
+            return self._verdict(packed, Signal(operation, 0, Form.EMPTY), None, came)
+        body = answers.read(came.body)
+        if body.patients and _the_patient(packed, body) is None:
+            body = replace(body, form=Form.OTHER)  # somebody else's: whatever went wrong there, its id is not this patient's
+        flags = self._flags(came, body, after_unknown=after_unknown)
+        codes = frozenset(body.codes if body.form is Form.ERROR or came.status >= 400 else ())  # noqa: PLR2004 - where errors begin
+        return self._verdict(packed, Signal(operation, came.status, body.form, codes, flags), body, came)
+
+    def judge_probe(self, packed: Packed, probe: Request, came: Reply | NoAnswer) -> Verdict:
+        """See partners/port.py."""
+        return self.judge(packed, probe, came, after_unknown=True)
+
+    def _flags(self, reply: Reply, body: Body, *, after_unknown: bool) -> frozenset[Flag]:
+        again = after_unknown and self._settings.api == "v2" and self._settings.v2_unknown == "again"
+        said = {
+            Flag.CERTIFICATE: body.certificate,
+            Flag.RETRY_AFTER: answers.retry_after(reply) is not None,
+            Flag.REACHABLE: self._by_business_id,
+            Flag.AGAIN: again,
+        }
+        return frozenset(flag for flag, there in said.items() if there)
+
+    def _verdict(self, packed: Packed, signal: Signal, body: Body | None, came: Reply | NoAnswer) -> Verdict:
+        row = row_of(signal)
+        lost = isinstance(came, NoAnswer)
+        wait = answers.retry_after(came) if isinstance(came, Reply) else None
+        if row.pause:
+            wait = max(wait or 0.0, WORST_SECONDS[Intent.UPDATE])
+        return Verdict(
+            decision=row.decision,
+            reason=came.reason if isinstance(came, NoAnswer) and row.reason is None else row.reason,
+            issue_codes=body.codes if body else (),
+            learned=_learned(packed, body) if row.decision.value == "delivered" else (),
+            retry_after=wait,
+            suspect=lost and isinstance(came, NoAnswer) and came.fresh,
+        )
+
+
+def uuid5(namespace: bytes, name: str) -> str:
+    """uuid.uuid5 (RFC 9562 section 5.5) as text, at a third of its cost."""
+    digest = bytearray(hashlib.sha1(namespace + name.encode(), usedforsecurity=False).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    text = digest.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def _namespace(request_id: str) -> bytes:
+    return bytes.fromhex(request_id.replace("-", ""))
+
+
+def _name(resources: list[Resource], index: int) -> str:
+    """The name that an entry's UUID is made of: its type, numbered from the second of that type on."""
+    kind = str(resources[index].get("resourceType"))
+    before = sum(one.get("resourceType") == kind for one in resources[:index])
+    return f"{kind}-{before}" if before else kind
+
+
+def _timeouts(times: OperationTimes) -> Timeouts:
+    return Timeouts(times.connect, times.read, times.total)
+
+
+def _not_met(bundle: Resource, finding: Finding) -> ProfileNotMet:
+    """The first finding of the profile as an end: its path counted from the resource, as the mapping counts."""
+    path = finding.fhir or "Bundle"
+    found = RESOURCE.match(path)
+    if found:
+        kind = bundle["entry"][int(found[1])]["resource"].get("resourceType", "Resource")
+        path = f"{kind}{path[found.end() :]}"
+    rule = f"{finding.code.sentence} ({finding.about})" if finding.about else finding.code.sentence
+    if finding.about == "Condition":
+        return ProfileNotMet(Reason.DIAGNOSIS_REQUIRED, where="Condition")
+    if finding.about == "identifier-system" or path == "Patient.identifier":
+        return ProfileNotMet(Reason.IDENTIFIER_SYSTEM, where=path, message=rule)
+    required = finding.code is FindingCode.PROFILE_MANDATORY
+    return ProfileNotMet(Reason.PROFILE_REQUIRED if required else Reason.PROFILE_INVALID, where=path, message=rule)
+
+
+def _the_patient(packed: Packed, body: Body) -> Resource | None:
+    """The Patient of an answer that is ours: found by type, not by place (C section 6), and by an identifier where it has any."""
+    ours = _values(resource for resource in packed.mapped.resources if resource.get("resourceType") == "Patient")
+    for patient in body.patients:
+        if ours & _values([patient]):
+            return patient
+    return next((patient for patient in body.patients if not _values([patient])), None)
+
+
+def _values(patients: Any) -> set[str]:  # noqa: ANN401 - resources of an answer: any JSON
+    """Identifier values, compared without case and space."""
+    found: set[str] = set()
+    for patient in patients:
+        identifiers = patient.get("identifier")
+        for one in identifiers if isinstance(identifiers, list) else ():
+            value = one.get("value") if isinstance(one, dict) else None
+            if isinstance(value, str) and value.strip():
+                found.add(value.strip().lower())
+    return found
+
+
+def _learned(packed: Packed, body: Body | None) -> tuple[Learned, ...]:
+    identified = packed.mapped.identified
+    if identified.identity is None:
+        return ()
+    patient = _the_patient(packed, body) if body else None
+    given = patient.get("id") if patient else None
+    known = given if isinstance(given, str) and GIVEN_ID.fullmatch(given) else identified.partner_id
+    return (Learned(identified.identity, known),)
