@@ -60,7 +60,7 @@ class Reader:
         text = self._message.text(raw)
         return text.strip() or None if isinstance(text, str) else text
 
-    def first(self, raw: str) -> Text:
+    def first(self, raw: str, _where: Where | None = None) -> Text:
         """The first sub-component of the first component of the first repetition: a field of which one text is wanted."""
         if self._repetition in raw:
             raw = raw.split(self._repetition, 1)[0]

@@ -13,14 +13,6 @@ Make = Callable[[Reader, str, Where], Any]
 Table = dict[int, tuple[str, Make]]
 
 
-def _text(reader: Reader, raw: str, _where: Where) -> Any:  # noqa: ANN401 - as all of this table: Text
-    return reader.first(raw)
-
-
-def _time(reader: Reader, raw: str, where: Where) -> Any:  # noqa: ANN401 - Timestamp, NULL or None
-    return reader.time(raw, where)
-
-
 def _identifier(reader: Reader, raw: str, where: Where) -> Any:  # noqa: ANN401 - Members
     return reader.cx(reader.single(raw), where) or None
 
@@ -60,24 +52,24 @@ _LOCATION, _ = _COMPOSITE["pl"]
 _WORK_TELECOMS: Final = _all(lambda reader, raw: reader.xtn(raw, "WPN"))
 
 _MSH: Final[Table] = {
-    3: ("sending_application", _text),
-    4: ("sending_facility", _text),
-    5: ("receiving_application", _text),
-    6: ("receiving_facility", _text),
-    7: ("message_time", _time),
+    3: ("sending_application", Reader.first),
+    4: ("sending_facility", Reader.first),
+    5: ("receiving_application", Reader.first),
+    6: ("receiving_facility", Reader.first),
+    7: ("message_time", Reader.time),
     9: ("kind", _CODED),
-    10: ("control_id", _text),
-    11: ("processing_id", _text),
-    12: ("version", _text),
+    10: ("control_id", Reader.first),
+    11: ("processing_id", Reader.first),
+    12: ("version", Reader.first),
 }
-_EVN: Final[Table] = {1: ("trigger", _text), 2: ("recorded", _time), 6: ("occurred", _time)}
+_EVN: Final[Table] = {1: ("trigger", Reader.first), 2: ("recorded", Reader.time), 6: ("occurred", Reader.time)}
 _PID: Final[Table] = {
     3: ("identifiers", _identifiers),
     4: ("alternate_identifiers", _identifiers),
     5: ("names", _NAMES),
-    6: ("mother_maiden_name", _text),
-    7: ("birth", _time),
-    8: ("gender", _text),
+    6: ("mother_maiden_name", Reader.first),
+    7: ("birth", Reader.time),
+    8: ("gender", Reader.first),
     9: ("aliases", _NAMES),
     10: ("race", _CODEDS),
     11: ("addresses", _ADDRESSES),
@@ -86,57 +78,57 @@ _PID: Final[Table] = {
     15: ("language", _CODED),
     16: ("marital_status", _CODED),
     18: ("account", _identifier),
-    19: ("ssn", _text),
+    19: ("ssn", Reader.first),
     22: ("ethnic_group", _CODEDS),
-    24: ("multiple_birth", _text),
-    25: ("birth_order", _text),
+    24: ("multiple_birth", Reader.first),
+    25: ("birth_order", Reader.first),
     28: ("nationality", _CODED),
-    29: ("death", _time),
-    30: ("death_indicator", _text),
-    33: ("last_update", _time),
+    29: ("death", Reader.time),
+    30: ("death_indicator", Reader.first),
+    33: ("last_update", Reader.time),
 }
 _PID_OLD: Final[Table] = {2: ("identifiers", _identifiers)}
 _PV1: Final[Table] = {
-    2: ("patient_class", _text),
+    2: ("patient_class", Reader.first),
     3: ("location", _LOCATION),
-    4: ("admission_type", _text),
+    4: ("admission_type", Reader.first),
     6: ("prior_location", _LOCATION),
     7: ("attending", _PRACTITIONERS),
     8: ("referring", _PRACTITIONERS),
     9: ("consulting", _PRACTITIONERS),
-    10: ("hospital_service", _text),
-    14: ("admit_source", _text),
-    18: ("patient_type", _text),
+    10: ("hospital_service", Reader.first),
+    14: ("admit_source", Reader.first),
+    18: ("patient_type", Reader.first),
     19: ("number", _identifier),
-    20: ("financial_class", _text),
-    36: ("discharge_disposition", _text),
-    44: ("admitted", _time),
-    45: ("discharged", _time),
+    20: ("financial_class", Reader.first),
+    36: ("discharge_disposition", Reader.first),
+    44: ("admitted", Reader.time),
+    45: ("discharged", Reader.time),
     50: ("alternate_id", _identifier),
 }
 _PV2: Final[Table] = {3: ("admit_reason", _CODED)}
 _DG1: Final[Table] = {
-    1: ("set_id", _text),
-    2: ("coding_method", _text),
+    1: ("set_id", Reader.first),
+    2: ("coding_method", Reader.first),
     3: ("code", _CODED),
-    4: ("description", _text),
-    5: ("time", _time),
-    6: ("type", _text),
-    20: ("identifier", _text),
-    21: ("action", _text),
+    4: ("description", Reader.first),
+    5: ("time", Reader.time),
+    6: ("type", Reader.first),
+    20: ("identifier", Reader.first),
+    21: ("action", Reader.first),
 }
 _IN1: Final[Table] = {
-    1: ("set_id", _text),
+    1: ("set_id", Reader.first),
     2: ("plan", _CODED),
     3: ("company_id", _identifier),
-    4: ("company_name", _text),
-    8: ("group_number", _text),
-    12: ("plan_start", _time),
-    13: ("plan_end", _time),
-    15: ("plan_type", _text),
+    4: ("company_name", Reader.first),
+    8: ("group_number", Reader.first),
+    12: ("plan_start", Reader.time),
+    13: ("plan_end", Reader.time),
+    15: ("plan_type", Reader.first),
     16: ("insured_name", _NAME),
-    17: ("relationship", _text),
-    36: ("policy_number", _text),
+    17: ("relationship", Reader.first),
+    36: ("policy_number", Reader.first),
     49: ("insured_id", _identifier),
 }
 _MRG: Final[Table] = {

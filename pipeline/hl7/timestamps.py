@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime, timedelta, tzinfo
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from schemas.event import Precision, Timestamp, Zone
@@ -108,21 +108,36 @@ def _members(parts: tuple[str | None, ...], depth: int, zone: str) -> Reading:
     return _moment(wall, text, millis, offset, epoch, _PRECISIONS[depth], source, ambiguous=code is not None), code
 
 
+class _Hour(NamedTuple):
+    """What all times of one local hour have in common, where its offset does not change."""
+
+    date: str
+    wall: str
+    tail: str
+    epoch: int
+
+
 def _usual(text: str, zone: str) -> Timestamp | None:
     """The two forms that nearly all timestamps have, quickly: eight or fourteen digits, in an hour without a change of the clock."""
-    offset = _steady(zone, text[:10])
-    if offset is None:
+    hour = _steady(zone, text[:10])
+    if hour is None:
         return None
-    try:
-        local = datetime.fromisoformat(f"{text[:8]}T{text[8:]}" if len(text) > _DATE else text)
-    except ValueError:
-        return None
-    since = local - _EPOCH
-    epoch = since.days * 86_400_000 + since.seconds * 1000 - offset * 60_000
-    wall = local.isoformat()
     if len(text) == _DATE:
-        return _day(wall[:10], epoch, Zone.NONE)
-    return _moment(wall, wall, 0, offset, epoch, Precision.SECOND, Zone.SITE, ambiguous=False)
+        return _day(hour.date, hour.epoch, Zone.NONE)
+    minute, second = text[10:12], text[12:]
+    if minute > "59" or second > "59":
+        return None
+    wall = f"{hour.wall}{minute}:{second}"
+    return _MAKE(
+        {
+            "date": hour.date,
+            "datetime": wall + hour.tail,
+            "instant": f"{wall}.000{hour.tail}",
+            "epoch_ms": hour.epoch + int(minute) * 60_000 + int(second) * 1000,
+            "precision": Precision.SECOND,
+            "zone": Zone.SITE,
+        }
+    )
 
 
 def _day(date: str, epoch: int, origin: Zone) -> Timestamp:
@@ -146,18 +161,22 @@ def _moment(  # noqa: PLR0917 - the members of one value
     )
 
 
-@lru_cache(maxsize=4096)
-def _steady(zone: str, hour: str) -> int | None:
-    """The zone's offset in minutes in a local hour (YYYYMMDDHH, or YYYYMMDD for its midnight), where it is one all through that hour."""
+@lru_cache(maxsize=8192)
+def _steady(zone: str, hour: str) -> _Hour | None:
+    """A local hour (YYYYMMDDHH, or YYYYMMDD for its midnight); None where it does not exist or its offset changes in it."""
     try:
-        start = datetime.strptime(hour.ljust(10, "0"), "%Y%m%d%H")  # noqa: DTZ007 - local by intent
+        start = datetime.fromisoformat(f"{hour[:8]}T{hour[8:] or '00'}")
     except ValueError:
         return None
     where = _zone(zone)
     end = start + timedelta(seconds=3599)
     found = {local.replace(tzinfo=where, fold=fold).utcoffset() for local in (start, end) for fold in (0, 1)}
     offset = found.pop()
-    return None if found or offset is None else _minutes(offset)
+    if found or offset is None:
+        return None
+    minutes = _minutes(offset)
+    wall = start.isoformat()
+    return _Hour(wall[:10], wall[:14], _OFFSETS[minutes], (start - _EPOCH) // _MILLISECOND - minutes * 60_000)
 
 
 def _place(local: datetime, zone: str) -> tuple[datetime, int, FindingCode | None]:
