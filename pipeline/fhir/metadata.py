@@ -52,6 +52,9 @@ class Element:
         """Whether JSON has a plain value here (and `_name` beside it)."""
         return self.type[0].islower()
 
+    modifier: bool = False
+    """It changes what the object around it means (isModifier), as Identifier.use `old` does: to leave it out alone may be wrong."""
+
 
 @dataclass(frozen=True, slots=True)
 class Type:
@@ -74,9 +77,9 @@ def _types(release: Release) -> dict[str, Any]:
 
 
 @cache
-def _bindings(release: Release) -> dict[str, Any]:
-    bindings: dict[str, Any] = orjson.loads((ROOM / f"bindings-{release}.json").read_bytes())
-    return bindings
+def _definitions(release: Release) -> dict[str, Any]:
+    definitions: dict[str, Any] = orjson.loads((ROOM / f"definitions-{release}.json").read_bytes())
+    return definitions
 
 
 @cache
@@ -86,12 +89,16 @@ def type_named(release: Release, name: str) -> Type | None:
     if raw is None:
         return None
     base = type_named(release, raw["base"]) if "base" in raw else None
-    bound = _bindings(release)["elements"].get(name, {})
-    own = {each: _element(release, f"{name}.{each}", data, bound.get(each)) for each, data in raw["elements"].items()}
+    bound = _definitions(release)["bindings"].get(name, {})
+    modifiers = _definitions(release)["modifiers"].get(name, ())
+    own = {
+        each: _element(release, f"{name}.{each}", data, bound.get(each), modifier=each in modifiers)
+        for each, data in raw["elements"].items()
+    }
     return Type(name, raw.get("resource", False), {**(base.elements if base else {}), **own})
 
 
-def _element(release: Release, path: str, data: dict[str, Any], value_set: str | None) -> Element:
+def _element(release: Release, path: str, data: dict[str, Any], value_set: str | None, *, modifier: bool) -> Element:
     name = path.rsplit(".", 1)[1]
     return Element(
         name,
@@ -104,6 +111,7 @@ def _element(release: Release, path: str, data: dict[str, Any], value_set: str |
         choice_required=data.get("choice_required", False),
         targets=tuple(data.get("targets", ())),
         extensible=data["type"][0].islower() and name != "id" and path != "Extension.url",
+        modifier=modifier,
     )
 
 
@@ -115,7 +123,7 @@ def _plain(release: Release, value_set: str) -> frozenset[str]:
 @cache
 def value_set_codes(release: Release, url: str) -> Codes:
     """The codes of a value set of a required binding, by system."""
-    found: dict[str, list[str]] = _bindings(release)["value_sets"][url]
+    found: dict[str, list[str]] = _definitions(release)["value_sets"][url]
     return {system: tuple(codes) for system, codes in found.items()}
 
 

@@ -1,4 +1,4 @@
-"""Required bindings as data: `python -m pipeline.fhir.generate.bindings RELEASE JAR` rewrites pipeline/fhir/bindings-<release>.json.
+"""Required bindings and modifiers as data: `python -m pipeline.fhir.generate.definitions RELEASE JAR` rewrites definitions-<release>.json.
 
 The source is HL7's own definitions (profiles-types, profiles-resources, valuesets, v3-codesystems; CC0), as they lie in Maven's
 ca.uhn.hapi.fhir:hapi-fhir-validation-resources-{dstu3,r4}. fhir.resources' `enum_values` come from an element's short text: they lack
@@ -80,15 +80,18 @@ def _value(element: ET.Element, name: str) -> str:
     return "" if child is None else child.get("value", "")
 
 
+def elements_of(definitions: Definitions) -> Iterator[ET.Element]:
+    """Each element of each type of FHIR's own, profiles left out."""
+    for structure in definitions.structures:
+        if _value(structure, "derivation") != "constraint":
+            yield from structure.iterfind(f"{F}snapshot/{F}element")
+
+
 def required(definitions: Definitions) -> Iterator[tuple[str, str]]:
     """Each element path with a required binding, and its value set: ("Patient.contact.gender", "http://…")."""
-    for structure in definitions.structures:
-        if _value(structure, "derivation") == "constraint":
-            continue
-        for element in structure.iterfind(f"{F}snapshot/{F}element"):
-            binding = element.find(f"{F}binding")
-            if binding is None or _value(binding, "strength") != "required":
-                continue
+    for element in elements_of(definitions):
+        binding = element.find(f"{F}binding")
+        if binding is not None and _value(binding, "strength") == "required":
             reference = binding.find(f"{F}valueSetReference/{F}reference")
             url = (
                 reference.get("value", "")
@@ -114,10 +117,14 @@ def _owners(path: str, types: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def harvest(release: str, jar: Path) -> dict[str, Any]:
-    """{"source", "unlisted": {value set: [paths]}, "value_sets": {url: {system: [codes]}}, "elements": {type: {element: url}}}."""
+    """What the file holds.
+
+    {"source", "bindings": {type: {element: value set}}, "modifiers": {type: [elements]}, "unlisted": {value set: [paths]},
+    "value_sets": {value set: {system: [codes]}}}
+    """
     definitions = Definitions(release, jar)
     types = orjson.loads((ROOM / f"{release}.json").read_bytes())["types"]
-    elements: dict[str, dict[str, str]] = {}
+    bindings: dict[str, dict[str, str]] = {}
     value_sets: dict[str, Codes] = {}
     unlisted: dict[str, list[str]] = {}
     for path, url in sorted(set(required(definitions))):
@@ -127,10 +134,17 @@ def harvest(release: str, jar: Path) -> dict[str, Any]:
             continue
         value_sets[url] = codes
         for owner, element in _owners(path, types):
-            elements.setdefault(owner, {})[element] = url
+            bindings.setdefault(owner, {})[element] = url
+    modifiers: dict[str, set[str]] = {}
+    for one in elements_of(definitions):
+        path = _value(one, "path")
+        if _value(one, "isModifier") == "true" and "." in path:
+            for owner, element in _owners(path, types):
+                modifiers.setdefault(owner, set()).add(element)
     return {
         "source": jar.name,
-        "elements": dict(sorted(elements.items())),
+        "bindings": dict(sorted(bindings.items())),
+        "modifiers": {owner: sorted(names) for owner, names in sorted(modifiers.items())},
         "unlisted": unlisted,
         "value_sets": dict(sorted(value_sets.items())),
     }
@@ -144,8 +158,8 @@ if __name__ == "__main__":
         + b": {\n"
         + b",\n".join(orjson.dumps(key) + b": " + orjson.dumps(value) for key, value in data[part].items())
         + b"\n}"
-        for part in ("elements", "unlisted", "value_sets")
+        for part in ("bindings", "modifiers", "unlisted", "value_sets")
     ]
-    (ROOM / f"bindings-{which}.json").write_bytes(
+    (ROOM / f"definitions-{which}.json").write_bytes(
         b'{"source": ' + orjson.dumps(data["source"]) + b",\n" + b",\n".join(lines) + b"\n}\n"
     )
