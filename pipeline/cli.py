@@ -4,13 +4,17 @@ import argparse
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from pipeline import __version__
 from pipeline.commands import REFUSED, WRONG
 from pipeline.errors import PipelineError, Refused
 
+TRACEBACK: Final = "EMR_PIPELINE_TRACEBACK"
+DEFECT: Final = 1
 COMMANDS: Final = {
     "demo": "everything on this machine: bus, partner stand-ins, sample traffic; a table of what happened",
     "run": "the worker: read, convert, deliver, prove",
@@ -73,6 +77,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        print(f"emr-pipeline {arguments.command}: {_defect(error)}", file=sys.stderr)
+        return DEFECT
+
+
+def _defect(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    last = next((frame for frame in reversed(frames) if f"{os.sep}pipeline{os.sep}" in frame.filename), frames[-1])
+    place = f"{Path(last.filename).name}:{last.lineno}"
+    return f"a defect of ours: {type(error).__name__} at {place}. Report it; {TRACEBACK}=1 shows where (and may show values of a message)"
 
 
 if __name__ == "__main__":
