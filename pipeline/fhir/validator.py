@@ -5,6 +5,7 @@ a message of three resources); only where that fails are findings made.
 References across a bundle are references.py's business, a partner's profile is profile.py's.
 """
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from pydantic_core import ErrorDetails, ValidationError
@@ -16,6 +17,7 @@ from schemas.outcomes import FindingCode, Severity
 
 __all__ = ["Release", "Validator"]
 
+Place = tuple[str | int, ...]
 CODES: Final = {
     "missing": FindingCode.MISSING_ELEMENT,
     "extra_forbidden": FindingCode.UNKNOWN_ELEMENT,
@@ -51,20 +53,30 @@ class Validator:
         try:
             self._compiled.resource(resource)
         except ValidationError as error:
-            kind = resource.get("resourceType") if isinstance(resource, dict) else None
-            root = kind if isinstance(kind, str) and kind in resource_types(self.release) else "Resource"
-            return findings(error, root)
+            return tuple(dict.fromkeys(finding for _, finding in _failures(error, self.root_of(resource))))
         return ()
 
+    def failures(self, resource: dict[str, Any]) -> tuple[tuple[Place, Finding], ...]:
+        """As `check`, and with each finding its place below the resource: ("name", 0, "given")."""
+        try:
+            self._compiled.resource(resource)
+        except ValidationError as error:
+            return tuple(dict.fromkeys(_failures(error, self.root_of(resource))))
+        return ()
 
-def findings(error: ValidationError, root: str) -> tuple[Finding, ...]:
-    """The findings of a failed check. The input is looked at to tell a wrong type from a wrong form, and goes no further."""
-    details = error.errors(include_url=False)
-    made = (Finding(code_of(one), Severity.ERROR, fhir=path_of(root, one["loc"]), about=_about(one)) for one in details)
-    return tuple(dict.fromkeys(made))
+    def root_of(self, resource: dict[str, Any]) -> str:
+        """What the paths of a resource begin with: its type, or `Resource` where it has none that FHIR knows."""
+        kind = resource.get("resourceType") if isinstance(resource, dict) else None
+        return kind if isinstance(kind, str) and kind in resource_types(self.release) else "Resource"
 
 
-def path_of(root: str, place: tuple[str | int, ...]) -> str:
+def _failures(error: ValidationError, root: str) -> Iterator[tuple[Place, Finding]]:
+    """The input is looked at to tell a wrong type from a wrong form, and goes no further."""
+    for one in error.errors(include_url=False):
+        yield one["loc"], Finding(code_of(one), Severity.ERROR, fhir=path_of(root, one["loc"]), about=_about(one))
+
+
+def path_of(root: str, place: Place) -> str:
     """A FHIR path: Patient.name[0].given[1]; of a field that is not there, the path where it would stand."""
     return root + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
 
