@@ -65,5 +65,8 @@ def line_json(file: str, index: int, converted: Packed | Outcome, plan: Plan) ->
 
 
 def explain(packed: Packed, plan: Plan) -> dict[str, str]:
-    """For each FHIR element the HL7 place that it comes from."""
-    return dict(plan.catalogue.trace(plan.partner.name, context_of(packed.mapped.identified, plan)))
+    """For each FHIR element that comes from the message, its path from the resource and its HL7 place; constants are not named."""
+    places = plan.catalogue.trace(plan.partner.name, context_of(packed.mapped.identified, plan))
+    paths = sorted(path for path in places if not path.startswith("Bundle."))
+    inner = {path.rpartition(".")[0] for path in paths} | {path.rpartition("[")[0] for path in paths}
+    return {path: place for path, place in places.items() if path in paths and path not in inner}

@@ -22,8 +22,10 @@ from pipeline.pseudonyms import Pseudonyms
 from pipeline.settings import Kafka, RetentionSettings, Settings
 from pipeline.stages.plan import Plan
 from pipeline.templates.catalogue import Catalogue
+from pipeline.templates.tables import Concept, identifier_system
 from pipeline.transport.https import HttpsTransport
 from pipeline.transport.port import Transport
+from schemas.event import Identifier
 
 MAPPINGS: Final = Path(pipeline.__file__).parent.parent / "mappings"
 """The mappings that come with the program: beside the package, in a checkout as when installed."""
@@ -54,8 +56,26 @@ def the_route(settings: Settings, name: str | None) -> str:
 
 
 def partner_of(settings: Settings, name: str, catalogue: Catalogue) -> Partner:
-    """The partner's contract with its settings."""
-    return Roche(settings.partners[name], catalogue.identifier_system)
+    """The partner's contract with its settings and the mapping's tables."""
+    diabetes = catalogue.table("diabetes-type").targets
+    codes = frozenset((target.system, target.code) for target in diabetes if isinstance(target, Concept))
+    return Roche(settings.partners[name], IdentifierSystems(catalogue, "roche"), codes)
+
+
+class IdentifierSystems:
+    """Which system an identifier is accepted under, by the table as it stands: looked up anew when the mapping's version changes."""
+
+    def __init__(self, catalogue: Catalogue, partner: str) -> None:
+        """The table is `identifier-systems`."""
+        self._catalogue, self._partner = catalogue, partner
+        self._version = ""
+
+    def __call__(self, identifier: Identifier) -> str | None:
+        """The system, a URI; None where the table has none."""
+        version = self._catalogue.version(self._partner)
+        if version != self._version:
+            self._table, self._version = self._catalogue.table("identifier-systems"), version
+        return identifier_system(self._table, identifier)
 
 
 def plan_of(settings: Settings, route: str, catalogue: Catalogue, pseudonyms: Pseudonyms) -> Plan:

@@ -31,7 +31,7 @@ class Result(BaseModel):
     schema_version: int = VERSION
     result_id: str
     """UUIDv5 of route, source position, attempt and outcome: the same settlement emitted twice has the same id."""
-    request_id: str | None
+    request_id: str | None = None
     """x-origin-request-id; none where the bytes could not be read."""
     route: str
     partner: str

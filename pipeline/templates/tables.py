@@ -84,6 +84,11 @@ class CodeTable:
         found: Target | None = self._cached(code, system)  # type: ignore[attr-defined]  # made in __post_init__
         return None if found == NOTHING else found
 
+    @property
+    def targets(self) -> frozenset[Target]:
+        """All that a code can become."""
+        return frozenset([*self.exact.values(), *(to for _, _, to in self.inexact)]) - {NOTHING}
+
     def knows(self, code: str, system: str | None = None) -> bool:
         """Whether the table has a row for the code, be it for nothing."""
         return self._cached(code, system) is not None  # type: ignore[attr-defined]  # made in __post_init__
