@@ -36,7 +36,7 @@ class LogEvent(StrEnum):
     CONNECTION_GARBLED = "connection_garbled"
     """Bytes outside of MLLP frames came in on a connection: said once, when it closes."""
     LISTEN_FAILED = "listen_failed"
-    """A defect of ours cost a connection its answer."""
+    """A defect of ours: a connection went without an answer, or a message was stored without a key."""
     SANDBOX_STARTED = "sandbox_started"
 
 

@@ -162,6 +162,13 @@ class Intake:
             return source_key(parse(message, charset=self._charset))
         except Ended:
             return None
+        except Exception as error:  # noqa: BLE001 - a defect of the reader must not keep a message out: the worker parks it
+            log(
+                LogEvent.LISTEN_FAILED,
+                problem=f"key: {type(error).__name__}",
+                do="the message was stored without a key; report this",
+            )
+            return None
 
     def _note_stored(self) -> None:
         with self._guard:

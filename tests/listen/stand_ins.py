@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from pipeline.bus.port import Consumer, RebalanceListener, Record, TopicPartition, TopicSettings, Where
-from pipeline.errors import BusError, BusUnavailable
+from pipeline.errors import BusUnavailable
 from pipeline.hl7.ack import Acknowledgement, read_acknowledgement
 from pipeline.hl7.mllp import Frame, Framer, frame
 from pipeline.model import Position, Received
@@ -22,7 +22,7 @@ class FailingBus:
     records: list[Record] = field(default_factory=list)
     failing: set[bytes] = field(default_factory=set)
     """A record whose value contains one of these fails."""
-    error: BusError = field(default_factory=lambda: BusUnavailable("away", where="stand-in"))
+    error: Exception = field(default_factory=lambda: BusUnavailable("away", where="stand-in"))
     gate: threading.Event = field(default_factory=threading.Event)
     waiting: int = 0
     most_waiting: int = 0
@@ -37,6 +37,9 @@ class FailingBus:
 
     def topics(self) -> dict[str, int]:
         return {TOPIC: 1}
+
+    def described(self, topic: str) -> TopicSettings | None:
+        raise NotImplementedError
 
     def values(self) -> list[bytes]:
         return [record.value or b"" for record in self.records]

@@ -238,25 +238,13 @@ def test_the_bus_away_and_back_is_said_once_each_without_values(bus: FailingBus,
 
 
 def test_a_defect_costs_the_answer_and_not_the_server(bus: FailingBus, capfd: pytest.CaptureFixture[str]) -> None:
-    class Broken(FailingBus):
-        def producer(self) -> object:  # type: ignore[override]
-            raise_value = ValueError
-
-            class Producer:
-                def send(self, record: object) -> None:
-                    raise raise_value("Jansen")
-
-                def close(self) -> None:
-                    pass
-
-            return Producer()
-
-    with serving(Broken()) as server:
-        for _ in range(2):
-            with Sender.to(server.address) as sender:
-                assert sender.ask(adt("C1")) is None
+    bus.failing.add(b"|C1|")
+    bus.error = ValueError("Jansen")
+    with serving(bus) as server, Sender.to(server.address) as sender, Sender.to(server.address) as other:
+        assert sender.ask(adt("C1")) is None
+        assert other.ask(adt("C2")) == Acknowledgement("AA", "C2")
     said = capfd.readouterr().err
-    assert "listen_failed" in said
+    assert said.count("listen_failed") == 1
     assert "ValueError" in said
     assert "Jansen" not in said
 
@@ -353,11 +341,8 @@ def test_while_the_bus_is_slow_nothing_more_is_read_from_its_sender(bus: Failing
     bus.gate.clear()
     with serving(bus, store_seconds=30) as server, Sender.to(server.address) as sender:
         sender.socket.settimeout(0.5)
-        sent = 0
         with pytest.raises(TimeoutError):
-            while sent < 64 * 1024 * 1024:
-                sent += sender.socket.send(frame(adt("C1", extra="OBX|" + "x" * 50_000)))
-        assert sent < 32 * 1024 * 1024
+            sender.socket.sendall(frame(adt("C1", extra="OBX|" + "x" * 50_000)) * 1000)
         bus.gate.set()
 
 
@@ -409,10 +394,8 @@ def test_a_sender_that_reads_no_acknowledgement_is_let_go(bus: FailingBus) -> No
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.connect(server.address)
         deaf.settimeout(0.5)
-        stream = frame(adt("C1")) * 200
-        with pytest.raises(OSError):  # noqa: PT011 - first its own time-out, then the reset
-            for _ in range(1000):
-                deaf.sendall(stream)
+        with pytest.raises((TimeoutError, ConnectionError)):
+            deaf.sendall(frame(adt("C1")) * 200_000)
         assert until(lambda: not server._connections)
 
 
