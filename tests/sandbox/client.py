@@ -1,8 +1,9 @@
 """A plain client of Roche's API, written from the contract alone: bundles and headers, by `requests`. No import of the product's sender."""
 
 import json
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, Protocol, Self
 
@@ -130,3 +131,11 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
+    """The client may know before the log does, where no answer is waited for."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not come about in time"
+        time.sleep(0.01)
