@@ -108,7 +108,7 @@ def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
         # a passphrase is never asked for at a terminal that nobody watches
         context.load_cert_chain(str(certificate), str(key), password="")
     except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
+        if "MISMATCH" in (error.reason or ""):
             raise _unusable(f"{key} (tls.key) is not the key of {certificate}") from None
         raise _unusable(f"{key} (tls.key) cannot be read as a PEM key without a passphrase") from None
     except OSError as error:

@@ -4,6 +4,7 @@ It sends each request once. It follows no redirect, uses no proxy, keeps no cook
 repr of it holds a URL, a header or a body.
 """
 
+import http.client
 import http.cookiejar
 import logging
 import re
@@ -17,7 +18,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPResponse
-from urllib3.exceptions import DecodeError, EmptyPoolError, HTTPError, IncompleteRead
+from urllib3.exceptions import EmptyPoolError, ProtocolError
 
 from pipeline.errors import NoAnswer, NotSent, SettingsError
 from pipeline.model import Reply, Request
@@ -219,15 +220,10 @@ def _keep_alive(raw: HTTPResponse) -> None:
 
 
 def _told(exchange: Exchange, error: Exception) -> NotSent | NoAnswer:
-    """What is not of the network: the pool, or an answer that is no HTTP."""
+    """What is not of the network: the pool, a header that HTTP cannot carry, or an answer that is cut or is no HTTP."""
     if isinstance(error, EmptyPoolError):
         return NotSent(Reason.NOT_SENT_CONNECT, "no connection of the pool came free within the connect time-out")
     if not exchange.left:
         return NotSent(exchange.phase, f"{exchange.phase.sentence} ({type(error).__name__})")
-    if isinstance(error, DecodeError):
-        return NoAnswer(Reason.ANSWER_UNREADABLE)
-    if isinstance(error, IncompleteRead):
-        return NoAnswer(Reason.CONNECTION_LOST)
-    return NoAnswer(
-        Reason.ANSWER_UNREADABLE if isinstance(error, (HTTPError, requests.RequestException)) else Reason.CONNECTION_LOST
-    )
+    cut = isinstance(error, ProtocolError) and any(isinstance(arg, http.client.IncompleteRead) for arg in error.args)
+    return NoAnswer(Reason.CONNECTION_LOST if cut else Reason.ANSWER_UNREADABLE)
