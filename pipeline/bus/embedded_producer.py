@@ -17,7 +17,7 @@ from pipeline.bus.limits import check_partition, check_record, no_such_topic
 from pipeline.bus.partitioner import partition_of
 from pipeline.bus.port import Record
 from pipeline.bus.sqlite_log import OFFSETS, SqliteLog
-from pipeline.errors import BusError, BusUnavailable
+from pipeline.errors import BusError, BusRefused, BusUnavailable
 from pipeline.model import Position
 
 MOST_WAITING: Final = 10_000
@@ -152,7 +152,7 @@ class EmbeddedProducer:
             if not self._changed.wait(deadline - time.monotonic()):
                 raise BusUnavailable("the bus does not keep up: too much waits to be written", where=str(self._log.path))
         if self._closing:
-            raise BusUnavailable("the producer is closed", where=str(self._log.path))
+            raise BusRefused("the producer is closed", where=str(self._log.path))
 
     def _is_full(self, size: int) -> bool:
         return len(self._filling.rows) >= MOST_WAITING or self._filling.size + size > MOST_WAITING_BYTES

@@ -29,6 +29,8 @@ def check_record(record: Record) -> int:
     check_name(record.topic, "topic")
     _check_bytes(record, "key", record.key)
     _check_bytes(record, "value", record.value)
+    if record.key is None and record.value is None:
+        raise BusRefused("a record with neither key nor value says nothing", where=record.topic)
     size = len(record.key or b"") + len(record.value or b"")
     for name, value in record.headers:
         if not isinstance(name, str) or not isinstance(value, bytes):

@@ -1,0 +1,30 @@
+"""What every test may use. The real servers start when a test first asks for one, once per session (kafka_server.py, postgres_server.py)."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from pipeline.bus.kafka import KafkaBus
+from pipeline.settings import Kafka
+from tests.kafka_server import kafka_settings
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A beginning of topic and group names that no other test has."""
+    return f"test.{uuid.uuid4().hex[:10]}."
+
+
+@pytest.fixture
+def kafka() -> Kafka:
+    """Settings of the session's real Kafka."""
+    return kafka_settings()
+
+
+@pytest.fixture
+def kafka_bus(kafka: Kafka) -> Iterator[KafkaBus]:
+    """The bus on the session's real Kafka."""
+    bus = KafkaBus(kafka)
+    yield bus
+    bus.close()
