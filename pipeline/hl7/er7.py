@@ -17,8 +17,9 @@ from schemas.outcomes import FindingCode, Reason, Severity
 
 __all__ = ["Message", "parse"]
 
-_PADDING: Final = b"\x0b\x1c\r\n\t \x00\x1a"
-"""MLLP's frame bytes, line ends, the end-of-file mark of DOS."""
+_PADDING: Final = b"\x0b\x1c\r\n\x00\x1a"
+"""MLLP's frame bytes, line ends, the end-of-file mark of DOS. Blanks are none: they may end the last field."""
+_BEFORE: Final = _PADDING + b" \t"
 _ENVELOPE: Final = frozenset({b"FHS", b"BHS", b"BTS", b"FTS"})
 _NEXT_SEGMENT: Final = re.compile(r"\n(?=\s*[A-Z][A-Z0-9]{2}(?:[^\w\s]|_|\n|\Z))")
 _CHARSET_FIELD: Final = 17
@@ -35,14 +36,15 @@ def parse(value: bytes | None, *, charset: str) -> Message:
     """
     if not value:
         raise Parked(Reason.EMPTY)
-    if value[:3] == b"MSH" and value[3]:
+    if value[:3] == b"MSH" and value[3:4] != b"\0":
         return _parse_narrow(value, charset)
+    framed = value[:1] == b"\x0b"
     value = value.lstrip(b"\x0b\r\n\t ")
     codec, mark = signature(value)
     prefix, body = value[:mark], value[mark:]
     if codec is None or codec == "utf-8":
-        return _parse_narrow(body.strip(_PADDING), charset, marked=codec is not None, prefix=prefix)
-    return _parse_wide(decode_wide(body, codec), prefix)
+        return _parse_narrow(body.lstrip(_BEFORE), charset, marked=codec is not None, prefix=prefix)
+    return _parse_wide(decode_wide(body.removesuffix(b"\x1c\r") if framed else body, codec), prefix)
 
 
 def _parse_narrow(data: bytes, charset: str, *, marked: bool = False, prefix: bytes = b"") -> Message:
@@ -64,7 +66,7 @@ def _parse_narrow(data: bytes, charset: str, *, marked: bool = False, prefix: by
 
 def _parse_wide(decoding: Decoding, prefix: bytes) -> Message:
     """A message in UTF-16 or UTF-32, its MSH included."""
-    text = decoding.text.strip(_PADDING.decode("ascii"))
+    text = decoding.text.lstrip(_BEFORE.decode("ascii")).rstrip(_PADDING.decode("ascii"))
     if text[:3] != "MSH" or not _is_separator(text[3:4].encode("utf-8", "replace")):
         raise _no_message(text[:4].encode("utf-8", "replace"))
     header = text.split("\r", 1)[0].split("\n", 1)[0].split(text[3])
@@ -116,7 +118,7 @@ def _first(field: str, repetition: str) -> str:
 
 
 def _no_message(data: bytes) -> Parked:
-    if not data.strip(_PADDING):
+    if not data.strip(_BEFORE):
         return Parked(Reason.EMPTY)
     if data[:3] in _ENVELOPE:
         return Parked(

@@ -9,7 +9,7 @@ from typing import Final
 
 from pipeline.hl7.charsets import DAMAGE, encode
 from pipeline.hl7.delimiters import Delimiters
-from pipeline.hl7.paths import Path, path
+from pipeline.hl7.paths import Path, locate
 from pipeline.model import Finding
 from schemas.event import NULL, Null, Text
 
@@ -58,11 +58,11 @@ class Message:
             else:
                 self.strays.append(number)
 
-    def __call__(self, text: str) -> Text:
+    def __call__(self, path: str) -> Text:
         """The text at a path, unescaped; NULL for an explicit null; None where there is nothing. ValueError: not a path."""
-        where = path(text)
+        where = locate(path)
         if not where.field:
-            raise ValueError(f"a path to a value names a field, as PID-3: {text[:40]!r}")
+            raise ValueError(f"a path to a value names a field, as PID-3: {path[:40]!r}")
         if self.is_header(where):
             return self._raw(where) or None
         whole = self.repetition(where.segment, where.nth, where.field, where.repetition or 1)
@@ -74,9 +74,9 @@ class Message:
             return NULL
         return self.text(part(component, marks.subcomponent, where.subcomponent or 1))
 
-    def count(self, text: str) -> int:
+    def count(self, path: str) -> int:
         """How many segments (`DG1`) or repetitions (`PID-3`) there are; an empty field has none."""
-        where = path(text)
+        where = locate(path)
         if not where.field:
             return len(self._index.get(where.segment, ()))
         raw = self.field(where.segment, where.nth, where.field)
@@ -85,9 +85,9 @@ class Message:
         mark = self.delimiters.repetition
         return 1 if not mark or self.is_header(where) else raw.count(mark) + 1
 
-    def raw(self, text: str) -> str | None:
+    def raw(self, path: str) -> str | None:
         """What stands at a path, not unescaped: a segment (`PID`), a field with its repetitions, or a part of it. None: not there."""
-        where = path(text)
+        where = locate(path)
         raw = self._raw(where)
         return None if raw is None else DAMAGE.sub("\ufffd", raw) if self.damaged else raw
 

@@ -26,7 +26,7 @@ class Path(NamedTuple):
 
 
 @lru_cache(maxsize=8192)
-def path(text: str) -> Path:
+def locate(text: str) -> Path:
     """Read a place. Raises ValueError where it is none: paths come from templates and from us, never from a message."""
     found = _PATH.fullmatch(text)
     if found is None:

@@ -13,7 +13,7 @@ from pipeline.hl7.paths import place
 from pipeline.model import Finding
 from schemas.outcomes import FindingCode, Severity
 
-_NAMES: Final = re.compile(r"([A-Z][A-Z0-9]{2,}(?:_[A-Z0-9]+)*)\.([A-Z][A-Z0-9]*(?:_\d+)?)(?: \(it must be [A-Z]+\))?\.?\Z")
+_NAMES: Final = re.compile(r"([A-Z][A-Z0-9]{2,}(?:_[A-Z0-9]+)*)\.([A-Z][A-Z0-9]*(?:_\d+)?)(?: \(it must be \w+\))?\.?\Z")
 _MISFIT: Final = re.compile(r"Invalid children detected for <(?:Segment|Field|Component) ([A-Z0-9_]+)")
 _STRANGE: Final = re.compile(r"Invalid children detected for <(?:Message|Group) [^>]*>: \[(.*)\]")
 _FIELD: Final = re.compile(r"([A-Z][A-Z0-9]{2})_(\d+)")
@@ -64,7 +64,11 @@ def _read(report: int) -> list[str]:
 
 def _finding(line: str) -> Finding:
     severity = Severity.ERROR if line.startswith("Error: ") else Severity.WARNING
-    return Finding(FindingCode.STRUCTURE, severity, hl7=_place(line))
+    where = _place(line)
+    if where is None and line.startswith("Error: Unknown element found: None.<Message"):
+        where = "MSH-9"  # no structure in it, and none can be told from the event
+    named = _NAMES.search(line) if where is None else None
+    return Finding(FindingCode.STRUCTURE, severity, hl7=where, about=named[0] if named else None)
 
 
 def _place(line: str) -> str | None:
