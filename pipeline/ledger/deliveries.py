@@ -44,11 +44,7 @@ HERE: Final = and_(
 """One record; bound by `here`. Statements are built once: building one takes SQLAlchemy longer than the database takes to run it."""
 
 SELECT: Final = select(DELIVERIES).where(HERE)
-BEFORE: Final = (
-    select(DELIVERIES.c.id, DELIVERIES.c.state, DELIVERIES.c.result_id, DELIVERIES.c.open_lane, DELIVERIES.c.intent)
-    .where(HERE)
-    .with_for_update()
-)
+BEFORE: Final = select(DELIVERIES.c.id, DELIVERIES.c.state, DELIVERIES.c.result_id).where(HERE).with_for_update()
 HOLDER: Final = select(DELIVERIES.c.topic, DELIVERIES.c.partition, DELIVERIES.c.offset).where(
     DELIVERIES.c.route == bindparam("k_route"), DELIVERIES.c.open_lane == bindparam("k_lane")
 )
@@ -200,11 +196,8 @@ class Deliveries:
         connection.execute(_delivered_last(connection.dialect.name), new)
 
 
-def maybe_done(settlement: Settlement, before: Row[*tuple[Any, ...]]) -> bool:
-    """Whether a create may have been done at the partner although it settles: parked without an answer that proves the contrary."""
-    outcome = settlement.outcome
-    if outcome.state is State.DELIVERED:
+def maybe_done(outcome: Outcome) -> bool:
+    """Whether a create that was begun may have been done there although it settles: no answer proves the contrary, and no operator said so."""
+    if outcome.state is State.DELIVERED or outcome.reason is Reason.OPERATOR:
         return False
-    if outcome.reason in OUTCOME_UNKNOWN:
-        return True
-    return before.open_lane is not None and outcome.answer is None and outcome.reason is not Reason.OPERATOR
+    return outcome.answer is None or outcome.reason in OUTCOME_UNKNOWN

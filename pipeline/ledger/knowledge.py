@@ -135,7 +135,7 @@ def read(rows: Sequence[Row[Any]], routed: Routed, hashes: Mapping[Identity, str
     by_hash = {row.hash: row for row in rows if row.what == "identity"}
     one = {row.what: row for row in rows if row.what != "identity"}
     position = routed.decoded.received.position
-    creating = [position_of(row) for row in by_hash.values() if row.topic is not None]
+    creating = [position_of(row) for row in by_hash.values() if row.topic is not None and not row.known]
     subject = one.get("subject")
     return Knowledge(
         here=seen(one["here"], pseudonyms) if "here" in one else None,

@@ -39,6 +39,8 @@ class SqlLedger:
         self._url = way.parse(url, password)
         self._file = way.sqlite_file(self._url)
         self._engine: Engine = way.make_engine(self._url)
+        # On PostgreSQL a BEGIN and a ROLLBACK are a round trip each, which one statement does not need.
+        self._reading = self._engine if self._file is not None else self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._pseudonyms = pseudonyms
         self._clock = clock
         self._identities = Identities(pseudonyms)
@@ -47,10 +49,10 @@ class SqlLedger:
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
-        """One snapshot. Makes no file: a ledger that is not there yet is a LedgerError."""
+        """For one statement, which is one snapshot. Makes no file: a ledger that is not there yet is a LedgerError."""
         if self._file is not None and not self._file.exists():
             raise LedgerError("there is no ledger yet: nothing has run on it", where=self.place)
-        with way.one_line(self._url), self._engine.connect() as connection:
+        with way.one_line(self._url), self._reading.connect() as connection:
             yield connection
 
     @contextmanager
@@ -170,7 +172,7 @@ class SqlLedger:
                 self._deliveries.write(connection, outcome, before, at_ms=at_ms)
                 return
             self._deliveries.write(connection, outcome, before, at_ms=at_ms, open_lane=None)
-            if before is not None and before.intent == Intent.CREATE:
+            if before is not None:
                 self._identities.release(connection, before.id, done=False, at_ms=at_ms)
 
     def settle(self, settlement: Settlement) -> bool:
@@ -181,7 +183,7 @@ class SqlLedger:
             if before is not None and self._stays(before.state, before.result_id, settlement):
                 return False
             self._deliveries.write(connection, outcome, before, **self._deliveries.settled(settlement))
-            if before is not None and before.intent == Intent.CREATE and not maybe_done(settlement, before):
+            if before is not None and not maybe_done(outcome):
                 self._identities.release(connection, before.id, done=outcome.state is State.DELIVERED, at_ms=settlement.at_ms)
             self._identities.forget(connection, outcome.partner, settlement.forgotten, settlement.at_ms)
             self._identities.learn(connection, outcome.partner, settlement.learned, settlement.at_ms)

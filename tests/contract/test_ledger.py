@@ -1,0 +1,644 @@
+"""One suite on both ledgers: SQLite and a real PostgreSQL."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from pipeline.errors import Refused, SettingsError
+from pipeline.ledger.port import Held, Ledger, Merged, Query
+from pipeline.ledger.sql import SqlLedger
+from pipeline.model import Decision, Identity, Intent, Known, Learned, Position
+from pipeline.pseudonyms import Pseudonyms
+from schemas.outcomes import Reason, State
+from tests import postgres_server
+from tests.ledger.samples import (
+    CIP,
+    PARTNER,
+    PSEUDONYMS,
+    ROUTE,
+    Message,
+    answer,
+    begun,
+    identity,
+    outcome,
+    settled,
+    unreadable,
+)
+
+Open = Callable[..., SqlLedger]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'ledger.sqlite'}" if request.param == "sqlite" else postgres_server.a_schema()
+
+
+@pytest.fixture
+def open_it(url: str) -> Iterator[Open]:
+    """Open the same ledger again, as another process would."""
+    opened: list[SqlLedger] = []
+
+    def again(pseudonyms: Pseudonyms = PSEUDONYMS) -> SqlLedger:
+        opened.append(SqlLedger(url, pseudonyms, clock=lambda: 9_000))
+        return opened[-1]
+
+    yield again
+    for ledger in opened:
+        ledger.close()
+
+
+@pytest.fixture
+def ledger(open_it: Open) -> SqlLedger:
+    ledger = open_it()
+    ledger.check()
+    return ledger
+
+
+def known(ledger: Ledger, message: Message) -> dict[str, Known]:
+    return {one.value: what for one, what in ledger.knowledge(message.routed()).known.items()}
+
+
+def deliver(ledger: Ledger, message: Message, intent: Intent = Intent.CREATE, partner_id: str | None = None) -> None:
+    ledger.begin(begun(message, intent))
+    learned = tuple(Learned(one, partner_id) for one in message.identities[:1])
+    assert ledger.settle(settled(message, answered=answer(Decision.DELIVERED), learned=learned))
+
+
+# start
+
+
+def test_a_ledger_serves_the_port(ledger: SqlLedger) -> None:
+    as_port: Ledger = ledger
+    assert as_port.counts() == {}
+
+
+def test_checking_twice_changes_nothing(ledger: SqlLedger, open_it: Open) -> None:
+    open_it().check()
+    assert ledger.counts() == {}
+
+
+def test_many_that_start_at_once_all_come_up(open_it: Open) -> None:
+    errors: list[Exception] = []
+
+    def start() -> None:
+        try:
+            open_it().check()
+        except Exception as error:  # noqa: BLE001 - the test shows whatever it was
+            errors.append(error)
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert open_it().exists()
+
+
+def test_another_key_is_refused_before_anything_is_written(ledger: SqlLedger, open_it: Open) -> None:
+    assert ledger.start(ROUTE, "g", "earliest") is None
+    with pytest.raises(SettingsError, match="another key") as caught:
+        open_it(Pseudonyms("another key of at least sixteen bytes")).check()
+    assert caught.value.where == "keys.patient_hash"
+    open_it().check()
+
+
+def test_a_ledger_of_a_newer_program_is_refused_in_one_line(ledger: SqlLedger, open_it: Open) -> None:
+    with ledger._write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(Refused, match="newer than this program") as caught:
+        open_it().check()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_first_start_is_kept(ledger: SqlLedger, open_it: Open) -> None:
+    assert ledger.started(ROUTE) is None
+    assert ledger.start(ROUTE, "g", "earliest") is None
+    assert open_it().start(ROUTE, "g", "latest") == "earliest"
+    assert open_it().started(ROUTE) == "earliest"
+
+
+def test_a_route_that_began_with_another_group_is_refused(ledger: SqlLedger) -> None:
+    ledger.start(ROUTE, "first", "earliest")
+    with pytest.raises(Refused, match="first") as caught:
+        ledger.start(ROUTE, "second", "earliest")
+    assert caught.value.where == f"routes.{ROUTE}.group"
+
+
+# the way of a message
+
+
+def test_of_a_new_message_nothing_is_known(ledger: SqlLedger) -> None:
+    knowledge = ledger.knowledge(Message(1).routed())
+    assert (knowledge.here, knowledge.same, knowledge.control_id_reused, knowledge.known) == (None, None, False, {})
+    assert (knowledge.last_event_ms, knowledge.last_position, knowledge.open_create) == (None, None, None)
+
+
+def test_an_intent_is_there_after_a_crash(ledger: SqlLedger, open_it: Open) -> None:
+    message = Message(1)
+    ledger.begin(begun(message, attempt=3, at_ms=5_000))
+    here = open_it().knowledge(message.routed()).here
+    assert here is not None
+    assert (here.state, here.open, here.intent, here.attempt, here.sent_ms) == (State.PENDING, True, Intent.CREATE, 3, 5_000)
+
+
+def test_one_lane_has_one_open_intent(ledger: SqlLedger, open_it: Open) -> None:
+    first, second = Message(1), Message(2)
+    ledger.begin(begun(first, Intent.UPDATE))
+    with pytest.raises(Held) as caught:
+        open_it().begin(begun(second, Intent.UPDATE))
+    assert caught.value.by == first.position
+    assert ledger.seen(ROUTE, second.position) is None
+
+
+@pytest.mark.usefixtures("ledger")
+def test_two_that_begin_in_one_lane_at_once_do_not_both_begin(open_it: Open) -> None:
+    ends: list[str] = []
+    barrier = threading.Barrier(4)
+
+    def begin(offset: int) -> None:
+        mine = open_it()
+        barrier.wait()
+        try:
+            mine.begin(begun(Message(offset), Intent.UPDATE))
+            ends.append("begun")
+        except Held:
+            ends.append("held")
+
+    threads = [threading.Thread(target=begin, args=(offset,)) for offset in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ends) == ["begun", "held", "held", "held"]
+
+
+def test_lanes_of_other_patients_and_routes_are_free(ledger: SqlLedger) -> None:
+    for message in (Message(1), Message(2, patient="CIP2"), Message(1, route="other")):
+        ledger.begin(begun(message, Intent.UPDATE))
+    assert ledger.counts() == {ROUTE: {State.PENDING: 2}, "other": {State.PENDING: 1}}
+
+
+def test_the_same_intent_may_be_begun_again(ledger: SqlLedger) -> None:
+    message = Message(1)
+    ledger.begin(begun(message))
+    ledger.begin(begun(message, attempt=2, at_ms=7_000))
+    here = ledger.seen(ROUTE, message.position)
+    assert here is not None
+    assert (here.attempt, here.sent_ms) == (2, 7_000)
+
+
+def test_an_attempt_that_did_nothing_frees_the_lane_and_the_patient(ledger: SqlLedger) -> None:
+    first, second = Message(1), Message(2)
+    ledger.begin(begun(first))
+    failed = outcome(first, State.PENDING, Reason.UNAVAILABLE, answered=answer(Decision.FAILED, 503))
+    ledger.retry(ROUTE, first.position, failed, 5_500)
+    here = ledger.seen(ROUTE, first.position)
+    assert here is not None
+    assert (here.state, here.reason, here.open, here.sent_ms, here.attempt) == (State.PENDING, Reason.UNAVAILABLE, False, None, 1)
+    ledger.begin(begun(second))
+
+
+def test_an_unknown_attempt_keeps_the_lane_and_the_patient(ledger: SqlLedger) -> None:
+    first = Message(1)
+    ledger.begin(begun(first))
+    ledger.retry(
+        ROUTE, first.position, outcome(first, State.UNKNOWN, Reason.TIMEOUT, answered=answer(Decision.UNKNOWN, None)), 5_500
+    )
+    here = ledger.seen(ROUTE, first.position)
+    assert here is not None
+    assert (here.state, here.open, here.sent_ms) == (State.UNKNOWN, True, 5_000)
+    with pytest.raises(Held):
+        ledger.begin(begun(Message(2), Intent.UPDATE))
+    with pytest.raises(Held):
+        ledger.begin(begun(Message(3, route="other")))
+
+
+def test_a_probe_leaves_intent_time_and_state_as_they_are(ledger: SqlLedger) -> None:
+    message = Message(1)
+    ledger.begin(begun(message, at_ms=5_000))
+    ledger.retry(ROUTE, message.position, outcome(message, State.UNKNOWN, Reason.TIMEOUT), 5_500)
+    ledger.begin(begun(message, Intent.UPDATE, attempt=2, at_ms=30_000, probe=True))
+    here = ledger.seen(ROUTE, message.position)
+    assert here is not None
+    assert (here.state, here.intent, here.sent_ms, here.attempt) == (State.UNKNOWN, Intent.CREATE, 5_000, 2)
+
+
+def test_a_closed_record_is_not_begun_again(ledger: SqlLedger) -> None:
+    message = Message(1)
+    deliver(ledger, message)
+    with pytest.raises(Refused, match="closed already"):
+        ledger.begin(begun(message, Intent.UPDATE))
+
+
+def test_a_parked_record_may_be_begun_again(ledger: SqlLedger) -> None:
+    message = Message(1)
+    ledger.settle(settled(message, State.PARKED, Reason.FHIR_INVALID))
+    ledger.begin(begun(message))
+    assert ledger.counts() == {ROUTE: {State.PENDING: 1}}
+
+
+def test_what_was_delivered_is_known_with_its_partner_id(ledger: SqlLedger, open_it: Open) -> None:
+    deliver(ledger, Message(1), partner_id="Bj6.1Lq")
+    assert known(open_it(), Message(2)) == {"CIP1": Known("Bj6.1Lq")}
+    assert known(ledger, Message(3, patient="CIP2")) == {}
+
+
+def test_all_identities_of_a_delivered_create_are_known(ledger: SqlLedger) -> None:
+    deliver(ledger, Message(1, others=("MET1",)), partner_id="P1")
+    assert known(ledger, Message(2, patient="MET1")) == {"MET1": Known(None)}
+
+
+def test_settling_twice_changes_nothing(ledger: SqlLedger) -> None:
+    message = Message(1)
+    ledger.begin(begun(message))
+    assert ledger.settle(settled(message, at_ms=6_000)) is True
+    assert ledger.settle(settled(message, at_ms=8_000)) is False
+    assert [row.at_ms for row in ledger.find(Query())] == [6_000]
+
+
+def test_delivered_is_never_taken_back(ledger: SqlLedger) -> None:
+    message = Message(1)
+    deliver(ledger, message)
+    assert ledger.settle(settled(message, State.PARKED, Reason.PROBE_CANNOT_TELL)) is False
+    ledger.retry(ROUTE, message.position, outcome(message, State.UNKNOWN, Reason.TIMEOUT), 9_000)
+    assert ledger.counts() == {ROUTE: {State.DELIVERED: 1}}
+
+
+def test_a_late_delivered_is_true_whatever_stood_there(ledger: SqlLedger) -> None:
+    message = Message(1)
+    ledger.begin(begun(message))
+    ledger.settle(settled(message, State.DISCARDED, Reason.OPERATOR))
+    assert ledger.settle(settled(message, learned=(Learned(identity("CIP1"), "P1"),))) is True
+    assert known(ledger, Message(2)) == {"CIP1": Known("P1")}
+
+
+def test_a_settled_result_is_there_until_it_was_emitted(ledger: SqlLedger, open_it: Open) -> None:
+    message = Message(1)
+    deliver(ledger, message)
+    before = open_it().seen(ROUTE, message.position)
+    assert before is not None
+    assert (before.result, before.result_emitted) == (f'{{"result":"{message.position}"}}', False)
+    ledger.emitted(ROUTE, message.position)
+    after = ledger.seen(ROUTE, message.position)
+    assert after is not None
+    assert (after.result, after.result_emitted, after.state) == (None, True, State.DELIVERED)
+
+
+def test_what_could_not_be_read_is_seen_by_its_position(ledger: SqlLedger) -> None:
+    message = Message(1)
+    assert ledger.settle(unreadable(message))
+    seen = ledger.seen(ROUTE, message.position)
+    assert seen is not None
+    assert (seen.state, seen.reason, seen.request_id) == (State.PARKED, Reason.NOT_HL7, "")
+
+
+def test_a_settlement_that_fails_leaves_nothing(ledger: SqlLedger) -> None:
+    merge = Message(1, prior=("CIP2",))
+    ledger.settle(settled(merge, State.FILTERED, merged=Merged((identity("CIP2"),), identity("CIP1"), 1)))
+    back = Message(2, patient="CIP2", prior=("CIP1",))
+    with pytest.raises(Held):
+        ledger.settle(
+            settled(
+                back,
+                State.FILTERED,
+                merged=Merged((identity("CIP1"),), identity("CIP2"), 2),
+                learned=(Learned(identity("X"), "P"),),
+            )
+        )
+    assert ledger.seen(ROUTE, back.position) is None
+    assert known(ledger, Message(3, patient="X")) == {}
+
+
+# one create per patient and partner
+
+
+def test_a_create_is_not_begun_twice_for_one_patient_over_two_routes(ledger: SqlLedger) -> None:
+    first = Message(1)
+    ledger.begin(begun(first))
+    with pytest.raises(Held, match="create") as caught:
+        ledger.begin(begun(Message(7, route="other")))
+    assert caught.value.by == first.position
+    assert ledger.knowledge(Message(7, route="other").routed()).open_create == first.position
+    assert ledger.knowledge(first.routed()).open_create is None
+
+
+def test_a_create_is_not_begun_twice_under_another_identity_of_the_patient(ledger: SqlLedger) -> None:
+    ledger.begin(begun(Message(1, others=("MET1",))))
+    with pytest.raises(Held):
+        ledger.begin(begun(Message(2, patient="MET1")))
+
+
+def test_a_create_of_who_is_known_by_now_is_held(ledger: SqlLedger) -> None:
+    deliver(ledger, Message(1, route="other"))
+    with pytest.raises(Held, match="knows this patient"):
+        ledger.begin(begun(Message(2)))
+    assert ledger.seen(ROUTE, Position("his.adt", 0, 2)) is None
+
+
+@pytest.mark.usefixtures("ledger")
+def test_two_that_create_one_patient_at_once_do_not_both_begin(open_it: Open) -> None:
+    ends: list[str] = []
+    barrier = threading.Barrier(4)
+
+    def create(number: int) -> None:
+        mine = open_it()
+        barrier.wait()
+        try:
+            mine.begin(begun(Message(1, route=f"route-{number}", others=("MET1",))))
+            ends.append("begun")
+        except Held:
+            ends.append("held")
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ends) == ["begun", "held", "held", "held"]
+
+
+def test_a_create_parked_as_unknown_holds_the_patient_but_not_the_lane(ledger: SqlLedger) -> None:
+    first = Message(1)
+    ledger.begin(begun(first))
+    ledger.settle(settled(first, State.PARKED, Reason.PROBE_CANNOT_TELL))
+    assert ledger.knowledge(Message(2).routed()).open_create == first.position
+    with pytest.raises(Held):
+        ledger.begin(begun(Message(2)))
+    ledger.begin(begun(Message(2), Intent.UPDATE))
+
+
+def test_a_create_that_the_partner_refused_lets_the_next_one_go(ledger: SqlLedger) -> None:
+    first = Message(1)
+    ledger.begin(begun(first))
+    ledger.settle(settled(first, State.PARKED, Reason.REJECTED_INVALID, answered=answer(Decision.PARKED, 400)))
+    assert ledger.knowledge(Message(2).routed()).open_create is None
+    ledger.begin(begun(Message(2)))
+
+
+def test_an_unknown_create_that_parks_for_another_reason_still_holds_the_patient(ledger: SqlLedger) -> None:
+    first = Message(1)
+    ledger.begin(begun(first))
+    ledger.retry(ROUTE, first.position, outcome(first, State.UNKNOWN, Reason.TIMEOUT), 5_500)
+    ledger.settle(settled(first, State.PARKED, Reason.FHIR_INVALID))
+    assert ledger.knowledge(Message(2).routed()).open_create == first.position
+
+
+def test_an_operator_ends_a_create_that_was_parked_as_unknown(ledger: SqlLedger) -> None:
+    first = Message(1)
+    ledger.begin(begun(first))
+    ledger.settle(settled(first, State.PARKED, Reason.PROBE_CANNOT_TELL))
+    ledger.settle(settled(first, State.DISCARDED, Reason.OPERATOR))
+    assert ledger.knowledge(Message(2).routed()).open_create is None
+
+
+def test_a_patient_whom_the_partner_has_after_all_waits_for_no_create(ledger: SqlLedger) -> None:
+    first = Message(1)
+    ledger.begin(begun(first))
+    ledger.settle(settled(first, State.PARKED, Reason.PROBE_CANNOT_TELL))
+    ledger.import_identities(PARTNER, [Learned(identity("CIP1"), "P1")])
+    assert ledger.knowledge(Message(2).routed()).open_create is None
+    ledger.begin(begun(Message(2), Intent.UPDATE))
+
+
+def test_what_the_partner_has_not_is_created_again(ledger: SqlLedger) -> None:
+    deliver(ledger, Message(1), partner_id="P1")
+    ledger.forget(PARTNER, [identity("CIP1")])
+    assert known(ledger, Message(2)) == {}
+    ledger.begin(begun(Message(2)))
+
+
+def test_a_settlement_forgets_and_learns_together(ledger: SqlLedger) -> None:
+    deliver(ledger, Message(1), partner_id="P1")
+    ledger.begin(begun(Message(2), Intent.UPDATE))
+    ledger.settle(settled(Message(2), forgotten=(identity("CIP1"),), learned=(Learned(identity("CIP9"), "P9"),)))
+    assert known(ledger, Message(3, others=("CIP9",))) == {"CIP9": Known("P9")}
+
+
+# stale
+
+
+@pytest.mark.parametrize(
+    ("then", "last_ms", "last_offset"),
+    [(2_000, 2_000, 2), (500, 1_000, 1), (None, 1_000, 2), (1_000, 1_000, 2)],
+    ids=["newer", "older never takes it back", "without a time", "equal"],
+)
+def test_what_was_last_delivered_never_goes_backwards(
+    ledger: SqlLedger, then: int | None, last_ms: int, last_offset: int
+) -> None:
+    deliver(ledger, Message(1, event_ms=1_000))
+    deliver(ledger, Message(2, event_ms=then), Intent.UPDATE)
+    knowledge = ledger.knowledge(Message(3).routed())
+    assert (knowledge.last_event_ms, knowledge.last_position) == (last_ms, Position("his.adt", 0, last_offset))
+
+
+def test_an_earlier_position_does_not_take_back_the_later_one(ledger: SqlLedger) -> None:
+    deliver(ledger, Message(5, event_ms=None))
+    deliver(ledger, Message(2, event_ms=None), Intent.UPDATE)
+    assert ledger.knowledge(Message(6).routed()).last_position == Position("his.adt", 0, 5)
+
+
+def test_only_delivered_counts_as_delivered(ledger: SqlLedger) -> None:
+    ledger.settle(settled(Message(1), State.FILTERED, Reason.EVENT_NOT_FOR_PARTNER))
+    assert ledger.knowledge(Message(2).routed()).last_event_ms is None
+
+
+def test_senders_and_subjects_are_told_apart(ledger: SqlLedger) -> None:
+    deliver(ledger, Message(1))
+    assert ledger.knowledge(Message(2, sender="LAB^OLVG").routed()).last_event_ms is None
+    assert ledger.knowledge(Message(2, subject="a visit").routed()).last_event_ms is None
+
+
+# duplicates
+
+
+def test_the_same_bytes_under_the_same_control_id_are_the_same(ledger: SqlLedger) -> None:
+    first, again = Message(1, control_id="M1", body="a"), Message(2, control_id="M1", body="a")
+    deliver(ledger, first)
+    knowledge = ledger.knowledge(again.routed())
+    assert knowledge.same is not None
+    assert (knowledge.same.position, knowledge.same.state) == (first.position, State.DELIVERED)
+    assert not knowledge.control_id_reused
+    assert ledger.knowledge(first.routed()).same is None
+
+
+def test_a_duplicate_is_not_what_others_are_duplicates_of(ledger: SqlLedger) -> None:
+    first, again = Message(1, control_id="M1", body="a"), Message(2, control_id="M1", body="a")
+    ledger.settle(settled(first, State.PARKED, Reason.FHIR_INVALID))
+    ledger.settle(settled(again, State.DUPLICATE))
+    assert ledger.knowledge(first.routed()).same is None
+
+
+def test_another_body_under_the_same_control_id_is_told(ledger: SqlLedger) -> None:
+    deliver(ledger, Message(1, control_id="M1", body="a"))
+    knowledge = ledger.knowledge(Message(2, control_id="M1", body="b").routed())
+    assert (knowledge.same, knowledge.control_id_reused) == (None, True)
+    other = ledger.knowledge(Message(2, control_id="M1", body="b", sender="LAB^OLVG").routed())
+    assert not other.control_id_reused
+
+
+# merges
+
+
+def merge(ledger: Ledger, offset: int, prior: str, survivor: str, event_ms: int = 1) -> None:
+    message = Message(offset, patient=survivor, prior=(prior,))
+    ledger.settle(settled(message, State.FILTERED, merged=Merged((identity(prior),), identity(survivor), event_ms)))
+
+
+def hashed(value: str) -> str:
+    return PSEUDONYMS.identity("patient", CIP, value)
+
+
+def test_a_merged_patient_says_into_whom_and_when(ledger: SqlLedger) -> None:
+    deliver(ledger, Message(1), partner_id="P1")
+    merge(ledger, 2, "CIP1", "CIP2", event_ms=4_000)
+    assert known(ledger, Message(3)) == {"CIP1": Known("P1", hashed("CIP2"), 4_000)}
+
+
+def test_a_merged_patient_is_never_created_again(ledger: SqlLedger) -> None:
+    merge(ledger, 1, "CIP1", "CIP2")
+    with pytest.raises(Held, match="merged away"):
+        ledger.begin(begun(Message(2)))
+    ledger.forget(PARTNER, [identity("CIP1")])
+    with pytest.raises(Held, match="merged away"):
+        ledger.begin(begun(Message(2)))
+
+
+def test_chains_end_at_the_last_survivor_in_whatever_order_they_are_told(ledger: SqlLedger) -> None:
+    merge(ledger, 1, "A", "B")
+    merge(ledger, 2, "B", "C")
+    merge(ledger, 3, "Z", "A")
+    told = known(ledger, Message(4, patient="A", others=("B", "Z")))
+    assert {value: one.merged_into for value, one in told.items()} == {value: hashed("C") for value in ("A", "B", "Z")}
+
+
+def test_a_merge_that_closes_a_cycle_is_told_and_held(ledger: SqlLedger) -> None:
+    merge(ledger, 1, "A", "B")
+    merge(ledger, 2, "B", "C")
+    assert ledger.knowledge(Message(3, patient="A", prior=("C",)).routed()).merge_cycle
+    assert not ledger.knowledge(Message(3, patient="D", prior=("C",)).routed()).merge_cycle
+    with pytest.raises(Held):
+        merge(ledger, 3, "C", "A")
+    assert known(ledger, Message(4, patient="C")) == {}
+
+
+def test_a_patient_merged_into_itself_is_a_cycle(ledger: SqlLedger) -> None:
+    assert ledger.knowledge(Message(1, patient="A", prior=("A",)).routed()).merge_cycle
+
+
+# people
+
+
+def test_find_is_newest_first_and_asks_for_what_it_is_asked(ledger: SqlLedger) -> None:
+    ledger.settle(settled(Message(1), State.FILTERED, Reason.NOT_PRODUCTION, at_ms=1_000))
+    ledger.settle(settled(Message(2, patient="CIP2"), State.PARKED, Reason.FHIR_INVALID, at_ms=3_000))
+    ledger.settle(settled(Message(3, route="other"), State.PARKED, Reason.FHIR_INVALID, at_ms=2_000))
+
+    def offsets(**asked: Any) -> list[int]:  # noqa: ANN401 - Query's own fields
+        return [row.position.offset for row in ledger.find(Query(**asked))]
+
+    assert offsets() == [2, 3, 1]
+    assert offsets(most=1) == [2]
+    assert offsets(route=ROUTE) == [2, 1]
+    assert offsets(state=State.PARKED) == [2, 3]
+    assert offsets(reason="not_production") == [1]
+    assert offsets(event="ADT^A08", control_id="MSG0-1") == [1]
+    assert offsets(request_id=f"request-{Message(2).position}") == [2]
+    assert offsets(position=Message(3).position) == [3]
+    assert offsets(since_ms=2_000, until_ms=3_000) == [3]
+    assert offsets(patient=PSEUDONYMS.lane(ROUTE, CIP, "CIP2")) == [2]
+    assert offsets(patients=tuple(PSEUDONYMS.lane(route, CIP, "CIP1") for route in (ROUTE, "other"))) == [3, 1]
+
+
+def test_a_found_delivery_says_what_became_of_it(ledger: SqlLedger) -> None:
+    message = Message(1)
+    ledger.begin(begun(message))
+    whole = settled(message, State.PARKED, Reason.REJECTED_INVALID, answered=answer(Decision.PARKED, 400, attempt=2))
+    ledger.settle(replace(whole, outcome=replace(whole.outcome, where="Patient.gender", pointer="his.adt/0/0")))
+    (row,) = ledger.find(Query())
+    assert (row.reason, row.where, row.http_status, row.response_ms, row.attempt) == (
+        "rejected_invalid",
+        "Patient.gender",
+        400,
+        12.5,
+        2,
+    )
+    assert (row.event, row.control_id, row.patient, row.pointer, row.open) == (
+        "ADT^A08",
+        "MSG0-1",
+        PSEUDONYMS.lane(ROUTE, CIP, "CIP1"),
+        "his.adt/0/0",
+        False,
+    )
+
+
+def test_imported_identities_are_known_and_counted(ledger: SqlLedger, open_it: Open) -> None:
+    rows = [Learned(identity("CIP1"), "P1"), Learned(identity("CIP2"), None)]
+    assert ledger.import_identities(PARTNER, rows) == 2
+    assert ledger.import_identities(PARTNER, rows) == 0
+    assert ledger.import_identities(PARTNER, [Learned(identity("CIP1"), "P7"), Learned(identity("CIP2"), None)]) == 1
+    assert known(open_it(), Message(1, others=("CIP2",))) == {"CIP1": Known("P7"), "CIP2": Known(None)}
+
+
+def test_exported_identities_are_hashes(ledger: SqlLedger) -> None:
+    ledger.import_identities(PARTNER, [Learned(identity("CIP1"), "P1")])
+    merge(ledger, 1, "CIP5", "CIP6")
+    assert list(ledger.export_identities(PARTNER)) == [("patient", CIP, hashed("CIP1"), "P1")]
+    assert list(ledger.export_identities("another")) == []
+
+
+# silence
+
+
+def test_no_canary_is_in_the_database(ledger: SqlLedger, url: str) -> None:
+    """Patients' ids, partner ids and results through every call; then all bytes that the database keeps."""
+    patient, prior, partner_id, result = "CANARYMRN", "CANARYPRIOR", "CANARYPARTNER", "CANARYRESULT"
+    first = Message(1, patient=patient, others=("CANARYBSN",))
+    ledger.begin(begun(first))
+    ledger.settle(replace(settled(first, learned=(Learned(identity(patient), partner_id),)), result=result))
+    merge(ledger, 2, prior, patient)
+    ledger.import_identities(PARTNER, [Learned(Identity(first.identities[0].kind, CIP, "CANARYIMPORT"), "CANARYIMPORTED")])
+    ledger.begin(begun(Message(3, patient=patient), Intent.UPDATE))
+    ledger.retry(ROUTE, Message(3).position, outcome(Message(3, patient=patient), State.UNKNOWN, Reason.TIMEOUT), 1)
+    kept = everything(url)
+    assert b"ADT^A08" in kept
+    assert b"CANARY" not in kept
+
+
+def everything(url: str) -> bytes:
+    file = make_url(url).database or ""
+    if url.startswith("sqlite"):
+        return b"".join(path.read_bytes() for path in Path(file).parent.iterdir())
+    with postgres_server.connect(url) as connection:
+        tables = connection.execute(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()"
+        ).fetchall()
+        assert len(tables) == 6
+        return b"".join(
+            str(row[0]).encode()
+            for (table,) in tables
+            for row in connection.execute(f'SELECT t::text FROM "{table}" t'.encode())  # noqa: S608 - our own tables' names
+        )
+
+
+def test_sqlite_files_are_their_owners_alone(tmp_path: Path) -> None:
+    file = tmp_path / "made" / "ledger.sqlite"
+    old = os.umask(0)
+    try:
+        ledger = SqlLedger(f"sqlite:///{file}", PSEUDONYMS)
+        ledger.check()
+        ledger.claim(ROUTE)
+        deliver(ledger, Message(1))
+        modes = {path.name: oct(path.stat().st_mode & 0o777) for path in file.parent.iterdir()}
+    finally:
+        os.umask(old)
+    ledger.close()
+    assert len(modes) == 4
+    assert set(modes.values()) == {"0o600"}
+    assert file.parent.stat().st_mode & 0o777 == 0o700
