@@ -9,6 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from pipeline.errors import NotSent
 from pipeline.settings import TlsFiles
@@ -61,7 +64,7 @@ def read(tls: TlsFiles, socket_class: type[ssl.SSLSocket]) -> Credentials:
     if tls.certificate is None or tls.key is None:
         return Credentials(context, None, None, None, seen)
     chain = _chain(tls.certificate)
-    _load(context, tls.certificate, tls.key)
+    _load(context, tls.certificate, tls.key, chain[0])
     return Credentials(
         context,
         max(each.not_valid_before_utc for each in chain),
@@ -103,16 +106,25 @@ def _chain(file: Path) -> list[x509.Certificate]:
     return chain
 
 
-def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+def _load(context: ssl.SSLContext, certificate: Path, key: Path, leaf: x509.Certificate) -> None:
+    try:
+        ours = load_pem_private_key(key.read_bytes(), password=None)
+    except OSError as error:
+        raise _unusable(f"{key} (tls.key) cannot be read ({error.strerror})") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise _unusable(f"{key} (tls.key) cannot be read as a PEM key without a passphrase") from None
+    if _public(ours.public_key()) != _public(leaf.public_key()):
+        raise _unusable(f"{key} (tls.key) is not the key of {certificate}")
     try:
         # a passphrase is never asked for at a terminal that nobody watches
         context.load_cert_chain(str(certificate), str(key), password="")
-    except ssl.SSLError as error:
-        if "MISMATCH" in (error.reason or ""):
-            raise _unusable(f"{key} (tls.key) is not the key of {certificate}") from None
-        raise _unusable(f"{key} (tls.key) cannot be read as a PEM key without a passphrase") from None
-    except OSError as error:
-        raise _unusable(f"{key} (tls.key) cannot be read ({error.strerror})") from None
+    except (OSError, ssl.SSLError) as error:
+        why = getattr(error, "reason", None) or error.strerror
+        raise _unusable(f"{certificate} and {key} cannot be used for TLS ({why})") from None
+
+
+def _public(key: PublicKeyTypes | CertificatePublicKeyTypes) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _unusable(message: str) -> NotSent:
