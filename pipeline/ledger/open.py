@@ -1,5 +1,6 @@
 """Open the ledger of the settings. The one place that reads its secrets."""
 
+from pipeline.ledger import engine
 from pipeline.ledger.sql import SqlLedger
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.settings import Settings
@@ -10,3 +11,10 @@ def open_ledger(settings: Settings) -> SqlLedger:
     password = settings.ledger.password.read("ledger.password") if settings.ledger.password else None
     pseudonyms = Pseudonyms(settings.keys.patient_hash.read("keys.patient_hash"))
     return SqlLedger(settings.ledger.url, pseudonyms, password)
+
+
+def not_there_yet(settings: Settings) -> str | None:
+    """The place of a SQLite ledger whose file is not there, for people; None where it is there, or is a server's. Reads no secret."""
+    url = engine.parse(settings.ledger.url, None)
+    file = engine.sqlite_file(url)
+    return engine.place(url) if file is not None and not file.exists() else None

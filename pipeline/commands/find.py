@@ -1,0 +1,184 @@
+"""Deliveries in the ledger, newest first: what became of a message, and why. No patient data is in it.
+
+--patient-id takes the identifier as the partner knows it, SYSTEM|VALUE; only its keyed hash is compared and nothing of it is kept. Times are
+2026-01-31, 2026-01-31T03:00, with or without an offset (else the site's zone), or ago: 30m, 12h, 7d.
+"""
+
+import re
+from argparse import ArgumentParser, Namespace
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from pipeline.commands import DONE, json_argument, settings_argument
+from pipeline.errors import SettingsError
+from schemas.outcomes import Reason, State
+
+if TYPE_CHECKING:
+    from pipeline.ledger.port import Delivery, Query
+    from pipeline.model import Position
+    from pipeline.settings import Settings
+
+EXAMPLE: Final = """  emr-pipeline find --state parked --since 12h
+  emr-pipeline find --control-id MSG00001
+  emr-pipeline find --patient-id 'urn:oid:2.16.724.4.41|TEST0000000001' --json"""
+AGO: Final = re.compile(r"(\d+)([mhd])")
+SECONDS: Final = {"m": 60, "h": 3600, "d": 86400}
+
+
+def configure(parser: ArgumentParser) -> None:
+    parser.add_argument("--route", metavar="R")
+    parser.add_argument("--state", choices=[state.value for state in State], metavar="S", help=", ".join(State))
+    parser.add_argument(
+        "--reason", choices=[reason.value for reason in Reason], metavar="CODE", help="a reason's code, as fhir_invalid"
+    )
+    parser.add_argument("--event", metavar="E", help="MSH-9, as ADT^A08 or A08")
+    parser.add_argument("--control-id", metavar="ID", help="MSH-10")
+    parser.add_argument("--request-id", metavar="ID", help="x-origin-request-id")
+    parser.add_argument("--patient-id", metavar="SYSTEM|VALUE", help="the patient's identifier, as the partner knows it")
+    parser.add_argument("--position", metavar="TOPIC/PARTITION/OFFSET", help="the source record")
+    parser.add_argument("--since", metavar="TIME", help="a time, or 30m, 12h, 7d ago")
+    parser.add_argument("--until", metavar="TIME", help="the same")
+    parser.add_argument("--most", type=int, default=100, metavar="N", help="how many at most (100)")
+    json_argument(parser, "each delivery on a line")
+    settings_argument(parser)
+
+
+def run(arguments: Namespace) -> int:
+    from pipeline import settings
+    from pipeline.ledger.open import not_there_yet, open_ledger
+
+    loaded = settings.load(settings.find(arguments.settings))
+    if place := not_there_yet(loaded):
+        _say(arguments, f"nothing has run yet: there is no {place}")
+        return DONE
+    query = query_of(arguments, loaded)
+    ledger = open_ledger(loaded)
+    try:
+        if not ledger.exists():
+            _say(arguments, f"nothing has run yet on {ledger.place}")
+            return DONE
+        ledger.check_key()
+        found = list(ledger.find(query))
+    finally:
+        ledger.close()
+    for line in _json(found) if arguments.json else table(found, query.most):
+        print(line)
+    return DONE
+
+
+def _say(arguments: Namespace, text: str) -> None:
+    if not arguments.json:
+        print(text)
+
+
+def query_of(arguments: Namespace, loaded: "Settings") -> "Query":
+    """The question; SettingsError where an argument says nothing."""
+    from pipeline.ledger.port import Query
+
+    if arguments.route is not None and arguments.route not in loaded.routes:
+        raise SettingsError(f"no such route in the settings; there is {', '.join(sorted(loaded.routes))}", where="--route")
+    if arguments.most < 1:
+        raise SettingsError("at least 1", where="--most")
+    event = arguments.event.upper() if arguments.event else None
+    return Query(
+        route=arguments.route,
+        state=State(arguments.state) if arguments.state else None,
+        reason=arguments.reason,
+        event=event if event is None or "^" in event else f"ADT^{event}",
+        control_id=arguments.control_id,
+        request_id=arguments.request_id,
+        position=_position(arguments.position),
+        patients=_patients(arguments, loaded),
+        since_ms=time_of(arguments.since, loaded.site.zone, "--since"),
+        until_ms=time_of(arguments.until, loaded.site.zone, "--until"),
+        most=arguments.most,
+    )
+
+
+def _patients(arguments: Namespace, loaded: "Settings") -> tuple[str, ...]:
+    """The patient's hash on each route."""
+    if arguments.patient_id is None:
+        return ()
+    from pipeline.pseudonyms import Pseudonyms
+
+    system, bar, value = arguments.patient_id.partition("|")
+    if not (system and bar and value):
+        raise SettingsError(
+            "SYSTEM|VALUE, as urn:oid:2.16.724.4.41|TEST0000000001 (quote it: the shell takes | for a pipe)", where="--patient-id"
+        )
+    pseudonyms = Pseudonyms(loaded.keys.patient_hash.read("keys.patient_hash"))
+    return tuple(pseudonyms.lane(route, system, value) for route in loaded.routes)
+
+
+def _position(text: str | None) -> "Position | None":
+    from pipeline.model import Position
+
+    if text is None:
+        return None
+    topic, _, rest = text.partition("/")
+    partition, _, offset = rest.partition("/")
+    if not (topic and partition.isdecimal() and offset.isdecimal()):
+        raise SettingsError("TOPIC/PARTITION/OFFSET, as his.adt/0/17", where="--position")
+    return Position(topic, int(partition), int(offset))
+
+
+def time_of(text: str | None, zone: str, where: str) -> int | None:
+    """A time of the command line in milliseconds since 1970."""
+    from datetime import UTC, timedelta
+    from zoneinfo import ZoneInfo
+
+    if text is None:
+        return None
+    ago = AGO.fullmatch(text)
+    try:
+        when = datetime.now(UTC) - timedelta(seconds=int(ago[1]) * SECONDS[ago[2]]) if ago else datetime.fromisoformat(text)
+    except (ValueError, OverflowError):
+        raise SettingsError(
+            "a time as 2026-01-31, 2026-01-31T03:00 or 2026-01-31T03:00+01:00, or 30m, 12h, 7d", where=where
+        ) from None
+    return int((when if when.tzinfo else when.replace(tzinfo=ZoneInfo(zone))).timestamp() * 1000)
+
+
+def table(found: "list[Delivery]", most: int) -> list[str]:
+    """What an operator reads: a row per delivery, then what the reasons mean and what was left out."""
+    if not found:
+        return ["nothing found"]
+    rows = [("at", "route", "state", "reason", "event", "control id", "try", "http", "ms", "source", "where"), *map(_row, found)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    reasons = sorted({one.reason for one in found if one.reason})
+    if reasons:
+        sentences = {reason.value: reason.sentence for reason in Reason}
+        lines += ["", *(f"{reason}: {sentences.get(reason, 'a reason of a newer version')}" for reason in reasons)]
+    if len(found) == most:
+        lines += ["", f"the newest {most} are shown: ask for more with --most, or for less with --since, --state, --reason"]
+    return lines
+
+
+def _row(one: "Delivery") -> tuple[str, ...]:
+    return (
+        datetime.fromtimestamp(one.at_ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+        one.route,
+        one.state + ("*" if one.open else ""),
+        one.reason or "",
+        one.event or "",
+        printable(one.control_id or ""),
+        str(one.attempt or ""),
+        str(one.http_status or ""),
+        f"{one.response_ms:.0f}" if one.response_ms is not None else "",
+        str(one.position),
+        one.where or (f"same as {one.pointer}" if one.pointer else ""),
+    )
+
+
+def printable(text: str, most: int = 24) -> str:
+    """A sender's text on a terminal: no control characters, not too wide."""
+    shown = "".join(character if character.isprintable() else "?" for character in text)
+    return shown if len(shown) <= most else shown[: most - 1] + "…"
+
+
+def _json(found: "list[Delivery]") -> list[str]:
+    import json
+    from dataclasses import asdict
+
+    return [json.dumps(asdict(one) | {"position": str(one.position)}, ensure_ascii=False) for one in found]

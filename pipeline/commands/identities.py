@@ -1,0 +1,166 @@
+"""The patients that a partner knows already: brought into the ledger before the first message, or shown as it has them.
+
+import reads CSV with the columns kind, system, value, partner_id (comma or semicolon; partner_id may be empty): kind is patient, system and
+value are the identifier as the partner knows it, partner_id is the partner's own id. All rows are checked first; one that is wrong, and nothing
+is imported. export shows hashes instead of values: the ledger has nothing else.
+"""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pipeline.commands import DONE, WRONG, json_argument, settings_argument
+from pipeline.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pipeline.ledger.sql import SqlLedger
+    from pipeline.model import Learned
+    from pipeline.settings import Settings
+
+EXAMPLE: Final = """  emr-pipeline identities import patients.csv --partner roche
+  emr-pipeline identities export --partner roche --json"""
+COLUMNS: Final = ("kind", "system", "value", "partner_id")
+SHOWN: Final = 20
+"""Mistakes of a file that are named one by one."""
+
+
+def configure(parser: ArgumentParser) -> None:
+    parser.add_argument("what", choices=("import", "export"))
+    parser.add_argument("file", nargs="?", metavar="FILE", help="of import: CSV in UTF-8, - for stdin")
+    parser.add_argument("--partner", metavar="P", help="a partner of the settings (not needed where there is one)")
+    json_argument(parser, "what was imported, or each identity on a line,")
+    settings_argument(parser)
+
+
+def run(arguments: Namespace) -> int:
+    from pipeline import settings
+
+    loaded = settings.load(settings.find(arguments.settings))
+    partner = _partner(loaded, arguments.partner)
+    return _import(arguments, loaded, partner) if arguments.what == "import" else _export(arguments, loaded, partner)
+
+
+def _partner(loaded: "Settings", name: str | None) -> str:
+    """The name under which the ledger has the partner."""
+    from pipeline import wiring
+
+    there = ", ".join(sorted(loaded.partners))
+    if name is None and len(loaded.partners) != 1:
+        raise SettingsError(f"several partners, name one of {there}", where="--partner")
+    name = name or next(iter(loaded.partners))
+    if name not in loaded.partners:
+        raise SettingsError(f"no such partner in the settings; there is {there}", where="--partner")
+    return wiring.partner_of(loaded, name, wiring.catalogue_of(loaded)).name
+
+
+@contextmanager
+def _ledger(loaded: "Settings") -> "Iterator[SqlLedger]":
+    from pipeline.ledger.open import open_ledger
+
+    ledger = open_ledger(loaded)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def _import(arguments: Namespace, loaded: "Settings", partner: str) -> int:
+    import json
+
+    if arguments.file is None:
+        raise SettingsError("which file? CSV with the columns " + ", ".join(COLUMNS), where="identities import")
+    rows, wrong = read(_lines(arguments.file))
+    if wrong:
+        for line, what in wrong[:SHOWN]:
+            print(f"{arguments.file}:{line}: {what}", file=sys.stderr)
+        more = f" ({len(wrong) - SHOWN} more not shown)" if len(wrong) > SHOWN else ""
+        print(f"emr-pipeline identities: {len(wrong)} rows are wrong{more}, nothing was imported", file=sys.stderr)
+        return WRONG
+    with _ledger(loaded) as ledger:
+        ledger.check()
+        changed = ledger.import_identities(partner, rows)
+    if arguments.json:
+        print(json.dumps({"partner": partner, "rows": len(rows), "changed": changed}))
+    else:
+        print(f"{len(rows)} identities of {partner} read, {changed} new or changed")
+    return DONE
+
+
+def _export(arguments: Namespace, loaded: "Settings", partner: str) -> int:
+    import csv
+    import json
+
+    with _ledger(loaded) as ledger:
+        if not ledger.exists():
+            print(f"nothing has run yet: there is no {ledger.place}", file=sys.stderr)
+            return DONE
+        ledger.check_key()
+        names = ("kind", "system", "value_hash", "partner_id")
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        if not arguments.json:
+            writer.writerow(names)
+        for row in ledger.export_identities(partner):
+            if arguments.json:
+                print(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False))
+            else:
+                writer.writerow("" if cell is None else cell for cell in row)
+    return DONE
+
+
+def _lines(name: str) -> list[str]:
+    try:
+        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        return raw.decode("utf-8-sig").splitlines()
+    except OSError as error:
+        raise SettingsError(f"cannot be read ({error.strerror})", where=name) from None
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise SettingsError("is not UTF-8: save it as CSV UTF-8", where=f"{name}:{line}") from None
+
+
+def read(lines: Iterable[str]) -> "tuple[list[Learned], list[tuple[int, str]]]":
+    """The rows, and line number and mistake of each that is wrong. No mistake repeats a value."""
+    import csv
+
+    lines = list(lines)
+    head = lines[0] if lines else ""
+    reader = csv.reader(lines, delimiter=";" if head.count(";") > head.count(",") else ",", strict=True)
+    rows: list[Learned] = []
+    wrong: list[tuple[int, str]] = []
+    there: dict[object, int] = {}
+    try:
+        header = tuple(cell.strip() for cell in next(reader, []))
+        if header != COLUMNS:
+            return [], [(1, f"the first line has to be {','.join(COLUMNS)}")]
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            row = _row(cells)
+            if isinstance(row, str):
+                wrong.append((reader.line_num, row))
+            elif row.identity in there:
+                wrong.append((reader.line_num, f"the same identity as in line {there[row.identity]}"))
+            else:
+                there[row.identity] = reader.line_num
+                rows.append(row)
+    except csv.Error:
+        wrong.append((reader.line_num, "not CSV: a quote that does not end, or text after one"))
+    return rows, wrong
+
+
+def _row(cells: list[str]) -> "Learned | str":
+    from pipeline.model import Identity, Learned, Subject
+
+    if len(cells) != len(COLUMNS):
+        return f"{len(cells)} columns instead of {len(COLUMNS)}"
+    kind, system, value, partner_id = (cell.strip() for cell in cells)
+    if kind not in {subject.value for subject in Subject}:
+        return f"kind is none of {', '.join(Subject)}"
+    if not system or not value:
+        return "system is empty" if not system else "value is empty"
+    if not all(cell.isprintable() for cell in (system, value, partner_id)):
+        return "a control character in system, value or partner_id"
+    return Learned(Identity(Subject(kind), system, value), partner_id or None)
