@@ -19,7 +19,7 @@ import yaml
 from pipeline import wiring
 from pipeline.bus.port import Record
 from pipeline.sandbox.roche import RocheSandbox
-from pipeline.settings import Settings, load
+from pipeline.settings import Kafka, Settings, load
 from schemas.result import Result
 from tests.delivery.partner_script import adt
 
@@ -33,8 +33,8 @@ ROUTE = "roche-patients"
 def bus_settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, object]:
     if request.param == "embedded":
         return {"kind": "embedded", "path": str(tmp_path / "bus")}
-    servers = request.getfixturevalue("kafka_bootstrap")
-    return {"kind": "kafka", "bootstrap_servers": [servers], "replication": 1, "session_timeout_ms": 1500}
+    kafka: Kafka = request.getfixturevalue("kafka")
+    return {"kind": "kafka", "bootstrap_servers": list(kafka.bootstrap_servers), "replication": 1, "session_timeout_ms": 1500}
 
 
 @pytest.fixture

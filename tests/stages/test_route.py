@@ -1,0 +1,81 @@
+"""route: what the event is, whose lane it belongs to, or that nobody wants it."""
+
+import uuid
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.model import Action, Identity, Kind, Subject
+from pipeline.stages.route import request_id
+from schemas.outcomes import Reason, State
+from tests.delivery.partner_script import adt
+from tests.stages.plans import ended, plan_with, read
+
+PLAN = plan_with()
+CIP = "urn:oid:2.16.724.4.41"
+
+
+def test_an_admission_is_a_snapshot_of_its_patient() -> None:
+    routed = read(adt("A01"), PLAN)
+    assert (routed.rule.kind, routed.rule.subject, routed.rule.action) == (Kind.SNAPSHOT, Subject.PATIENT, Action.UPSERT)
+    assert routed.identities == (Identity(Subject.PATIENT, CIP, "12345678Z"),)
+    assert routed.identities[0].place == "PID-3.1"
+
+
+def test_messages_of_one_patient_share_a_lane_and_others_do_not() -> None:
+    lanes = [
+        read(adt(control_id=number, patient=patient), PLAN).lane for number, patient in (("1", "A1"), ("2", "A1"), ("3", "B1"))
+    ]
+    assert lanes[0] == lanes[1] != lanes[2]
+
+
+def test_only_identifiers_whose_system_the_partner_takes_are_identities() -> None:
+    value = adt().replace(b"12345678Z^^^CIP^PI", b"99^^^LOCAL^MR~12345678Z^^^CIP^PI")
+    assert [identity.place for identity in read(value, PLAN).identities] == ["PID-3[2].1"]
+
+
+@pytest.mark.parametrize(
+    ("value", "state", "reason", "where"),
+    [
+        (adt("A03"), State.FILTERED, Reason.PARTNER_HAS_NO_VISIT, "MSH-9"),
+        (adt("A29"), State.FILTERED, Reason.PARTNER_HAS_NO_DELETE, "MSH-9"),
+        (adt().replace(b"|P|2.5", b"|T|2.5"), State.FILTERED, Reason.NOT_PRODUCTION, "MSH-11"),
+        (adt().replace(b"ADT^A04", b"XYZ^Q99"), State.PARKED, Reason.EVENT_UNLISTED, "MSH-9"),
+        (adt().replace(b"ADT^A04", b"ADT").replace(b"EVN|A04|", b"EVN||"), State.PARKED, Reason.EVENT_MISSING, "MSH-9.2"),
+        (adt(patient=""), State.PARKED, Reason.PATIENT_MISSING, "PID-3"),
+        (adt(authority="NOBODY"), State.PARKED, Reason.IDENTIFIER_SYSTEM, "PID-3.4"),
+        (b"MSH|^~\\&|HIS|CLINIC|||20240502||ADT^A04|1|P|2.5", State.PARKED, Reason.PATIENT_MISSING, "PID"),
+        (b"", State.PARKED, Reason.EMPTY, None),
+        (None, State.PARKED, Reason.EMPTY, None),
+    ],
+)
+def test_what_ends_here_says_why_and_where(value: bytes | None, state: State, reason: Reason, where: str | None) -> None:
+    outcome = ended(value, PLAN)
+    assert (outcome.state, outcome.reason, outcome.where) == (state, reason, where)
+
+
+def test_an_identifier_that_the_character_set_spoils_parks_the_message() -> None:
+    value = adt(patient="12345\xc3").replace("\xc3".encode(), b"\xc3")
+    assert ended(value, PLAN).reason == Reason.CHARSET
+
+
+def test_a_message_larger_than_the_site_allows_is_parked_unread() -> None:
+    def small(tree: dict[str, Any]) -> None:
+        tree["site"]["most_bytes"] = 100
+
+    assert ended(adt(), plan_with(small)).reason == Reason.TOO_LARGE
+
+
+def test_a_route_takes_only_its_facilities() -> None:
+    def elsewhere(tree: dict[str, Any]) -> None:
+        tree["routes"]["roche-patients"]["facilities"] = ["ELSEWHERE"]
+
+    assert ended(adt(), plan_with(elsewhere)).reason == Reason.FACILITY_NOT_ROUTED
+
+
+@given(st.text(min_size=1, max_size=20), st.binary(max_size=200), st.binary(max_size=200))
+def test_a_request_id_is_a_version_5_uuid_of_route_and_bytes(route: str, one: bytes, other: bytes) -> None:
+    assert uuid.UUID(request_id(route, one)).version == 5
+    assert (request_id(route, one) == request_id(route, other)) == (one == other)
