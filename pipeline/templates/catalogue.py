@@ -23,7 +23,7 @@ from pipeline.templates.context import Context, Rendered
 from pipeline.templates.environment import MappingEnvironment, Mistake, Overrun, Rendering, begin
 from pipeline.templates.filters import filters_of
 from pipeline.templates.lined import Lined, YamlMistake, load
-from pipeline.templates.places import placed_event, placed_identity, PlacedHl7, placing
+from pipeline.templates.places import PlacedHl7, placed_event, placed_identity, placing
 from pipeline.templates.provenance import Provenance
 from pipeline.templates.tables import CodeTable
 from pipeline.templates.text import NotResources, resources_of
@@ -273,14 +273,14 @@ def _names(context: Context) -> dict[str, Any]:
         "diagnoses": event.diagnoses,
         "coverages": event.coverages,
         "hl7": context.hl7,
-        "intent": context.intent.value,
+        "intent": context.intent,
         "identifiers": context.identities,
-        "partner": context.partner,
+        "partner": dict(context.partner),
         "site": context.site,
     }
 
 
-SILENT: Final = (Mistake, NotResources, UndefinedError)
+SILENT: Final = (Mistake, UndefinedError)
 """Failures whose words are ours and hold no value; of any other only its type is told."""
 NAMES: Final = ("event", "patient", "visit", "diagnoses", "coverages", "hl7", "intent", "identifiers", "partner", "site")
 """What a template sees; lint knows them too."""
@@ -290,20 +290,21 @@ def _run(
     templates: tuple[Template, ...], environment: MappingEnvironment, names: dict[str, Any], rendering: Rendering
 ) -> tuple[Resource, ...]:
     """Render each template. Whatever goes wrong is the mapping's fault, and is told without the values that it met."""
-    resources: list[Resource] = []
-    for template in templates:
-        try:
+    texts: list[str] = []
+    try:
+        for template in templates:
             names_here = environment.context_class(environment, names, template.name, template.blocks)
-            resources += resources_of("".join(template.root_render_func(names_here)))
-        except (Overrun, RecursionError, MemoryError) as stop:
-            raise Parked(Reason.MAPPING_DEADLINE, where=_where(stop, template)) from None
-        except Exception as failure:  # noqa: BLE001 - a template can raise anything; each parks the message, with file and line
-            said = str(failure) if isinstance(failure, SILENT) else type(failure).__name__
-            raise Parked(
-                Reason.MAPPING_FAILED, where=_where(failure, template), message=f"{Reason.MAPPING_FAILED.sentence}: {said}"
-            ) from None
-        rendering.depth = 0
-    return tuple(resources)
+            texts.append("".join(template.root_render_func(names_here)))
+            rendering.depth = 0
+        return resources_of(texts)
+    except (Overrun, RecursionError, MemoryError) as stop:
+        raise Parked(Reason.MAPPING_DEADLINE, where=_where(stop, template)) from None
+    except NotResources as failure:
+        where, said = str(templates[failure.template].name), str(failure)
+    except Exception as failure:  # noqa: BLE001 - a template can raise anything; each parks the message, with file and line
+        where = _where(failure, template)
+        said = str(failure) if isinstance(failure, SILENT) else type(failure).__name__
+    raise Parked(Reason.MAPPING_FAILED, where=where, message=f"{Reason.MAPPING_FAILED.sentence}: {said}")
 
 
 def _where(failure: BaseException, template: Template) -> str:

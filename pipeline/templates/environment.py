@@ -7,7 +7,8 @@ filters exist. Absent values answer every field with absent; a field that no mod
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, Final
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, nodes
@@ -18,9 +19,9 @@ from pydantic import BaseModel
 
 from pipeline.model import Finding, Identity
 from pipeline.templates.tables import Concept
-from pipeline.templates.text import ABSENT, MARKS, TEXT, Constant, Fragment, constant_of, text_of, typed_of
+from pipeline.templates.text import ABSENT, MARKS, Constant, Constants, Fragment, constant_of, text_of, typed_of
 from schemas import event as event_model
-from schemas.event import NULL, Null
+from schemas.event import NULL, Event, Null
 
 MOST_RANGE: Final = 1_000
 MOST_DEPTH: Final = 30
@@ -57,46 +58,56 @@ now: Final = _Now()
 
 def begin(budget: float) -> Rendering:
     """Start the clock of a rendering; seconds."""
-    now.rendering = Rendering(time.perf_counter() + budget, time.thread_time() + budget, 0, [], budget)
+    now.rendering = Rendering(perf_counter() + budget, time.thread_time() + budget, 0, [], budget)
     return now.rendering
 
 
 def tick() -> None:
-    """Look at the deadline. The wall clock is asked first since it is cheap; what counts is this thread's own processor time,
+    """Look at the deadline.
 
-    so that a machine that was busy, or asleep, parks nobody.
+    The wall clock is asked first since it is cheap; what counts is this thread's own processor time, so that a machine that was busy,
+    or asleep, parks nobody.
     """
-    if time.perf_counter() > now.rendering.until:
-        rendering = now.rendering
+    rendering = now.rendering
+    if perf_counter() > rendering.until:
         if time.thread_time() > rendering.until_cpu:
             raise Overrun
-        rendering.until = time.perf_counter() + rendering.budget
+        rendering.until = perf_counter() + rendering.budget
 
 
 def finalize(value: object) -> str:
     """What `{{ … }}` emits: always JSON. Absent, empty and explicit null are JSON's null, which vanishes after parsing."""
-    tick()
-    kind = type(value)
-    if kind is str:
-        return text_of(value)  # type: ignore[arg-type]  # kind says so
+    if perf_counter() > now.rendering.until:
+        tick()
+    if type(value) is str:
+        return text_of(value)
     if value is None or value is NULL:
         return ABSENT
-    if kind is Fragment:
-        return value or ABSENT  # type: ignore[return-value]
-    if kind is Constant:
-        return constant_of(value)  # type: ignore[arg-type]
-    if kind is bool or kind is int or kind is float:
-        return typed_of(value)  # type: ignore[arg-type]
+    emitter = EMITTERS.get(type(value))
+    if emitter is not None:
+        return emitter(value)
     if isinstance(value, Undefined):
         str(value)  # StrictUndefined says what is wrong
     if isinstance(value, str):
         return text_of(str(value))
-    if kind in EMPTIES and not value:
-        return ABSENT
     raise Mistake(f"{{{{ }}}} of {_name(value)}: name one of its fields")
 
 
-EMPTIES: Final = frozenset({tuple, list, dict})
+def _empty_list(value: Any) -> str:  # noqa: ANN401 - a list, a tuple
+    if value:
+        raise Mistake("{{ }} of a list: go through it with for, or take its first")
+    return ABSENT
+
+
+EMITTERS: Final[dict[type, Callable[[Any], str]]] = {
+    Fragment: lambda fragment: fragment or ABSENT,
+    Constant: constant_of,
+    bool: typed_of,
+    int: typed_of,
+    float: typed_of,
+    tuple: _empty_list,
+    list: _empty_list,
+}
 
 
 def _name(value: object) -> str:
@@ -104,15 +115,14 @@ def _name(value: object) -> str:
     return {tuple: "a list", list: "a list", dict: "a mapping"}.get(type(value), f"a whole {type(value).__name__}")
 
 
-def each(values: Iterable[Any] | Null | None) -> Iterator[Any]:
-    """What a `for` goes through: nothing where it is absent, and the deadline is looked at each time."""
+def each(values: Iterable[Any] | Null | None) -> Iterable[Any]:
+    """What a `for` goes through: nothing where it is absent. The deadline is looked at before each loop, and by each `{{ }}` in it."""
+    tick()
+    if isinstance(values, tuple | list | range):
+        return values
     if values is None or values is NULL:
-        return
-    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
-        raise Mistake(f"for over {_name(values)}: only lists can be gone through")
-    for value in values:
-        tick()
-        yield value
+        return ()
+    raise Mistake(f"for over {_name(values)}: only lists can be gone through")
 
 
 def joined(*parts: Any) -> str | Null | None:  # noqa: ANN401 - whatever a template hands in
@@ -135,21 +145,20 @@ def capped_range(*bounds: int) -> range:
     return numbers
 
 
-def _models() -> Iterator[type]:
-    for value in vars(event_model).values():
-        if isinstance(value, type) and issubclass(value, BaseModel):
-            yield value
-
-
+MODELS: Final = frozenset(
+    value
+    for value in vars(event_model).values()
+    if isinstance(value, type) and issubclass(value, BaseModel) and value is not BaseModel
+)
+"""The event's models: their fields can be read, nothing else of them."""
 READABLE: Final[dict[type, frozenset[str]]] = {
-    **{model: frozenset({*model.model_fields, *(["time"] if model is event_model.Event else [])}) for model in _models()},
     Identity: frozenset({"system", "value"}),
     Concept: frozenset({"system", "code", "display"}),
+    LoopContext: frozenset({"index", "index0", "first", "last", "length", "previtem", "nextitem"}),
 }
-"""Per type, the fields that a template may read."""
+"""Of other types, the fields that a template may read."""
 
 ENDS: Final = {"first": 0, "last": -1}
-LOOP: Final = frozenset({"index", "index0", "first", "last", "length", "previtem", "nextitem", "revindex", "revindex0", "depth"})
 FORBIDDEN: Final[Mapping[type[nodes.Node], str]] = {
     nodes.Include: "include is not for templates: import a macro",
     nodes.Extends: "extends is not for templates: a site overlay replaces a whole file",
@@ -157,6 +166,7 @@ FORBIDDEN: Final[Mapping[type[nodes.Node], str]] = {
     nodes.CallBlock: "call blocks are not for templates: call the macro in {{ }}",
     nodes.FilterBlock: "filter blocks are not for templates: use | in {{ }}",
     nodes.AssignBlock: "a set with a block makes text: use {% set name = … %}, or a macro",
+    nodes.Import: 'import a macro by its name: {% from "file" import NAME %}',
     nodes.NSRef: "namespaces are not for templates",
 }
 
@@ -166,16 +176,13 @@ class MappingEnvironment(SandboxedEnvironment):
 
     intercepted_binops = frozenset({"+", "-", "*", "/", "//", "**", "%"})
 
-    constant = Constant
-    """Called by compiled templates."""
-
     def __init__(self, filters: Mapping[str, Callable[..., Any]], final: Callable[[Any], str] = finalize) -> None:
         super().__init__(undefined=StrictUndefined, finalize=final, cache_size=0, auto_reload=False, autoescape=False)
         self.filters = {**filters, "_each": each, "_joined": joined}
         self.tests = {name: self.tests[name] for name in ("==", "eq", "!=", "ne", "in", "odd", "even", "divisibleby")}
         self.tests |= {"absent": lambda value: value is None or value == "", "deleted": lambda value: value is NULL}
         self.globals = {"range": capped_range}
-        self.readable = dict(READABLE)
+        self.constants = Constants()
         self.loaded: dict[str, Any] = {}
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
@@ -197,20 +204,26 @@ class MappingEnvironment(SandboxedEnvironment):
     def getattr(self, obj: Any, attribute: str) -> Any:  # noqa: ANN401 - Jinja's signature
         """A field of a model, `first` and `last` of a list, a name of `partner`; of what is absent: absent."""
         kind = type(obj)
-        allowed = self.readable.get(kind)
-        if allowed is not None:
-            return getattr(obj, attribute) if attribute in allowed else self.undefined(_no_field(attribute, kind.__name__))
+        if kind in MODELS:
+            try:
+                return obj.__dict__[attribute]
+            except KeyError:
+                return obj.time if attribute == "time" and kind is Event else self.undefined(_no_field(attribute, kind.__name__))
+        if kind is dict and attribute in obj:
+            return obj[attribute]
         if obj is None or obj is NULL:
             return obj
-        if isinstance(obj, tuple | list):
-            if attribute in ENDS:
-                return obj[ENDS[attribute]] if obj else None
-            return len(obj) if attribute == "length" else self.undefined(_no_field(attribute, "a list"))
-        if isinstance(obj, Mapping):
-            return obj[attribute] if attribute in obj else self.undefined(_no_field(attribute, "partner"))
-        if kind is LoopContext and attribute in LOOP:
+        return self._other(obj, attribute)
+
+    def _other(self, obj: Any, attribute: str) -> Any:  # noqa: ANN401 - as getattr
+        allowed = READABLE.get(type(obj))
+        if allowed is not None and attribute in allowed:
             return getattr(obj, attribute)
-        return self.undefined(_no_field(attribute, _name(obj)))
+        if isinstance(obj, tuple | list) and attribute in ENDS:
+            return obj[ENDS[attribute]] if obj else None
+        if isinstance(obj, tuple | list) and attribute == "length":
+            return len(obj)
+        return self.undefined(_no_field(attribute, "partner" if isinstance(obj, dict) else _name(obj)))
 
     def getitem(self, obj: Any, argument: Any) -> Any:  # noqa: ANN401 - Jinja's signature
         """An item of a list by its number; absent where the list is shorter."""
@@ -223,16 +236,20 @@ class MappingEnvironment(SandboxedEnvironment):
         return self.undefined(f"[{argument}] is for lists")
 
     def call(self, context: JinjaContext, obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401, D102 - Jinja's signature
-        kwargs.pop("_loop_vars", None)  # Jinja hands them to callables that ask for the context; ours do not
-        kwargs.pop("_block_vars", None)
+        if kwargs:
+            kwargs.pop("_loop_vars", None)  # Jinja hands them to callables that ask for the context; ours do not
+            kwargs.pop("_block_vars", None)
         if isinstance(obj, Macro):
             rendering = now.rendering
             rendering.depth += 1
             if rendering.depth > MOST_DEPTH:
                 raise Overrun
-            text = obj(*args, **kwargs).strip()
+            if not kwargs and len(args) == len(obj.arguments) and not obj.caller:
+                text = obj._func(*args)  # noqa: SLF001 - what Macro.__call__ ends in when every argument is given by its place
+            else:
+                text = obj(*args, **kwargs)
             rendering.depth -= 1
-            return Fragment(text)
+            return Fragment(text.strip())
         if obj is capped_range or obj is context.parent.get("hl7"):
             return obj(*args, **kwargs)
         if isinstance(obj, Undefined):
@@ -256,12 +273,20 @@ def _rewrite(tree: nodes.Template) -> None:
     """Loops go through `each`, `~` through `joined`, texts are known as constants, and the JSON between the expressions loses its blanks."""
     for loop in tree.find_all(nodes.For):
         loop.iter = nodes.Filter(loop.iter, "_each", [], [], None, None, lineno=loop.lineno)
-    for constant in tree.find_all(nodes.Const):
-        if type(constant.value) is str:
-            constant.value = Constant(constant.value)
+    _know_constants(tree)
     for data in tree.find_all(nodes.TemplateData):
         data.data = minified(data.data)
     _replace_concat(tree)
+
+
+def _know_constants(node: nodes.Node) -> None:
+    """Texts that can reach the output; those that only compare, name a table or a file stay plain."""
+    if isinstance(node, nodes.Compare | nodes.Import | nodes.FromImport | nodes.Test):
+        return
+    if isinstance(node, nodes.Const) and type(node.value) is str:
+        node.value = Constant(node.value)
+    for child in [node.node] if isinstance(node, nodes.Filter) and node.node is not None else node.iter_child_nodes():
+        _know_constants(child)
 
 
 def _replace_concat(node: nodes.Node) -> None:
@@ -317,7 +342,7 @@ def misquoted(environment: MappingEnvironment, source: str) -> Iterator[tuple[in
                 "{{ }} inside quotes: leave the quotes out, values come with theirs"
                 if token == "variable_begin"
                 else "{% %} inside quotes",
-            )  # noqa: S105 - a token of the lexer
+            )
             quoted = escaped = False
         if token != "data":  # noqa: S105 - a token of the lexer
             continue
@@ -332,9 +357,7 @@ def misquoted(environment: MappingEnvironment, source: str) -> Iterator[tuple[in
                 yield line + number, "the quotes are not closed on this line"
                 quoted = False
     if MARKS.search(source):
-        yield 1 + source[: MARKS.search(source).start()].count("\n"), f"U+{ord(TEXT):04X} and the like are reserved"  # type: ignore[union-attr]
-
-
-def is_model(kind: type) -> bool:
-    """Whether a template can read fields of it."""
-    return issubclass(kind, BaseModel) or (is_dataclass(kind) and bool(fields(kind)))
+        yield (
+            1 + source[: MARKS.search(source).start()].count("\n"),
+            "a character that the engine needs for itself (U+007F, U+E002)",
+        )  # type: ignore[union-attr]

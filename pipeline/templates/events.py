@@ -104,4 +104,4 @@ def _member(row: Lined, key: str, vocabulary: type[E], path: Path) -> E:
         names = ", ".join(member.value for member in vocabulary)
         raise YamlMistake(
             path, row.line_of(key), f"{key} must be one of {names}" if len(names) < 200 else f"there is no {key} {row.get(key)}"
-        ) from None  # noqa: PLR2004 - a line that a person reads
+        ) from None

@@ -10,22 +10,23 @@ from typing import Any, Final
 
 from pipeline.model import Finding
 from pipeline.templates.environment import Mistake, now
-from pipeline.templates.places import place_of, with_place
+from pipeline.templates.places import PlacedTuple, place_of, with_place
 from pipeline.templates.tables import CodeTable, Concept
 from schemas.event import NULL, Coded, Diagnosis, Null, Text, Timestamp
 from schemas.outcomes import FindingCode, Severity
 
 EMAIL: Final = re.compile(r"[^\s@<>\"',;:()\[\]\\]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,253}[A-Za-z0-9])?\.[A-Za-z]{2,24}")
 """An address that a mail server could take: RFC 5321's lengths, without its quoted forms."""
-PHONE: Final = re.compile(r"[+]?[0-9()\[\]./ \-–]*(?:(?:x|ext\.?|#|tst\.?)\s*[0-9]{1,6})?", re.IGNORECASE)
-DIGITS: Final = (3, 20)
-"""The fewest and the most digits of a telephone number (E.164 has up to 15, an extension follows)."""
+PHONE: Final = re.compile(
+    r"(?=(?:[^0-9]*[0-9]){3,20}[^0-9]*\Z)[+]?[0-9()\[\]./ \-\u2013]*(?:(?:x|ext\.?|#|tst\.?)\s*[0-9]{1,6})?", re.IGNORECASE
+)
+"""A telephone number: 3 to 20 digits (E.164 has up to 15, an extension may follow) and what people write between them."""
 
 
 def note(code: FindingCode, hl7: str | None, about: str | None = None, severity: Severity = Severity.WARNING) -> None:
     """Keep a finding with the rendering of this thread."""
     finding = Finding(code, severity, hl7=hl7, about=about)
-    if finding not in now.rendering.findings or hl7 is None:
+    if hl7 is None or finding not in now.rendering.findings:
         now.rendering.findings.append(finding)
 
 
@@ -75,11 +76,7 @@ def email(value: Text) -> Text:
 
 def phone(value: Text) -> Text:
     """A telephone number; what cannot be one is left out with a finding."""
-    return _checked(
-        value,
-        lambda text: PHONE.fullmatch(text) is not None and DIGITS[0] <= len(re.findall("[0-9]", text)) <= DIGITS[1],
-        "phone",
-    )
+    return _checked(value, lambda text: PHONE.fullmatch(text) is not None, "phone")
 
 
 def _checked(value: Text, good: Callable[[str], bool], about: str) -> Text:
@@ -126,18 +123,22 @@ def filters_of(tables: Mapping[str, CodeTable]) -> dict[str, Callable[..., Any]]
         Deleted rows (DG1-21 D) do not count. Each row that is left out leaves a finding, unless it says the same as the chosen one.
         """
         codes = table_of(table)
-        found = [(number, row, _target(row, codes)) for number, row in enumerate(rows or (), 1) if _says_something(row)]
-        taken = [(RANK.get(row.type or "", len(RANK)), number, target) for number, row, target in found if target is not None]
-        chosen = min(taken, key=lambda one: one[:2])[2] if taken else None
-        for number, _, target in found:
+        best, chosen, at = len(RANK) + 1, None, 0
+        seen: list[tuple[int, str | Concept | None]] = []
+        for number, row in enumerate(rows or (), 1):
+            target = _target(row, codes)
+            if target is NOT_SAID:
+                continue
+            seen.append((number, target))
+            rank = RANK.get(row.type or "", len(RANK))
+            if target is not None and rank < best:
+                best, chosen, at = rank, target, number
+        for number, target in seen:
             if target is None or target != chosen:
-                note(FindingCode.DIAGNOSIS_DROPPED, f"DG1[{number}]-3", table)
+                note(FindingCode.DIAGNOSIS_DROPPED, _dg1(number), table)
         if chosen is None:
             note(FindingCode.DIAGNOSIS_NONE, "DG1", table, Severity.INFORMATION)
-        elif place_of(rows) is not None:
-            number = min(taken, key=lambda one: one[:2])[1]
-            return with_place(chosen, f"DG1[{number}]-3")
-        return chosen
+        return with_place(chosen, _dg1(at)) if chosen is not None and isinstance(rows, PlacedTuple) else chosen
 
     return {
         "code": code,
@@ -159,11 +160,16 @@ RANK: Final = {"F": 0, "W": 1, "A": 2}
 DELETED: Final = "D"
 
 
-def _says_something(row: Diagnosis) -> bool:
-    return row.code is not None and bool(row.code.code or row.code.alternate_code)
+def _dg1(number: int) -> str:
+    return f"DG1[{number}]-3" if number > 1 else "DG1-3"
+
+
+NOT_SAID: Final = ""
 
 
 def _target(row: Diagnosis, codes: CodeTable) -> Concept | str | None:
-    if row.action == DELETED or row.code is None:
-        return None
-    return codes.find_coded(row.code, row.coding_method or None)
+    """What the table has for a row; None where it has nothing or the row is deleted, NOT_SAID where the row has no code."""
+    coded = row.code
+    if coded is None or not (coded.code or coded.alternate_code):
+        return NOT_SAID
+    return None if row.action == DELETED else codes.find_coded(coded, row.coding_method or None)

@@ -15,7 +15,6 @@ from pipeline.model import Hl7, Identity
 from pipeline.templates.tables import Concept
 from schemas.event import Event, Null, Timestamp
 
-
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
@@ -138,17 +137,20 @@ TIMES: Final = ("date", "datetime", "instant")
 
 
 def joined_place(place: str, below: str) -> str:
-    """The place of a part: `PID-5[1]` and `.1.1` make `PID-5[1].1.1`; a place that names its segment stands for itself."""
+    """The place of a part: `PID-5[2]` and `.1.1` make `PID-5[2].1.1`; a place that names its segment takes over the segment's number."""
     if not below:
         return place
-    if not below.startswith("."):
-        number = place.partition("[")[2].partition("]")[0] if place.partition("[")[0] == below.partition("[")[0] else ""
-        return below.replace("[n]", f"[{number}]") if number else below
-    return f"{place}{below}"
+    if below.startswith("."):
+        return place + below
+    segment = below.partition("[n]")[0]
+    number = place.removeprefix(segment) if place.startswith(segment) else ""
+    return below.replace("[n]", number if number.startswith("[") else "")
 
 
 def _numbered(place: str, number: int) -> str:
-    return place.replace("[r]", f"[{number}]") if "[r]" in place else f"{place}[{number}]"
+    """The first of its kind goes without a number, so that one place has one name (hl7/paths.py)."""
+    index = f"[{number}]" if number > 1 else ""
+    return place.replace("[r]", index) if "[r]" in place else place + index
 
 
 def _unnumbered(place: str) -> str:

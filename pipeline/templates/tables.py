@@ -74,6 +74,11 @@ class CodeTable:
     inexact: tuple[tuple[str, re.Pattern[str], Target], ...]
     """System, pattern, target; the most specific first."""
     element: str | None = None
+    """The FHIR element that the table is for: lint holds its targets against that element's binding."""
+    concepts: Mapping[str, Concept] = field(default_factory=dict)
+    """Targets by name, where they are codings."""
+    path: Path = Path()
+    element_line: int = 1
     rows: tuple[Row, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
@@ -218,6 +223,9 @@ def joined(base: TableFile | None, site: TableFile | None) -> CodeTable:
         exact={(row.system, folded(row.key, ignore)): target[row] for row in kept if row.form == "code"},
         inexact=tuple((row.system, _pattern(row, ignore), target[row]) for row in inexact),
         element=files[0].tree.get("element"),
+        concepts=concepts,
+        path=files[0].path,
+        element_line=files[0].tree.line_of("element"),
         rows=kept,
     )
 

@@ -7,6 +7,7 @@ Nothing here knows FHIR or HL7.
 
 import json
 import re
+from collections.abc import Sequence
 from json.encoder import encode_basestring  # type: ignore[attr-defined]  # the C encoder where there is one; typeshed leaves it out
 from typing import Any, Final
 
@@ -14,12 +15,12 @@ import orjson
 
 from pipeline.model import Resource
 
-TEXT: Final = "\ue000"
-"""Before a variable's text."""
-TYPED: Final = "\ue001"
+TEXT: Final = "\x7f"
+"""Before a variable's text. DEL may stand bare in JSON, keeps the text ASCII (which orjson reads without a copy), and is in no value."""
+TYPED: Final = "\x7f\x7f"
 """Before the JSON of a variable that is no text: true, 7."""
 ABSENT: Final = "null"
-MARKS: Final = re.compile("[\ue000-\ue00f]")
+MARKS: Final = re.compile("[\x7f\ue002]")
 """No template may contain one."""
 
 _CONTROL: Final = dict.fromkeys([*(code for code in range(32) if code not in {9, 10, 13}), 127, *range(0xD800, 0xE000)])
@@ -28,6 +29,10 @@ _CONTROL: Final = dict.fromkeys([*(code for code in range(32) if code not in {9,
 
 class NotResources(Exception):
     """The rendered text is no JSON, or no resources; the message is ours and carries no value."""
+
+    def __init__(self, template: int, message: str) -> None:
+        super().__init__(message)
+        self.template = template
 
 
 class Fragment(str):
@@ -43,7 +48,15 @@ class Constant(str):
 
     def __repr__(self) -> str:
         """As the compiled template writes it down."""
-        return f"environment.constant({str(self)!r})"
+        return f"environment.constants[{str(self)!r}]"
+
+
+class Constants(dict[str, Constant]):
+    """Each constant once."""
+
+    def __missing__(self, text: str) -> Constant:
+        self[text] = Constant(text)
+        return self[text]
 
 
 def constant_of(value: str) -> str:
@@ -70,25 +83,35 @@ def typed_of(value: float) -> str:
     return f'"{TYPED}{json.dumps(value)}"'
 
 
-def resources_of(text: str) -> tuple[Resource, ...]:
-    """Parse one template's text (an object, a list of objects, or nothing) and prune. NotResources where it is no JSON or no resource."""
-    text = text.strip()
-    if not text:
-        return ()
+def resources_of(texts: Sequence[str]) -> tuple[Resource, ...]:
+    """Parse the text of each template (an object, a list of objects, or nothing) and prune. NotResources with the number of the template."""
+    there = [text for text in texts if text]
     try:
-        tree = orjson.loads(text.replace(",]", "]").replace(",}", "}"))
-    except orjson.JSONDecodeError as error:
-        raise NotResources(f"is not JSON after rendering: {error.msg.split(':')[0]}") from None
-    items = tree if type(tree) is list else [tree]
+        trees = orjson.loads(f"[{','.join(there)}]".replace(",]", "]").replace(",}", "}"))
+    except orjson.JSONDecodeError:
+        raise NotResources(_first_wrong(texts), "is not JSON after rendering") from None
     kept: list[Resource] = []
-    for item in items:
-        if type(item) is dict:
-            pruned, _ = _object(item)
-            if pruned:
-                kept.append(pruned)
-        elif item is not None:
-            raise NotResources("renders something that is neither an object nor a list of objects")
+    for tree in trees:
+        for item in tree if type(tree) is list else (tree,):
+            if type(item) is dict:
+                pruned, _ = _object(item)
+                if pruned:
+                    kept.append(pruned)
+            elif item is not None:
+                raise NotResources(_first_wrong(texts), "renders something that is neither an object nor a list of objects")
     return tuple(kept)
+
+
+def _first_wrong(texts: Sequence[str]) -> int:
+    """Which text is not what it should be, on its own; 0 where each is."""
+    for number, text in enumerate(texts):
+        try:
+            tree = orjson.loads(text.replace(",]", "]").replace(",}", "}")) if text else None
+        except orjson.JSONDecodeError:
+            return number
+        if any(item is not None and type(item) is not dict for item in (tree if type(tree) is list else [tree])):
+            return number
+    return 0
 
 
 LIVE: Final = 1
@@ -105,30 +128,24 @@ def _object(tree: dict[str, Any]) -> tuple[dict[str, Any] | None, int]:
         kind = type(value)
         if kind is str:
             if value[:1] == TEXT:
-                kept[key] = value[1:]
-                state |= LIVE
-            elif value[:1] == TYPED:
-                kept[key] = orjson.loads(value[1:])
+                text = value[1:]
+                kept[key] = text if text[0] != TEXT else orjson.loads(text[1:])
                 state |= LIVE
             elif value:
                 kept[key] = value
             else:
                 state |= GONE
-        elif kind is dict:
+            continue
+        if kind is dict:
             child, below = _object(value)
-            state |= below
-            if child is not None:
-                kept[key] = child
         elif kind is list:
-            twin = tree.get(f"_{key}") if key[:1] != "_" else tree.get(key[1:])
-            items, below = _list(value) if type(twin) is not list else _aligned(value, twin)
-            state |= below
-            if items:
-                kept[key] = items
-        elif value is None:
-            state |= GONE
+            twin = tree.get(f"_{key}" if key[:1] != "_" else key[1:])
+            child, below = _list(value) if type(twin) is not list else _aligned(value, twin)
         else:
-            kept[key] = value
+            child, below = (value, 0) if value is not None else (None, GONE)
+        state |= below
+        if child is not None:
+            kept[key] = child
     if kept and (state & LIVE or not state & GONE):
         return kept, state
     return None, state & LIVE | GONE
@@ -141,9 +158,7 @@ def _item(value: Any) -> tuple[Any, int]:  # noqa: ANN401 - JSON's own types
         return _object(value)
     if kind is str:
         if value[:1] == TEXT:
-            return value[1:], LIVE
-        if value[:1] == TYPED:
-            return orjson.loads(value[1:]), LIVE
+            return (value[1:] if value[1] != TEXT else orjson.loads(value[2:])), LIVE
         return (value, 0) if value else (None, GONE)
     if kind is list:
         return _list(value)
