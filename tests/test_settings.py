@@ -1,0 +1,100 @@
+"""Settings: one line for a mistake, with file and setting; no secret in the file, none in an error."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline import settings
+from pipeline.errors import SettingsError
+from pipeline.settings import DEFAULTS, Secret, load
+
+ROOT = Path(__file__).parents[1]
+
+
+def written(folder: Path, **changes: object) -> Path:
+    tree = yaml.safe_load(DEFAULTS.read_text())
+    for name, value in changes.items():
+        place = tree
+        *parents, last = name.split("__")
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    path = folder / "settings.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+def test_the_built_in_and_the_example_settings_are_whole() -> None:
+    assert sorted(load(DEFAULTS).routes) == ["roche-patients"]
+    assert sorted(load(ROOT / "deploy" / "settings.example.yaml").routes) == ["roche-patients"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"site__zone": "Europe/Amsterdm"}, "site.zone: not an IANA time zone, as Europe/Amsterdam"),
+        ({"site__colour": "red"}, "site.colour: no such setting"),
+        ({"site__charset": "EBCDIC-9"}, "site.charset: not a character set that Python knows, as UTF-8 or ISO-8859-15"),
+        ({"keys__patient_hash": {}}, "keys.patient_hash: give either env or file"),
+        (
+            {"routes__roche-patients__partner": "rosch"},
+            "routes.roche-patients.partner: no such partner below partners; there is roche",
+        ),
+        (
+            {"routes__roche-patients__start": "yesterday"},
+            "routes.roche-patients.start: earliest, latest, or a time as 2026-01-31T00:00:00+01:00",
+        ),
+        (
+            {"routes__roche-patients__start": "2026-01-31T00:00:00"},
+            "routes.roche-patients.start: the time has no offset, as +01:00",
+        ),
+        ({"partners__roche__tls": {"certificate": "a.pem"}}, "partners.roche.tls: certificate and key go together"),
+    ],
+)
+def test_a_mistake_is_one_line_with_file_and_setting(tmp_path: Path, changes: dict[str, object], line: str) -> None:
+    path = written(tmp_path, **changes)
+    with pytest.raises(SettingsError) as mistake:
+        load(path)
+    assert str(mistake.value) == f"{path}: {line}"
+
+
+def test_what_is_no_yaml_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("site:\n  name: [unclosed\n")
+    with pytest.raises(SettingsError, match=r"settings.yaml:3: is not YAML"):
+        load(path)
+
+
+def test_relative_paths_count_from_the_settings_file(tmp_path: Path) -> None:
+    loaded = load(written(tmp_path))
+    assert loaded.ledger.url == f"sqlite:///{tmp_path}/emr-pipeline-data/ledger.sqlite"
+    assert loaded.partners["roche"].tls.ca == tmp_path / "emr-pipeline-data/sandbox/ca.pem"
+
+
+def test_a_secret_written_into_the_settings_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    path = written(tmp_path, partners__roche__client_secret="canary-secret")
+    with pytest.raises(SettingsError) as mistake:
+        load(path)
+    assert "canary-secret" not in str(mistake.value)
+
+
+def test_a_secret_that_is_not_there_names_the_place_to_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ROCHE_SECRET", raising=False)
+    with pytest.raises(SettingsError, match="environment variable ROCHE_SECRET is not set"):
+        Secret(env="ROCHE_SECRET").read("partners.roche.client_secret")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        Secret(file=tmp_path / "nothing").read("partners.roche.client_secret")
+
+
+def test_the_settings_that_count_are_named_then_the_environments_then_the_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(settings.ENVIRONMENT, raising=False)
+    assert settings.find(None) == DEFAULTS
+    (tmp_path / settings.LOCAL).touch()
+    assert settings.find(None) == Path(settings.LOCAL)
+    monkeypatch.setenv(settings.ENVIRONMENT, "elsewhere.yaml")
+    assert settings.find(None) == Path("elsewhere.yaml")
+    assert settings.find(Path("named.yaml")) == Path("named.yaml")
