@@ -89,22 +89,31 @@ class Connection:
         poll.register(self._socket, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
         deadline = time.monotonic() + self._limits.idle_seconds
-        try:
-            while not self._stopping and self._readable(poll, deadline):
-                data = self._socket.recv(READ)
-                if not data:
+        while not self._stopping and self._readable(poll, deadline):
+            items = self._framer.feed(self._read())
+            for item in items:
+                taken = self._intake.take(item, self._peer)
+                if not self._write(taken.answer) or taken.ends:
                     return
-                items = self._framer.feed(data)
-                for item in items:
-                    taken = self._intake.take(item, self._peer)
-                    if taken.answer:
-                        self._socket.sendall(taken.answer)
-                    if taken.ends:
-                        return
-                if items:
-                    deadline = time.monotonic() + self._limits.idle_seconds
+            if items:
+                deadline = time.monotonic() + self._limits.idle_seconds
+
+    def _read(self) -> bytes:
+        """What lies ready; nothing where the sender is gone, and then it is the last round."""
+        try:
+            data = self._socket.recv(READ)
         except OSError:
-            return  # the sender is gone or does not read: what was not acknowledged it sends again
+            data = b""
+        self._stopping = self._stopping or not data
+        return data
+
+    def _write(self, answer: bytes) -> bool:
+        """Whether the sender still takes answers: one that does not sends again what it was not acknowledged."""
+        try:
+            self._socket.sendall(answer)
+        except OSError:
+            return False
+        return True
 
     def _readable(self, poll: select.poll, deadline: float) -> bool:
         """Wait for bytes; False where the idle limit passed or the server stops, and nothing lies ready."""

@@ -25,7 +25,7 @@ from pipeline.hl7.mllp import Frame, TooLarge, frame
 from pipeline.settings import Site
 from pipeline.telemetry import LogEvent, log
 
-_ANOTHER: Final = re.compile(rb"[\r\n]MSH[^A-Za-z0-9\s]")
+_ANOTHER: Final = re.compile(rb"[\r\n]MSH[!-/:-@\[-`{-~]")
 """A second message in one frame."""
 
 
@@ -88,13 +88,16 @@ class Intake:
         if isinstance(item, TooLarge):
             return self._refuse(read_header(item.head), Problem.TOO_LARGE, ends=item.abandoned)
         header = read_header(item.content)
+        if header is not None and header.segment != "MSH":
+            return self._take_batch(header, item.content, peer)
+        if header is not None and _ANOTHER.search(item.content):
+            return self._take_several(item.content, peer)
+        return self._take_message(item.content, header, peer)
+
+    def _take_message(self, message: bytes, header: Header | None, peer: Peer) -> Taken:
         if header is None:
             return self._refuse(None, Problem.NOT_HL7)
-        if header.segment != "MSH":
-            return self._take_batch(header, item.content, peer)
-        if _ANOTHER.search(item.content):
-            return self._take_several(item.content, peer)
-        problem = self._store(item.content, peer)
+        problem = self._store(message, peer)
         if problem and self._bus_away == "close":
             return Taken(ends=True)
         return Taken(_framed(self._answer(header, problem)), ends=problem is not None)
@@ -103,7 +106,7 @@ class Intake:
         """Several messages in one frame: each as if it had had a frame of its own."""
         answers: list[bytes] = []
         for message in split(content):
-            taken = self.take(Frame(message), peer)
+            taken = self._take_message(message, read_header(message), peer)
             answers.append(taken.answer)
             if taken.ends:
                 return Taken(b"".join(answers), ends=True)

@@ -26,6 +26,7 @@ from pipeline.telemetry import LogEvent, log
 BACKLOG: Final = 128
 STOP_SECONDS: Final = 10.0
 """How long `stop` waits for messages that are with the bus; then their senders are left without an answer, and send them again."""
+ABORT_SECONDS: Final = 1.0
 ACCEPT_PAUSE: Final = 0.2
 _PEERS_REMEMBERED: Final = 1024
 
@@ -130,8 +131,9 @@ class MllpServer:
             rest = list(self._connections.items())
         for connection, _ in rest:
             connection.abort()
+        until = time.monotonic() + ABORT_SECONDS
         for _, thread in rest:
-            thread.join(1.0)
+            thread.join(max(0.0, until - time.monotonic()))
         return len(rest)
 
     def _accept(self) -> None:
@@ -181,11 +183,8 @@ class MllpServer:
 
     def _run(self, connection: Connection, host: str) -> None:
         try:
-            connection.handshake()
-            self._troubled.discard(host)
-            connection.run()
-        except OSError as error:
-            self._note_handshake(host, error)
+            if self._shake_hands(connection, host):
+                connection.run()
         except Exception as error:  # noqa: BLE001 - a defect of ours costs this connection, unanswered, and is said without its values
             log(
                 LogEvent.LISTEN_FAILED,
@@ -195,6 +194,15 @@ class MllpServer:
             )
         finally:
             self._forget(connection)
+
+    def _shake_hands(self, connection: Connection, host: str) -> bool:
+        try:
+            connection.handshake()
+        except OSError as error:
+            self._note_handshake(host, error)
+            return False
+        self._troubled.discard(host)
+        return True
 
     def _forget(self, connection: Connection) -> None:
         with self._guard:

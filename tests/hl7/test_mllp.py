@@ -83,6 +83,7 @@ def test_utf16_content_may_hold_the_byte_of_fs() -> None:
     content = "MSH|^~\\&|Ĝ\u1c01|\r".encode("utf-16-le")
     assert b"\x1c" in content
     assert contents(frame(content)) == [content]
+    assert contents(*(bytes([byte]) for byte in frame(content))) == [content]
 
 
 def test_a_frame_of_exactly_the_limit_is_taken() -> None:

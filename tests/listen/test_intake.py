@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.errors import Ended
@@ -37,6 +37,8 @@ def mangled(seed: int) -> bytes:
         st.binary(max_size=200), st.binary(max_size=80).map(lambda rest: b"MSH|" + rest), st.integers(0, 1 << 32).map(mangled)
     )
 )
+@example(adt("C1") + b"MSH\x80")
+@example(adt("C1") + b"MSH|")
 def test_whatever_comes_is_stored_or_refused(content: bytes) -> None:
     bus = FailingBus()
     its = intake(bus)
