@@ -116,9 +116,7 @@ class Server:
         if fault:
             self._note("connection", connection, fault.name)
         if fault and fault.kind == "refuse_tls":
-            if fault.reset:
-                answers.reset_on_close(sock)
-            sock.close()
+            await _refuse_tls(sock, fault)
             return
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         loop = asyncio.get_running_loop()
@@ -198,6 +196,16 @@ class Server:
         """A line for what never became a request."""
         now = time.time()
         self.effects.write(Effect(self.effects.number(), now, now, connection, operation, NOTHING, fault=fault, status=status))
+
+
+async def _refuse_tls(sock: socket.socket, fault: Rule) -> None:
+    """End it after the ClientHello: earlier, some clients would see a connection that was never made, others a handshake that failed."""
+    with contextlib.suppress(*GONE):
+        async with asyncio.timeout(HANDSHAKE_SECONDS):
+            await asyncio.get_running_loop().sock_recv(sock, LONGEST_HEAD)
+    if fault.reset:
+        answers.reset_on_close(sock)
+    sock.close()
 
 
 def _issues(fault: Rule) -> tuple[str, ...]:
