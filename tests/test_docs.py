@@ -12,7 +12,7 @@ from schemas.outcomes import Reason
 
 ROOT = Path(__file__).parents[1]
 RUNBOOK = (ROOT / "deploy" / "runbook.md").read_text(encoding="utf-8")
-HEADINGS = re.findall(r"^#{3,4} ([a-z_]+)$", RUNBOOK, re.MULTILINE)
+HEADINGS = re.findall(r"^#{3,4} ([a-z0-9_]+)$", RUNBOOK, re.MULTILINE)
 
 
 def test_every_log_event_and_every_reason_has_one_heading_in_the_runbook() -> None:
@@ -20,7 +20,7 @@ def test_every_log_event_and_every_reason_has_one_heading_in_the_runbook() -> No
 
 
 def test_every_heading_says_what_to_do() -> None:
-    sections = dict(re.findall(r"^#{3,4} ([a-z_]+)\n([^#]*)", RUNBOOK, re.MULTILINE))
+    sections = dict(re.findall(r"^#{3,4} ([a-z0-9_]+)\n([^#]*)", RUNBOOK, re.MULTILINE))
     assert [name for name in HEADINGS if not sections[name].strip()] == []
 
 

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,16 +95,12 @@ def adt(
 class House:
     """One route with everything real but the partner and, where a test says so, the bus."""
 
-    def __init__(self, folder: Path, *, change: Callable[[dict[str, Any]], None] | None = None, partitions: int = 1) -> None:
+    def __init__(self, folder: Path, *, change: Callable[[dict[str, Any]], None] | None = None, bus: Bus | None = None) -> None:
         self.folder = folder
         self.script = Script()
         self.settings = settings_with(change)
-        self.bus: Bus = EmbeddedBus(folder / "bus")
-        self.bus.create_topics(
-            wiring.topic_settings(
-                self.settings.model_copy(update={"topics": self.settings.topics.model_copy(update={"partitions": partitions})})
-            )
-        )
+        self.bus: Bus = bus or EmbeddedBus(folder / "bus")
+        self.bus.create_topics(replace(topic, partitions=1) for topic in wiring.topic_settings(self.settings))
         self.pseudonyms = Pseudonyms("a secret of the tests, long enough")
         self.ledger = SqlLedger(f"sqlite:///{folder / 'ledger.sqlite'}", self.pseudonyms)
         self.ledger.check()

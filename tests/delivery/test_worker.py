@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -201,10 +201,10 @@ class Broken:
     def __init__(self, bus: Bus, failures: int) -> None:
         self.bus, self.failures, self.refused = bus, failures, 0
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self.bus, name)
 
-    def producer(self) -> Any:
+    def producer(self) -> "BrokenProducer":
         return BrokenProducer(self)
 
 
@@ -218,7 +218,7 @@ class BrokenProducer:
             raise BusUnavailable("the topic cannot be written")
         return self.producer.append(records, timeout)
 
-    def __enter__(self) -> "BrokenProducer":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
