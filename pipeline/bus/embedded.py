@@ -23,7 +23,7 @@ PAGE: Final = 500
 
 
 class EmbeddedBus:
-    """Topics in `folder`, which is made where it is not there. `clock` is the wall clock in milliseconds, for retention."""
+    """Topics in `folder`, which is made where it is not there. `clock` is the wall clock in milliseconds."""
 
     def __init__(self, folder: Path, *, clock: Callable[[], int] = wall_ms) -> None:
         self._log = SqliteLog(folder)
@@ -33,7 +33,7 @@ class EmbeddedBus:
 
     def producer(self) -> EmbeddedProducer:
         """See the port."""
-        producer = EmbeddedProducer(self._log, Retention(self._log, self._clock))
+        producer = EmbeddedProducer(self._log, Retention(self._log, self._clock), self._clock)
         self._producers.append(producer)
         return producer
 

@@ -8,7 +8,7 @@ import sqlite3
 import struct
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -84,9 +84,10 @@ class EmbeddedPending:
 class EmbeddedProducer:
     """See the port. The writer thread also does the retention, once a minute."""
 
-    def __init__(self, log: SqliteLog, retention: Retention) -> None:
+    def __init__(self, log: SqliteLog, retention: Retention, clock: Callable[[], int]) -> None:
         self._log = log
         self._retention = retention
+        self._clock = clock
         self._changed = threading.Condition()
         self._filling = _Batch()
         self._closing = False
@@ -102,7 +103,7 @@ class EmbeddedProducer:
         ids = self._known.get(record.topic) or self._look_up(record.topic)
         check_partition(record, len(ids))
         number = record.partition if record.partition is not None else self._place(record, len(ids))
-        stamp = record.timestamp_ms if record.timestamp_ms is not None else time.time_ns() // 1_000_000
+        stamp = record.timestamp_ms if record.timestamp_ms is not None else self._clock()
         row = (ids[number], stamp, size, record.key, pack_headers(record.headers), record.value)
         with self._changed:
             self._wait_for_room(size)
@@ -198,7 +199,7 @@ class EmbeddedProducer:
 
     def _write(self, batch: _Batch) -> list[int]:
         """One transaction; the offset of each row."""
-        now = time.time_ns() // 1_000_000
+        now = self._clock()
         with self._log.writing(self._connection):
             ends = self._ends({row[0] for row in batch.rows})
             grown = dict.fromkeys(ends, 0)
