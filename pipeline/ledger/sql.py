@@ -217,6 +217,13 @@ class SqlLedger:
                 found.setdefault(name, {})[State(state)] = number
         return found
 
+    def oldest_open_ms(self, route: str) -> int | None:
+        """When the delivery that has been open for longest was last written, milliseconds since 1970."""
+        waiting = [state.value for state in State if state not in CLOSED]
+        statement = select(func.min(DELIVERIES.c.at_ms)).where(DELIVERIES.c.route == route, DELIVERIES.c.state.in_(waiting))
+        with self._read() as connection:
+            return connection.execute(statement).scalar()
+
     def find(self, query: Query) -> Iterator[Delivery]:
         """See the port."""
         with self._read() as connection:

@@ -1,0 +1,63 @@
+"""Is everything in place? One line each: OK, WARN or FAIL, what was looked at, what was found, what to do. It makes and changes nothing.
+
+Looked at: settings, secrets, certificates, mappings, disk, bus and topics, ledger and its key, partners over TLS, clocks. No secret is printed.
+Exit: 0 where nothing fails, 2 where settings, secrets, certificates or mappings do, 3 where only something outside does.
+"""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from typing import Final
+
+from pipeline.commands import DONE, NOT_ALL, WRONG, json_argument, settings_argument
+from pipeline.commands.doctor.report import Level, Line
+from pipeline.errors import PipelineError, SettingsError
+
+EXAMPLE: Final = """  emr-pipeline doctor
+  emr-pipeline doctor --settings hospital.yaml --json | jq 'select(.level != "OK")'"""
+
+
+def configure(parser: ArgumentParser) -> None:
+    json_argument(parser, "each line")
+    settings_argument(parser)
+
+
+def run(arguments: Namespace) -> int:
+    lines: list[Line] = []
+    for line in examine(arguments):
+        print(line.json() if arguments.json else line, flush=True)
+        lines.append(line)
+    failed = [line for line in lines if line.level is Level.FAIL]
+    if not arguments.json:
+        warned = sum(line.level is Level.WARN for line in lines)
+        print(f"\n{len(lines)} looked at, {len(failed)} failed, {warned} with a warning")
+    if any(line.ours for line in failed):
+        return WRONG
+    return NOT_ALL if failed else DONE
+
+
+def examine(arguments: Namespace) -> Iterator[Line]:
+    """Every check, in the order in which a person would mend things."""
+    from pipeline import settings
+    from pipeline.commands.doctor import inside, outside
+
+    path = settings.find(arguments.settings)
+    try:
+        loaded = settings.load(path)
+    except SettingsError as error:
+        yield Line(
+            Level.FAIL, "settings", str(error), "mend the settings; deploy/settings.example.yaml shows them all", ours=True
+        )
+        return
+    fresh = path == settings.DEFAULTS and not inside.folder_of(loaded).exists()
+    yield inside.settings_line(path, loaded, fresh=fresh)
+    checks = (
+        *(() if fresh else (inside.secrets, inside.certificates)),
+        inside.mappings,
+        inside.disk,
+        *(() if fresh else (outside.bus, outside.ledger, outside.partners)),
+    )
+    for check in checks:
+        try:
+            yield from check(loaded)
+        except PipelineError as error:
+            yield Line(Level.FAIL, check.__name__, str(error), "see the message")

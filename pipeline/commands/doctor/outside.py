@@ -1,0 +1,196 @@
+"""What has to answer: bus and topics, ledger, partners, and whether their clocks agree with ours. Nothing is written there.
+
+A partner is asked by HEAD on its base URL, without organisation, client id or secret: it may refuse, only its Date is read.
+"""
+
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException, HTTPResponse, HTTPSConnection
+from socket import gaierror
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from pipeline.commands.doctor.report import Level, Line
+from pipeline.errors import BusError, LedgerError, NotSent, PipelineError
+from pipeline.settings import Embedded, Kafka, Settings
+from schemas.outcomes import State
+
+if TYPE_CHECKING:
+    from pipeline.bus.port import Bus, TopicSettings
+    from pipeline.ledger.sql import SqlLedger
+
+SECONDS: Final = 5.0
+SKEW, BAD_SKEW = 5.0, 60.0
+"""Seconds between two clocks that are worth a warning, and a failure. A Date header is cut to seconds."""
+
+
+def bus(settings: Settings) -> Iterator[Line]:
+    """The bus answers, and the topics are there as the settings want them."""
+    if isinstance(settings.bus, Embedded):
+        if not settings.bus.path.exists():
+            yield Line(Level.WARN, "bus", f"nothing has run yet: there is no {settings.bus.path}", "emr-pipeline topics create")
+            return
+    elif why := _why_unreachable(settings.bus):
+        yield Line(Level.FAIL, "bus", f"Kafka: {why}", "mend bus.bootstrap_servers, bus.tls, bus.sasl, or the way there")
+        return
+    from pipeline.bus.open import open_bus
+
+    try:
+        with closing(open_bus(settings)) as opened:
+            there = opened.topics()
+            yield Line(Level.OK, "bus", f"{settings.bus.kind}, {len(there)} topics")
+            yield from _topics(settings, opened, frozenset(there))
+    except BusError as error:
+        yield Line(Level.FAIL, "bus", str(error), "see whether the bus is up and we may use it")
+
+
+def _why_unreachable(kafka: Kafka) -> str:
+    from pipeline.bus.kafka_diagnosis import why_unreachable
+
+    return why_unreachable(kafka)
+
+
+def _topics(settings: Settings, opened: "Bus", there: frozenset[str]) -> Iterator[Line]:
+    from pipeline.commands.topics import differences
+    from pipeline.wiring import topic_settings
+
+    letters = {settings.dead_letters_of(route) for route in settings.routes}
+    for wanted in topic_settings(settings):
+        what = f"topic {wanted.name}"
+        if wanted.name not in there:
+            yield Line(Level.FAIL, what, "is not there", "emr-pipeline topics create")
+            continue
+        has = opened.described(wanted.name)
+        differs = differences(wanted, has)
+        if wanted.name in letters and has is not None and (has.retention_ms, has.retention_bytes) != (None, None):
+            yield Line(Level.FAIL, what, "dead letters expire there: parked messages would be lost", "take its retention away")
+        elif differs:
+            yield Line(
+                Level.WARN,
+                what,
+                f"is not as the settings say: {', '.join(sorted(differs))}",
+                "emr-pipeline topics create shows both; change one",
+            )
+        else:
+            yield Line(Level.OK, what, f"{wanted.partitions} partition{'s' * (wanted.partitions != 1)}, kept {_kept(wanted)}")
+
+
+def _kept(topic: "TopicSettings") -> str:
+    return "for ever" if topic.retention_ms is None else f"{topic.retention_ms / 86_400_000:g} days"
+
+
+def ledger(settings: Settings) -> Iterator[Line]:
+    """The ledger answers, is ours by its key, and nothing in it waits for a person."""
+    from pipeline.ledger.open import not_there_yet, open_ledger
+
+    if place := not_there_yet(settings):
+        yield Line(Level.WARN, "ledger", f"nothing has run yet: there is no {place}", "the first emr-pipeline run makes it")
+        return
+    try:
+        with closing(open_ledger(settings)) as opened:
+            yield from _ledger(settings, opened)
+    except LedgerError as error:
+        yield Line(Level.FAIL, "ledger", str(error), "mend ledger.url and ledger.password, or the way there")
+    except PipelineError as error:
+        yield Line(Level.FAIL, "ledger", str(error), "give the key and password that the ledger began with", ours=True)
+
+
+def _ledger(settings: Settings, opened: "SqlLedger") -> Iterator[Line]:
+    if not opened.exists():
+        yield Line(
+            Level.WARN,
+            "ledger",
+            f"{opened.place} answers, nothing has run on it yet",
+            "the first emr-pipeline run makes its tables",
+        )
+        return
+    opened.check_key()
+    yield Line(Level.OK, "ledger", f"{opened.place} answers, the key is the one that it began with")
+    for route, states in sorted(opened.counts().items()):
+        text = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+        open_states = [state for state in (State.UNKNOWN, State.PARKED) if states.get(state)]
+        do = f"emr-pipeline find --route {route} --state {open_states[0]}" if open_states else None
+        yield Line(Level.WARN if open_states else Level.OK, f"deliveries of {route}", text, do)
+        yield from _retention(settings, opened, route)
+
+
+def _retention(settings: Settings, opened: "SqlLedger", route: str) -> Iterator[Line]:
+    """A source that forgets before the oldest open delivery is done (RELIABILITY section 4)."""
+    days = settings.topics.source_retention.days
+    oldest = opened.oldest_open_ms(route)
+    if days is None or oldest is None:
+        return
+    waited = (time.time() - oldest / 1000) / 86_400
+    if waited > days / 2:
+        found = f"the oldest open delivery waits since {waited:.1f} days, and the source keeps {days:g}"
+        yield Line(Level.WARN, f"source of {route}", found, "end it, or lengthen topics.source_retention")
+
+
+def partners(settings: Settings) -> Iterator[Line]:
+    """Each partner is there over TCP and TLS with our certificate, and its clock agrees with ours."""
+    from pipeline.transport import certificates
+
+    for name, partner in settings.partners.items():
+        try:
+            context = certificates.read(partner.tls, ssl.SSLSocket).context
+        except NotSent as error:
+            yield Line(Level.FAIL, f"partner {name}", f"not asked: {error.message}", "put the right PEM files there", ours=True)
+            continue
+        yield from _partner(name, partner.base_url, context)
+
+
+def _partner(name: str, base_url: str, context: ssl.SSLContext) -> Iterator[Line]:
+    address = urlsplit(base_url)
+    if address.scheme != "https" or not address.hostname:
+        yield Line(Level.FAIL, f"partner {name}", "base_url is no https:// address", f"mend partners.{name}.base_url", ours=True)
+        return
+    what, place = f"partner {name}", f"{address.hostname}:{address.port or 443}"
+    connection = HTTPSConnection(address.hostname, address.port or 443, timeout=SECONDS, context=context)
+    try:
+        connection.request("HEAD", address.path or "/")
+        sent = time.time()
+        answer = connection.getresponse()
+    except (OSError, HTTPException) as error:
+        yield Line(
+            Level.FAIL, what, f"{place}: {_why(error)}", "see whether the partner is up, the address right, a firewall in the way"
+        )
+        return
+    finally:
+        connection.close()
+    yield Line(Level.OK, what, f"{place} answers over TLS (HTTP {answer.status} to a HEAD without credentials)")
+    yield _clock(name, answer, sent)
+
+
+def _clock(name: str, answer: HTTPResponse, sent: float) -> Line:
+    try:
+        theirs = parsedate_to_datetime(answer.getheader("Date") or "").timestamp()
+    except ValueError:
+        return Line(Level.WARN, f"clock of {name}", "its answer has no Date", "compare this machine's clock with a time server")
+    now = time.time()
+    skew = 0.0 if sent - 1 <= theirs <= now else theirs - now
+    if abs(skew) < SKEW:
+        return Line(Level.OK, f"clock of {name}", "agrees with ours")
+    level = Level.FAIL if abs(skew) >= BAD_SKEW else Level.WARN
+    found = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} ours"
+    return Line(level, f"clock of {name}", found, "see whether this machine follows a time server (timedatectl)")
+
+
+def _why(error: Exception) -> str:
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not accepted ({error.verify_message}): is tls.ca the right one?"
+        case gaierror():
+            return "the host name does not resolve (DNS)"
+        case ConnectionRefusedError():
+            return "nothing listens there (connection refused)"
+        case TimeoutError():
+            return f"no answer in {SECONDS:g} s"
+        case ssl.SSLError():
+            return (
+                f"TLS failed ({(error.reason or 'no reason given').lower().replace('_', ' ')}): does it accept our certificate?"
+            )
+        case _:
+            return "the connection broke: it may refuse our certificate"
