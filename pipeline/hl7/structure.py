@@ -6,14 +6,15 @@ the message; only places leave this file.
 
 import os
 import re
-from typing import Final
+from collections import Counter
+from typing import Any, Final
 
 from pipeline.hl7.message import Message
 from pipeline.hl7.paths import place
 from pipeline.model import Finding
 from schemas.outcomes import FindingCode, Severity
 
-_NAMES: Final = re.compile(r"([A-Z][A-Z0-9]{2,}(?:_[A-Z0-9]+)*)\.([A-Z][A-Z0-9]*(?:_\d+)?)(?: \(it must be \w+\))?\.?\Z")
+_NAMES: Final = re.compile(r"([A-Z][A-Z0-9]+(?:_[A-Z0-9]+)*)\.([A-Z][A-Z0-9_]*)(?: \(it must be \w+\))?\.?\Z")
 _MISFIT: Final = re.compile(r"Invalid children detected for <(?:Segment|Field|Component) ([A-Z0-9_]+)")
 _STRANGE: Final = re.compile(r"Invalid children detected for <(?:Message|Group) [^>]*>: \[(.*)\]")
 _FIELD: Final = re.compile(r"([A-Z][A-Z0-9]{2})_(\d+)")
@@ -42,8 +43,9 @@ def check(message: Message) -> tuple[Finding, ...]:
                 os.close(report)
     except HL7apyException as error:
         return (_unreadable(type(error).__name__),)
-    findings = dict.fromkeys(_finding(line) for line in lines or ([f"Error: {first}"] if first else []))
-    return tuple(sorted(findings, key=lambda finding: finding.severity is not Severity.ERROR))
+    findings = [_finding(line) for line in lines or ([f"Error: {first}"] if first else [])]
+    findings += [Finding(FindingCode.STRUCTURE, Severity.ERROR, hl7=name) for name in _left_out(message, parsed)]
+    return tuple(sorted(dict.fromkeys(findings), key=lambda finding: finding.severity is not Severity.ERROR))
 
 
 def _validate(validator: object, failure: type[Exception], parsed: object, report: int | None) -> str:
@@ -53,6 +55,20 @@ def _validate(validator: object, failure: type[Exception], parsed: object, repor
     except failure as error:
         return str(error)
     return ""
+
+
+def _left_out(message: Message, parsed: Any) -> list[str]:  # noqa: ANN401 - hl7apy has no types
+    """Segments for which hl7apy found no place in the structure: it leaves them out without a word. Z-segments may stand anywhere."""
+    there: Counter[str] = Counter()
+    elements = [parsed]
+    while elements:
+        element = elements.pop()
+        if element.classname == "Segment":
+            there[element.name] += 1
+        else:
+            elements.extend(element.children)
+    given = Counter(name for name in message.segments() if name and not name.startswith("Z"))
+    return sorted((given - there).keys())
 
 
 def _read(report: int) -> list[str]:
