@@ -16,6 +16,8 @@ from schemas.outcomes import FindingCode
 
 SHARED: Final = frozenset({"boolean", "decimal", "integer", "unsignedInt", "positiveInt"})
 """Primitives that are cheap enough to stand in place; the others hold an expression and are shared by reference."""
+ABSOLUTE: Final = frozenset({"Coding", "Identifier"})
+"""Types whose `system` is an absolute URI (datatypes.html): a bare OID names nothing."""
 ID: Final = r"[A-Za-z0-9.\-]{1,64}"
 
 
@@ -76,7 +78,11 @@ class _Compiler:
         if known.resource:
             fields["resourceType"] = core_schema.typed_dict_field(core_schema.literal_schema([known.name]), required=True)
         for element in known.elements.values():
-            one = self._reference(targets) if known.name == "Reference" and element.name == "reference" else self._single(element)
+            one = (
+                self._reference(targets)
+                if known.name == "Reference" and element.name == "reference"
+                else self._single(known.name, element)
+            )
             value = core_schema.list_schema(_nullable(one, element), min_length=1, strict=True) if element.many else one
             fields[element.name] = core_schema.typed_dict_field(value, required=element.required and not element.extensible)
             if element.extensible:
@@ -90,11 +96,12 @@ class _Compiler:
         body = core_schema.typed_dict_schema(fields, extra_behavior="forbid", strict=True)
         return core_schema.no_info_after_validator_function(after(self._release, known), body, ref=ref)
 
-    def _single(self, element: Element) -> CoreSchema:
+    def _single(self, owner: str, element: Element) -> CoreSchema:
         if element.codes is not None:
             return core_schema.literal_schema(sorted(element.codes))
         if element.primitive:
-            return primitive_schema(element.type) if element.type in SHARED else self._primitive(element.type)
+            name = "absolute" if element.name == "system" and owner in ABSOLUTE else element.type
+            return primitive_schema(name) if name in SHARED else self._primitive(name)
         match element.type:
             case "Resource":
                 return core_schema.no_info_plain_validator_function(self._compiled.resource)

@@ -111,7 +111,7 @@ class _Mending:
         if str(place[-1]).startswith("_"):
             return element.name in self._at(place[:-1]) or not element.required
         if isinstance(place[-1], int) and str(place[-2]).startswith("_"):
-            return False  # the items of `_given` stand beside those of `given`
+            return self._at(place[:-2]).get(element.name) is not None
         modifies = element.name in ALWAYS_MODIFY or (element.modifier and element.type == "code")
         if isinstance(place[-1], int) and len(self._at(place[:-1])) > 1:
             return not modifies
@@ -139,6 +139,11 @@ class _Mending:
         step = place[-1]
         if isinstance(step, str):
             del above[step]
+            return
+        if str(place[-2]).startswith("_"):
+            above[step] = None  # the items of `_given` stay beside those of `given`
+            if not any(above):
+                above.clear()
             return
         stood = self._stood.setdefault(id(above), list(range(len(above))))
         self._kept.append(above)

@@ -31,6 +31,7 @@ PATTERNS: Final[Mapping[str, str]] = {
     "oid": r"urn:oid:[0-2](?:\.(?:0|[1-9][0-9]*))+",
     "uuid": r"urn:uuid:[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}",
     "uri": r"[^\x00-\x20\x7F\u00A0]+",
+    "absolute": r"[A-Za-z][A-Za-z0-9+.\-]*:[^\x00-\x20\x7F\u00A0]+",
     "url": r"[^\x00-\x20\x7F\u00A0]+",
     "canonical": r"[^\x00-\x20\x7F\u00A0]+",
     "string": _TEXT,
@@ -38,7 +39,7 @@ PATTERNS: Final[Mapping[str, str]] = {
     "xhtml": r"(?s)<div[\s>].*</div>\s*|<div[^>]*/>",
     "base64Binary": r"\s*(?:(?:[0-9a-zA-Z+/]\s*){4})*(?:(?:[0-9a-zA-Z+/]\s*){2}(?:=\s*){2}|(?:[0-9a-zA-Z+/]\s*){3}=\s*)?",
 }
-"""By FHIR type name; the whole value has to match."""
+"""By FHIR type name; the whole value has to match. `absolute` is a uri with a scheme, where the specification wants one."""
 
 
 def schema(name: str) -> CoreSchema:

@@ -37,6 +37,23 @@ def _error(code: FindingCode, path: str, about: str | None = None) -> Finding:
     return Finding(code, Severity.ERROR, fhir=path, about=about)
 
 
+def _texts(node: Any, found: list[str]) -> list[str]:  # noqa: ANN401 - JSON
+    """Every Reference.reference below a node: what is asked first, since paths cost more than all the rest."""
+    if type(node) is dict:
+        for name, value in node.items():
+            kind = type(value)
+            if kind is dict or kind is list:
+                _texts(value, found)
+            elif name == "reference" and kind is str:
+                found.append(value)
+    else:
+        for value in node:
+            kind = type(value)
+            if kind is dict or kind is list:
+                _texts(value, found)
+    return found
+
+
 def _references(node: Any, path: str) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - JSON
     """Every Reference.reference below a node, with its path."""
     if isinstance(node, dict):
@@ -86,8 +103,16 @@ class _Bundle:
         for path, entry, resource in self._entries:
             if resource:
                 yield from self._full_url(path, entry, resource)
-                yield from _contained(resource, f"{path}.resource")
-                yield from self._resolved(path, entry, resource)
+                texts = _texts(resource, [])
+                if "contained" in resource or any(text.startswith("#") for text in texts):
+                    yield from _contained(resource, f"{path}.resource")
+                base = RESTFUL.fullmatch(str(entry.get("fullUrl", "")))
+                if any(self._broken(text, base) for text in texts):
+                    yield from (
+                        _error(FindingCode.REFERENCE_BROKEN, where)
+                        for text, where in _references(resource, f"{path}.resource")
+                        if self._broken(text, base)
+                    )
 
     def _header(self) -> Iterator[Finding]:
         """messaging.html: a message's first resource is its MessageHeader, and it has one."""
@@ -102,18 +127,18 @@ class _Bundle:
 
     def _named_once(self) -> Iterator[Finding]:
         """bdl-7, and the same for Type/id; versions of one resource may stand beside each other."""
-        seen: set[tuple[str, Any]] = set()
+        seen: set[tuple[str, str, Any]] = set()
         for path, entry, resource in self._entries:
             version = resource.get("meta", {}).get("versionId")
             names = []
             if "fullUrl" in entry:
-                names.append((f"{path}.fullUrl", str(entry["fullUrl"])))
+                names.append((f"{path}.fullUrl", "fullUrl", str(entry["fullUrl"])))
             if "id" in resource:
-                names.append((f"{path}.resource.id", f"{resource.get('resourceType')}/{resource['id']}"))
-            for where, name in names:
-                if (name, version) in seen and self._kind != "history":
+                names.append((f"{path}.resource.id", str(resource.get("resourceType")), str(resource["id"])))
+            for where, space, name in names:
+                if (space, name, version) in seen and self._kind != "history":
                     yield _error(FindingCode.ID_COLLISION, where)
-                seen.add((name, version))
+                seen.add((space, name, version))
 
     def _full_url(self, path: str, entry: dict[str, Any], resource: Resource) -> Iterator[Finding]:
         """bundle.html: absolute, and where it is RESTful not another id than the resource's."""
@@ -129,19 +154,14 @@ class _Bundle:
         if restful and (restful["type"], restful["id"]) != (resource.get("resourceType"), resource.get("id", restful["id"])):
             yield _error(FindingCode.INVARIANT, f"{path}.fullUrl", "fullUrl and id agree")
 
-    def _resolved(self, path: str, entry: dict[str, Any], resource: Resource) -> Iterator[Finding]:
-        base = RESTFUL.fullmatch(str(entry.get("fullUrl", "")))
-        for reference, where in _references(resource, f"{path}.resource"):
-            if reference.startswith("#"):
-                continue
-            if reference.startswith("urn:"):
-                broken = reference not in self._urls
-            elif "?" in reference:
-                broken = self._kind != "transaction"
-            else:
-                broken = self._lost(reference, base)
-            if broken:
-                yield _error(FindingCode.REFERENCE_BROKEN, where)
+    def _broken(self, reference: str, base: re.Match[str] | None) -> bool:
+        if reference.startswith("#"):
+            return False
+        if reference.startswith("urn:"):
+            return reference not in self._urls
+        if "?" in reference:
+            return self._kind != "transaction"
+        return self._lost(reference, base)
 
     def _lost(self, reference: str, base: re.Match[str] | None) -> bool:
         """Whether a RESTful reference points at nothing here, and may not point outside."""

@@ -33,9 +33,11 @@ def after(release: Release, known: Type) -> Callable[[Node], Node]:
     """The rules of a type as one function behind its typed dict. What it raises has places relative to the object."""
     rules = rules_of(release, known)
     element = not known.resource
+    beside = known.name == "Element"
+    """What stands in `_birthDate`: the value beside it counts as content, so an id alone is right there."""
 
     def check(node: Node) -> Node:
-        if len(node) < 2 and element and (not node or "id" in node):  # noqa: PLR2004 - nothing, or an id alone
+        if len(node) < 2 and element and (not node or ("id" in node and not beside)):  # noqa: PLR2004 - nothing, or an id alone
             fail([(FindingCode.INVARIANT, (), "ele-1")])
         for rule in rules:
             if rule(node):

@@ -1,0 +1,136 @@
+"""References, ids and fullUrls across a bundle."""
+
+from typing import Any, Final
+
+import pytest
+
+from pipeline.fhir import references
+from schemas.outcomes import FindingCode as Code
+from tests.fhir.samples import PATIENT_ID, everything, full_patient, message, message_with_full_urls, patient
+
+BASE: Final = "https://example.org/fhir"
+
+
+def found(resource: dict[str, Any], **settings: Any) -> list[tuple[Code, str | None]]:  # noqa: ANN401 - the settings of check
+    return [(one.code, one.fhir) for one in references.check(resource, **settings)]
+
+
+def bundle(*resources: dict[str, Any], kind: str = "collection", urls: tuple[str | None, ...] = ()) -> dict[str, Any]:
+    entries: list[dict[str, Any]] = [{"resource": one} for one in resources]
+    for entry, url in zip(entries, urls, strict=False):
+        if url:
+            entry["fullUrl"] = url
+    return {"resourceType": "Bundle", "type": kind, "entry": entries}
+
+
+def test_the_samples_hang_together() -> None:
+    for name, resource in everything().items():
+        assert found(resource, outside=("Patient", "Practitioner", "Organization")) == [], name
+    assert found(message()) == []
+    assert found(message_with_full_urls(), full_urls=True) == []
+
+
+def test_full_urls_are_missed_only_where_they_are_demanded() -> None:
+    missing = [(Code.MISSING_ELEMENT, f"Bundle.entry[{at}].fullUrl") for at in range(3)]
+
+    assert [one for one in found(message(), full_urls=True) if one[0] is Code.MISSING_ELEMENT] == missing
+    assert found(bundle(patient(), kind="transaction"), full_urls=True) == []
+
+
+def test_a_reference_within_the_bundle_has_to_resolve() -> None:
+    sent = message()
+    sent["entry"][2]["resource"]["subject"]["reference"] = "Patient/somebody-else"
+
+    assert found(sent) == [(Code.REFERENCE_BROKEN, "Bundle.entry[2].resource.subject.reference")]
+    assert found(sent, outside=("Organization", "Patient")) == []
+    assert found(message(), outside=()) == [(Code.REFERENCE_BROKEN, "Bundle.entry[1].resource.managingOrganization.reference")]
+
+
+def test_with_full_urls_a_relative_reference_resolves_only_through_a_restful_one() -> None:
+    sent = message_with_full_urls()
+    sent["entry"][2]["resource"]["subject"]["reference"] = f"Patient/{PATIENT_ID}"
+    assert found(sent, full_urls=True) == [(Code.REFERENCE_BROKEN, "Bundle.entry[2].resource.subject.reference")]
+
+    for entry in sent["entry"]:
+        entry["fullUrl"] = f"{BASE}/{entry['resource']['resourceType']}/{entry['resource']['id']}"
+    assert found(sent, full_urls=True) == []
+
+
+def test_a_urn_has_to_be_a_full_url_of_the_bundle() -> None:
+    sent = message_with_full_urls()
+    sent["entry"][2]["resource"]["subject"]["reference"] = "urn:uuid:0b1f6f0e-0000-0000-0000-000000000000"
+
+    assert found(sent, full_urls=True) == [(Code.REFERENCE_BROKEN, "Bundle.entry[2].resource.subject.reference")]
+
+
+def test_another_servers_resource_is_not_looked_for() -> None:
+    sent = message()
+    sent["entry"][2]["resource"]["subject"]["reference"] = f"{BASE}/Patient/1"
+
+    assert found(sent) == []
+
+
+def test_a_search_may_stand_for_a_reference_in_a_transaction_only() -> None:
+    searching = {"resourceType": "Condition", "subject": {"reference": "Patient?identifier=1"}}
+
+    assert found(bundle(searching, kind="transaction")) == []
+    assert found(bundle(searching)) == [(Code.REFERENCE_BROKEN, "Bundle.entry[0].resource.subject.reference")]
+
+
+def test_two_entries_never_share_an_id_or_a_full_url() -> None:
+    assert found(bundle(patient(), patient())) == [(Code.ID_COLLISION, "Bundle.entry[1].resource.id")]
+    assert found(bundle({"resourceType": "Patient"}, {"resourceType": "Patient"}, urls=("urn:uuid:1", "urn:uuid:1"))) == [
+        (Code.ID_COLLISION, "Bundle.entry[1].fullUrl")
+    ]
+    assert found(bundle({"resourceType": "Patient", "id": "1"}, {"resourceType": "Group", "id": "1"})) == []
+
+
+def test_two_versions_of_one_resource_may_stand_beside_each_other() -> None:
+    versions = [{"resourceType": "Patient", "id": "1", "meta": {"versionId": str(one)}} for one in range(2)]
+
+    assert found(bundle(*versions, urls=(f"{BASE}/Patient/1", f"{BASE}/Patient/1"))) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("Patient/1", Code.WRONG_FORMAT),
+        (f"{BASE}/Patient/2", Code.INVARIANT),
+        (f"{BASE}/Person/1", Code.INVARIANT),
+        (f"{BASE}/Patient/1", None),
+        ("urn:uuid:0b1f6f0e-6c1a-5d0f-9a51-1c1f8f3f0a01", None),
+    ],
+)
+def test_a_full_url_is_absolute_and_agrees_with_the_id(url: str, code: Code | None) -> None:
+    named = bundle({"resourceType": "Patient", "id": "1"}, urls=(url,))
+
+    assert found(named) == ([(code, "Bundle.entry[0].fullUrl")] if code else [])
+
+
+def test_a_message_begins_with_its_one_header() -> None:
+    turned = message()
+    turned["entry"].reverse()
+    twice = message()
+    twice["entry"].append({"resource": {"resourceType": "MessageHeader"}})
+
+    assert found(turned) == [(Code.INVARIANT, "Bundle.entry[0].resource")]
+    assert found(twice) == [(Code.CARDINALITY, "Bundle.entry[3].resource")]
+    assert found({"resourceType": "Bundle", "type": "message"}) == [(Code.MISSING_ELEMENT, "Bundle.entry")]
+
+
+def test_a_local_reference_finds_what_its_resource_contains() -> None:
+    one = full_patient()
+    assert found(one) == []
+
+    one["managingOrganization"] = {"reference": "#elsewhere"}
+    assert found(one) == [(Code.REFERENCE_BROKEN, "Patient.managingOrganization.reference")]
+    assert found(bundle(one), outside=("Patient", "Practitioner")) == [
+        (Code.REFERENCE_BROKEN, "Bundle.entry[0].resource.managingOrganization.reference")
+    ]
+
+
+def test_contained_resources_have_ids_of_their_own() -> None:
+    one = full_patient()
+    one["contained"] += [one["contained"][0], {"resourceType": "Organization", "name": "x"}]
+
+    assert found(one) == [(Code.ID_COLLISION, "Patient.contained[1].id"), (Code.MISSING_ELEMENT, "Patient.contained[2].id")]
