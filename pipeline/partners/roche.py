@@ -61,8 +61,8 @@ class Roche:
 
     """
 
-    name = "roche"
-    secret_headers = ("client_secret",)
+    name: str = "roche"
+    secret_headers: tuple[str, ...] = ("client_secret",)
 
     def __init__(
         self,

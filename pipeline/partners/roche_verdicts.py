@@ -8,6 +8,7 @@ so what is in doubt there has FAILED; the pause keeps it apart from a request th
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from pipeline.model import Decision
@@ -221,6 +222,7 @@ TABLE: Final[tuple[Row, ...]] = (
 )
 
 
+@lru_cache(4096)
 def row_of(signal: Signal) -> Row:
     """The first row that fits. The last ones fit every status from 0 to 999."""
     return next(row for row in TABLE if row.fits(signal))
