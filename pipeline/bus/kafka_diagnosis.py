@@ -1,6 +1,6 @@
 """Why a Kafka broker cannot be reached: name, port, TLS, certificate or password, told apart. kafka-python only says that it could not.
 
-It speaks just enough of Kafka's protocol (https://kafka.apache.org/protocol: ApiVersions v0, SaslHandshake v1, SaslAuthenticate v0)
+It speaks just enough of Kafka's protocol (https://kafka.apache.org/protocol: ApiVersions v0, SaslHandshake v1, SaslAuthenticate v0, Metadata v4)
 to be refused at the right step. Nothing is read from topics or written to them; no answer of the broker is passed on as it is.
 """
 
@@ -16,7 +16,9 @@ from pipeline.errors import PipelineError, SettingsError
 from pipeline.settings import Kafka, Sasl
 
 STEP_SECONDS: Final = 4.0
-API_VERSIONS, SASL_HANDSHAKE, SASL_AUTHENTICATE = 18, 17, 36
+METADATA, API_VERSIONS, SASL_HANDSHAKE, SASL_AUTHENTICATE = 3, 18, 17, 36
+NO_TOPICS: Final = struct.pack(">ib", 0, 0)
+"""Metadata v4 of nothing: what a listener that wants SASL refuses to whoever has not authenticated."""
 UNSUPPORTED_MECHANISM, AUTHENTICATION_FAILED = 33, 58
 
 
@@ -52,6 +54,7 @@ def _try(server: str, context: ssl.SSLContext | None, sasl: Sasl | None, passwor
             _ask(stream, API_VERSIONS, b"", "ApiVersions", over_tls=context is not None)
             if sasl is not None:
                 _authenticate(stream, sasl, password)
+            _ask(stream, METADATA, NO_TOPICS, "Metadata", over_tls=context is not None, version=4)
         finally:
             stream.close()
 
@@ -120,10 +123,8 @@ def _ask(stream: socket.socket, api: int, body: bytes, what: str, *, over_tls: b
             f"connected, but no answer within {STEP_SECONDS:.0f} s ({what}): is this a listener of Kafka's, with this security?"
         ) from None
     except (EOFError, OSError):
-        tls = "" if over_tls else "; it may want TLS (bus.tls)"
-        raise _Stopped(
-            f"the broker closed the connection ({what}): this listener wants another security{tls} or SASL (bus.sasl)"
-        ) from None
+        wants = "SASL (bus.sasl)" if over_tls else "TLS (bus.tls) or SASL (bus.sasl)"
+        raise _Stopped(f"the broker closed the connection ({what}): this listener wants {wants}") from None
 
 
 def _exactly(stream: socket.socket, size: int) -> bytes:
