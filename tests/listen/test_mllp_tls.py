@@ -65,10 +65,8 @@ def test_pipelined_and_large_messages_go_over_tls(authority: Authority, ours: Pa
     with serving(bus, ours, authority) as server:
         wrapped = client(authority).wrap_socket(socket.create_connection(server.address, timeout=10), server_hostname="127.0.0.1")
         with Sender(wrapped) as sender:
-            writing = threading.Thread(target=sender.send, args=messages)
-            writing.start()
+            sender.send(*messages)
             answers = [sender.acknowledgement() for _ in messages]
-            writing.join()
     assert answers == [Acknowledgement("AA", f"C{number}") for number in range(20)]
     assert bus.values() == messages
 
