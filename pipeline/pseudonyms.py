@@ -1,6 +1,6 @@
 """Keyed hashes and sealed ids: what stands in the ledger and in results instead of a patient's or partner's id.
 
-One secret of the settings, two keys derived from it (HKDF-SHA256, RFC 5869): one for hashes, one for sealing (AES-256-GCM with a random
+One secret of the settings, two keys derived from it (HKDF-SHA256, RFC 5869): one for hashes (BLAKE2b, RFC 7693), one for sealing (AES-256-GCM with a random
 nonce). Losing the secret means losing the link to every patient, so `check` is kept in the
 ledger and another secret is refused at start.
 """
@@ -8,7 +8,7 @@ ledger and another secret is refused at start.
 import base64
 import hmac
 import os
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from typing import Final
 
 from pipeline.errors import SettingsError
@@ -33,20 +33,14 @@ class Pseudonyms:
             raise SettingsError(
                 f"the key is shorter than {MINIMUM_SECRET} bytes: make one with `openssl rand -hex 32`", where="keys.patient_hash"
             )
-        self._hash_key = _derive(raw, b"hash")
+        self._keyed = blake2b(key=_derive(raw, b"hash"), digest_size=HASH_LENGTH // 2)
         self._seal_key = _derive(raw, b"seal")
 
     def hash(self, *parts: str) -> str:
         """A keyed hash of the parts: the same parts give the same 32 hex digits, and without the key nobody gets back."""
-        return hmac.digest(self._hash_key, "\x1f".join(parts).encode("utf-8", "surrogatepass"), sha256).hex()[:HASH_LENGTH]
-
-    def lane(self, route: str, system: str, value: str) -> str:
-        """The patient on a route: lane of the ledger, `patient` of results, what `find --patient-id` asks for."""
-        return self.hash("lane", route, system, value)
-
-    def identity(self, kind: str, system: str, value: str) -> str:
-        """Something that a partner may know under an id of its own, as it stands in the ledger."""
-        return self.hash("identity", kind, system, value)
+        keyed = self._keyed.copy()
+        keyed.update("\x1f".join(parts).encode("utf-8", "surrogatepass"))
+        return keyed.hexdigest()
 
     @property
     def check(self) -> str:

@@ -1,17 +1,17 @@
 """route: Decoded → Routed. What the event is on this route, which patient's lane it belongs to, or that nobody wants it."""
 
-import uuid
 from collections.abc import Iterable
-from hashlib import sha1, sha256
+from hashlib import sha256
 from typing import Final
 
 from pipeline.errors import Filtered, Parked, ProfileNotMet
+from pipeline.ids import uuid5
 from pipeline.model import Action, Decoded, EventRule, Identity, Routed, Subject
 from pipeline.stages.plan import Plan
 from schemas.event import Event, Identifier
 from schemas.outcomes import Reason
 
-NAMESPACE: Final = uuid.UUID("6f0a0f6e-53a5-5f0c-9d0a-6d1d3c1f7a52")
+NAMESPACE: Final = bytes.fromhex("6f0a0f6e53a55f0c9d0a6d1d3c1f7a52")
 """Namespace of our UUIDv5 request ids (RFC 9562 section 5.5)."""
 
 
@@ -43,8 +43,7 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
 
 def request_id(route_name: str, value: bytes) -> str:
     """UUIDv5 of route and raw message: the same on every attempt (DESIGN decision 8)."""
-    digest = sha1(NAMESPACE.bytes + route_name.encode() + b"\x00" + value, usedforsecurity=False).digest()
-    return str(uuid.UUID(bytes=digest[:16], version=5))
+    return uuid5(NAMESPACE, route_name.encode() + b"\x00" + value)
 
 
 def _rule(event: Event, plan: Plan) -> EventRule:

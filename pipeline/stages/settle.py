@@ -3,11 +3,11 @@
 Nothing here may hold patient data or a secret: findings are places, partner ids that are business ids are hashed.
 """
 
-import uuid
 from dataclasses import dataclass, field
 from typing import Final
 
 from pipeline.bus.port import Record
+from pipeline.ids import uuid5
 from pipeline.ledger.port import Merged, Settlement
 from pipeline.model import Action, Finding, Learned, Outcome, Received, Routed
 from pipeline.stages.plan import Plan
@@ -121,7 +121,8 @@ def dead_letter(received: Received, result: Result, topic: str) -> Record | None
 def _result_id(outcome: Outcome, attempt: int, settled: bool, at_ms: int) -> str:
     """A settlement has one id however often it is emitted; attempts that did not settle differ by their time too."""
     moment = "" if settled else f"\x00{at_ms}"
-    return str(uuid.uuid5(NAMESPACE, f"{outcome.route}\x00{outcome.received.position}\x00{attempt}\x00{outcome.state}{moment}"))
+    name = f"{outcome.route}\x00{outcome.received.position}\x00{attempt}\x00{outcome.state}{moment}"
+    return uuid5(NAMESPACE, name.encode())
 
 
 def _partner_id(outcome: Outcome, plan: Plan) -> tuple[str | None, str | None]:
