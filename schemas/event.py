@@ -8,7 +8,7 @@ Values: absent is None (or an empty tuple), HL7's explicit null (`""`) is NULL, 
 """
 
 from enum import Enum, StrEnum
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,7 +18,7 @@ class Null(Enum):
 
     NULL = '""'
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> Literal[False]:
         return False
 
 
