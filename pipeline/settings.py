@@ -271,11 +271,11 @@ class Listen(Section):
     topic: str
     tls: TlsFiles | None = None
     client_certificates: Literal["none", "required"] = "none"
-    connections: int = 256
-    idle_seconds: float = 600
-    in_flight: int = 512
+    connections: int = Field(default=256, gt=0)
+    idle_seconds: float = Field(default=600, gt=0)
+    in_flight: int = Field(default=512, gt=0)
     """Messages that wait for the bus, over all connections; beyond it nothing more is read."""
-    store_seconds: float = 20
+    store_seconds: float = Field(default=20, gt=0)
     """How long the bus may take to make a message durable; beyond it it counts as away."""
     bus_away: Literal["close", "error"] = "close"
     """No answer and the connection is closed, or AE/CE (and closed then, so that nothing passes the message that failed)."""
