@@ -42,6 +42,14 @@ class Pseudonyms:
         keyed.update("\x1f".join(parts).encode("utf-8", "surrogatepass"))
         return keyed.hexdigest()
 
+    def lane(self, route: str, system: str, value: str) -> str:
+        """The patient on a route: lane of the ledger, `patient` of results, what `find --patient-id` asks for."""
+        return self.hash("lane", route, system, value)
+
+    def identity(self, kind: str, system: str, value: str) -> str:
+        """Something that a partner may know under an id of its own, as it stands in the ledger."""
+        return self.hash("identity", kind, system, value)
+
     @property
     def check(self) -> str:
         """A value that tells this secret from another without telling it."""

@@ -32,7 +32,7 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
         rule=rule,
         identities=identities,
         prior=prior,
-        lane=pseudonyms.hash("lane", plan.name, *patient),
+        lane=pseudonyms.lane(plan.name, *patient),
         subject=pseudonyms.hash("subject", plan.name, rule.subject, *patient),
         sender=sender,
         dedupe=pseudonyms.hash("dedupe", plan.name, sender, str(event.control_id or ""), sha256(value).hexdigest()),
