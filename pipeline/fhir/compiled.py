@@ -5,11 +5,13 @@ A type becomes a typed dict over all of its elements, closed, with its rules beh
 forty types), are validators of their own, compiled when one is met: a Patient costs a millisecond, not the release's 490 types.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final, cast
 
 from pydantic_core import CoreSchema, SchemaValidator, core_schema
 
 from pipeline.fhir.metadata import Element, Release, Type, resource_types, type_named
+from pipeline.fhir.primitives import PATTERNS
 from pipeline.fhir.primitives import schema as primitive_schema
 from pipeline.fhir.rules import after, fail
 from schemas.outcomes import FindingCode
@@ -94,7 +96,7 @@ class _Compiler:
                     required=False,
                 )
         body = core_schema.typed_dict_schema(fields, extra_behavior="forbid", strict=True)
-        return core_schema.no_info_after_validator_function(after(self._release, known), body, ref=ref)
+        return core_schema.no_info_after_validator_function(after(self._release, known, targets), body, ref=ref)
 
     def _single(self, owner: str, element: Element) -> CoreSchema:
         if element.codes is not None:
@@ -128,18 +130,17 @@ class _Compiler:
         return core_schema.definition_reference_schema(ref)
 
     def _reference(self, targets: tuple[str, ...]) -> CoreSchema:
-        return core_schema.str_schema(strict=True, pattern=reference_pattern(targets))
+        return core_schema.str_schema(strict=True, pattern=reference_pattern(targets or sorted(resource_types(self._release))))
 
 
-def reference_pattern(targets: tuple[str, ...]) -> str:
-    """Reference.reference (references.html): #id, urn:uuid, urn:oid, Type/id, an absolute URL; a search URI (Type?…) in a transaction.
+def reference_pattern(types: Iterable[str]) -> str:
+    """Reference.reference (references.html): #id, Type/id, an absolute URL, urn:uuid, urn:oid; a search (Type?…) in a transaction.
 
-    The type has to be one of the targets wherever it can be told: of any absolute URL that ends as a RESTful one.
+    That an absolute URL's type fits too is `_elsewhere`'s business (rules.py).
     """
-    types = "|".join(targets) if targets else "[A-Z][A-Za-z]+"
-    rest = rf"(?:{types})/{ID}(?:/_history/{ID})?"
-    elsewhere = r"[A-Za-z][A-Za-z0-9+.\-]*:[^\x00-\x20]+"
-    return rf"^(?:#{ID}|#|{rest}|(?:{types})\?[^\x00-\x20]+|{elsewhere})$"
+    names = "|".join(types)
+    local = rf"#|#{ID}|(?:{names})/{ID}(?:/_history/{ID})?|(?:{names})\?[^\x00-\x20]+"
+    return rf"^(?:{local}|https?://[^\x00-\x20]+|{PATTERNS['uuid']}|{PATTERNS['oid']})$"
 
 
 def _nullable(item: CoreSchema, element: Element) -> CoreSchema:

@@ -8,13 +8,14 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any, Final
 
+from pipeline.fhir.primitives import PATTERNS
 from pipeline.model import Finding, Resource
 from schemas.outcomes import FindingCode, Severity
 
 RESTFUL: Final = re.compile(
     r"(?P<base>https?://\S+/)?(?P<type>[A-Z][A-Za-z]+)/(?P<id>[A-Za-z0-9.\-]{1,64})(?:/_history/[A-Za-z0-9.\-]{1,64})?"
 )
-ABSOLUTE: Final = re.compile(r"(?:https?://|urn:uuid:|urn:oid:)\S+")
+ABSOLUTE: Final = re.compile(rf"https?://\S+|{PATTERNS['uuid']}|{PATTERNS['oid']}")
 UNNAMED: Final = frozenset({"batch", "transaction"})
 """Bundles whose entries need no fullUrl, since the server has still to name them."""
 

@@ -3,13 +3,14 @@
 A rule sees an object whose elements have passed their own checks and returns problems, mostly none; all of them are raised at once.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NoReturn
 
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from pipeline.fhir.invariants import Node, invariants
-from pipeline.fhir.metadata import Element, Release, Type, value_set_codes
+from pipeline.fhir.metadata import Element, Release, Type, resource_types, value_set_codes
 from schemas.outcomes import FindingCode
 
 Problem = tuple[FindingCode, tuple[str | int, ...], str | None]
@@ -29,9 +30,12 @@ def fail(problems: Iterable[Problem]) -> NoReturn:
     )
 
 
-def after(release: Release, known: Type) -> Callable[[Node], Node]:
-    """The rules of a type as one function behind its typed dict. What it raises has places relative to the object."""
-    rules = rules_of(release, known)
+def after(release: Release, known: Type, targets: tuple[str, ...] = ()) -> Callable[[Node], Node]:
+    """The rules of a type as one function behind its typed dict. What it raises has places relative to the object.
+
+    `targets` are the resource types that a Reference may point at; none: any.
+    """
+    rules = rules_of(release, known) + ((_elsewhere(release, targets),) if targets else ())
     element = not known.resource
     beside = known.name == "Element"
     """What stands in `_birthDate`: the value beside it counts as content, so an id alone is right there."""
@@ -143,6 +147,23 @@ def _coded(release: Release, value_set: str, element: Element) -> Rule:
         if isinstance(value, list):
             return [(FindingCode.NOT_IN_BINDING, (name, at), value_set) for at, one in enumerate(value) if outside(one)]
         return [(FindingCode.NOT_IN_BINDING, (name,), value_set)] if outside(value) else NONE
+
+    return rule
+
+
+RESTFUL: Final = re.compile(r"https?://\S+/([A-Z][A-Za-z]+)/[A-Za-z0-9.\-]{1,64}(?:/_history/[A-Za-z0-9.\-]{1,64})?")
+
+
+def _elsewhere(release: Release, targets: tuple[str, ...]) -> Rule:
+    """The target type of a RESTful URL on another server; a relative reference's is in the pattern."""
+    wrong = resource_types(release) - set(targets)
+
+    def rule(node: Node) -> Iterable[Problem]:
+        reference = node.get("reference")
+        if reference is None or not reference.startswith("http"):
+            return NONE
+        found = RESTFUL.fullmatch(reference)
+        return [(FindingCode.REFERENCE_TYPE, ("reference",), None)] if found and found[1] in wrong else NONE
 
     return rule
 

@@ -9,6 +9,7 @@ from schemas.outcomes import FindingCode as Code
 from tests.fhir.samples import PATIENT_ID, everything, full_patient, message, message_with_full_urls, patient
 
 BASE: Final = "https://example.org/fhir"
+URN: Final = "urn:uuid:0b1f6f0e-6c1a-5d0f-9a51-1c1f8f3f0a01"
 
 
 def found(resource: dict[str, Any], **settings: Any) -> list[tuple[Code, str | None]]:  # noqa: ANN401 - the settings of check
@@ -79,7 +80,7 @@ def test_a_search_may_stand_for_a_reference_in_a_transaction_only() -> None:
 
 def test_two_entries_never_share_an_id_or_a_full_url() -> None:
     assert found(bundle(patient(), patient())) == [(Code.ID_COLLISION, "Bundle.entry[1].resource.id")]
-    assert found(bundle({"resourceType": "Patient"}, {"resourceType": "Patient"}, urls=("urn:uuid:1", "urn:uuid:1"))) == [
+    assert found(bundle({"resourceType": "Patient"}, {"resourceType": "Patient"}, urls=(URN, URN))) == [
         (Code.ID_COLLISION, "Bundle.entry[1].fullUrl")
     ]
     assert found(bundle({"resourceType": "Patient", "id": "1"}, {"resourceType": "Group", "id": "1"})) == []
@@ -98,7 +99,9 @@ def test_two_versions_of_one_resource_may_stand_beside_each_other() -> None:
         (f"{BASE}/Patient/2", Code.INVARIANT),
         (f"{BASE}/Person/1", Code.INVARIANT),
         (f"{BASE}/Patient/1", None),
-        ("urn:uuid:0b1f6f0e-6c1a-5d0f-9a51-1c1f8f3f0a01", None),
+        (URN, None),
+        ("urn:uuid:1", Code.WRONG_FORMAT),
+        (URN.upper(), Code.WRONG_FORMAT),
     ],
 )
 def test_a_full_url_is_absolute_and_agrees_with_the_id(url: str, code: Code | None) -> None:

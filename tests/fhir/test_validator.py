@@ -58,6 +58,12 @@ CASES: Final[list[tuple[dict[str, Any], Code, str]]] = [
     ({"deceasedBoolean": True, "deceasedDateTime": "2020"}, Code.CHOICE, "Patient.deceasedBoolean"),
     ({"managingOrganization": {"reference": "Patient/1"}}, Code.REFERENCE_TYPE, "Patient.managingOrganization.reference"),
     ({"managingOrganization": {"reference": "the clinic"}}, Code.WRONG_FORMAT, "Patient.managingOrganization.reference"),
+    (
+        {"managingOrganization": {"reference": "https://a.org/Patient/1"}},
+        Code.REFERENCE_TYPE,
+        "Patient.managingOrganization.reference",
+    ),
+    ({"managingOrganization": {"reference": "urn:uuid:1"}}, Code.WRONG_FORMAT, "Patient.managingOrganization.reference"),
     ({"contact": [{"gender": "male"}]}, Code.INVARIANT, "Patient.contact[0]"),
     ({"communication": [{"preferred": True}]}, Code.MISSING_ELEMENT, "Patient.communication[0].language"),
     ({"link": [{"other": {"reference": "Patient/2"}}]}, Code.MISSING_ELEMENT, "Patient.link[0].type"),
