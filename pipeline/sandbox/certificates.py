@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from pipeline.errors import SettingsError
+
 LIFETIME: Final = dt.timedelta(days=730)
 RENEW: Final = dt.timedelta(days=7)
 CN: Final = "emr-pipeline.demo@sandbox.invalid"
@@ -76,14 +78,19 @@ class Files:
 
 
 def ensure(folder: Path) -> Files:
-    """Make what is not there or about to expire; safe where two processes do so at once."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder.chmod(0o700)
+    """Make what is not there or about to expire; safe where two processes do so at once. SettingsError where the folder cannot be written.
+
+    A folder that is made is its owner's alone; the rights of one that is there stay as they are.
+    """
     files = Files(folder)
-    with (folder / "certificates.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _usable(files):
-            _make(files)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (folder / "certificates.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not _usable(files):
+                _make(files)
+    except OSError as error:
+        raise SettingsError(f"the sandbox's folder cannot be made or written ({error.strerror})", where=str(folder)) from None
     return files
 
 
@@ -94,7 +101,10 @@ def _usable(files: Files) -> bool:
         return False
     soon = dt.datetime.now(dt.UTC) + RENEW
     pems = (files.ca, files.server, files.client)
-    return all(x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc > soon for path in pems)
+    try:
+        return all(x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc > soon for path in pems)
+    except ValueError:  # a file that is no certificate any more
+        return False
 
 
 @dataclass(frozen=True, slots=True)

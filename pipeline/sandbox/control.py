@@ -96,7 +96,7 @@ class Control:
         return self._rules()
 
     def _rules(self) -> list[dict[str, Any]]:
-        return [one.model_dump(exclude_defaults=True) for one in self._server.faults.rules()]
+        return [one.model_dump(exclude_none=True) for one in self._server.faults.rules()]
 
     def _log(self, path: str) -> Answer:
         after = path.removeprefix("/log").strip("/") or "0"

@@ -5,7 +5,7 @@ Each knob names its line of contracts/roche.md; the first value is the default. 
 """
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -13,6 +13,9 @@ from pipeline.errors import SettingsError
 
 SNOMED_DIABETES: Final = ("46635009", "44054006", "11687002")
 """Section 5.3: type 1 is found, type 2 and gestational are inferred."""
+
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Knobs(BaseModel):
@@ -80,9 +83,9 @@ class Knobs(BaseModel):
     """An e-mail address that another patient has (section 5.2)."""
 
     # how fast
-    latency: Literal["none", "published"] | float = "none"
+    latency: Literal["none", "published"] | Seconds = "none"
     """At once; the published times (section 8) as a distribution; or a number of seconds."""
-    latency_scale: float = Field(default=1.0, ge=0)
+    latency_scale: Seconds = 1.0
     """The published times times this."""
     seed: int = 1
     """Of latency and of faults by probability."""

@@ -56,7 +56,9 @@ class SandboxProcess:
         return SandboxLog(self.folder)
 
     def start(self) -> Self:
-        """Start it; returns when it listens. SettingsError with its own words where it does not."""
+        """Start it where it does not run; returns when it listens. SettingsError with its own words where it does not come to that."""
+        if self._process is not None:
+            return self
         knobs = {name: ",".join(value) if isinstance(value, tuple) else value for name, value in self._knobs.items()}
         options = [f"--knob={name}={value}" for name, value in knobs.items()] + [f"--fault={one}" for one in self._faults]
         command = [

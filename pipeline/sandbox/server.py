@@ -200,12 +200,11 @@ class Server:
 
 async def _refuse_tls(sock: socket.socket, fault: Rule) -> None:
     """End it after the ClientHello: earlier, some clients would see a connection that was never made, others a handshake that failed."""
-    with contextlib.suppress(*GONE):
+    with sock, contextlib.suppress(*GONE):
+        if fault.reset:
+            answers.reset_on_close(sock)
         async with asyncio.timeout(HANDSHAKE_SECONDS):
             await asyncio.get_running_loop().sock_recv(sock, LONGEST_HEAD)
-    if fault.reset:
-        answers.reset_on_close(sock)
-    sock.close()
 
 
 def _issues(fault: Rule) -> tuple[str, ...]:

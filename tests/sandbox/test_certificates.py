@@ -98,7 +98,7 @@ def test_the_files_are_their_owners_alone_and_shaped_as_the_partner_asks(certifi
     assert {
         path.name: stat.S_IMODE(path.stat().st_mode) for path in certificates.iterdir() if path.suffix in {".pem", ".key"}
     } == {path.name: 0o600 for path in certificates.iterdir() if path.suffix in {".pem", ".key"}}
-    assert stat.S_IMODE(certificates.stat().st_mode) == 0o700
+    assert stat.S_IMODE(ensure(certificates / "new").folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((certificates / "client-secret").stat().st_mode) == 0o600
     client = x509.load_pem_x509_certificate(Files(certificates).client.read_bytes())
     key = client.public_key()
@@ -113,6 +113,10 @@ def test_certificates_are_made_once_and_made_anew_when_one_is_missing(certificat
     secret = files.secret()
     ensure(files.folder)
     assert files.client.read_bytes() == before
+    files.server.write_text("no certificate", encoding="ascii")
+    ensure(files.folder)
+    assert files.client.read_bytes() != before
+    before = files.client.read_bytes()
     files.server_key.unlink()
     ensure(files.folder)
     assert files.client.read_bytes() != before
