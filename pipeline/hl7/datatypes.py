@@ -16,14 +16,18 @@ from schemas.outcomes import FindingCode, Severity
 
 Members = dict[str, Any]
 
-_CODED: Final = tuple(Coded.model_fields)
-_CX: Final = ("value", "check_digit", None, None, "type", "facility")
-_HD: Final = ("authority", "authority_oid", "authority_oid_type")
-_LOCATION: Final = ("point_of_care", "room", "bed", None, None, None, "building", "floor")
-_ADDRESS: Final = (None, "other", "city", "state", "postal_code", "country", "type")
-_NAME: Final = (None, "given", "middle", "suffix", "prefix", "degree", "type")
-_SURNAME: Final = ("family", "own_prefix", "own_family", "partner_prefix", "partner_family")
-_STREET: Final = ("line", "street", "house_number")
+Names = tuple[str | None, ...]
+_CODED: Final[Names] = tuple(Coded.model_fields)
+_XTN: Final[Names] = ("number", "use", "equipment", "email")
+_XCN: Final[Names] = ("identifier", None, "given", None, None, "prefix", None, None, None, None, None, None, "type")
+_CX_TIMES: Final = ((6, "start"), (7, "end"))
+_CX: Final[Names] = ("value", "check_digit", None, None, "type", "facility")
+_HD: Final[Names] = ("authority", "authority_oid", "authority_oid_type")
+_LOCATION: Final[Names] = ("point_of_care", "room", "bed", "facility", None, None, "building", "floor")
+_ADDRESS: Final[Names] = (None, "other", "city", "state", "postal_code", "country", "type")
+_NAME: Final[Names] = (None, "given", "middle", "suffix", "prefix", "degree", "type")
+_SURNAME: Final[Names] = ("family", "own_prefix", "own_family", "partner_prefix", "partner_family")
+_STREET: Final[Names] = ("line", "street", "house_number")
 _DELETED: Final = {
     model: dict.fromkeys(model.model_fields, NULL)
     for model in (Identifier, Name, Address, Telecom, Coded, Practitioner, Location)
@@ -80,18 +84,17 @@ class Reader:
         """The first repetition of a field that should have one."""
         return raw.split(self._repetition, 1)[0] if self._repetition in raw else raw
 
-    def named(self, parts: list[str], names: tuple[str | None, ...]) -> Members:
-        """Components by name, each by its first sub-component. A name of None is somebody else's."""
+    def named(self, whole: str, delimiter: str, names: Names) -> Members:
+        """The parts of `whole` by name, each by its first sub-component. A name of None is somebody else's."""
+        parts = whole.split(delimiter)
+        if self._plain and " " not in whole and (delimiter == self._sub or self._sub not in whole):
+            return {name: raw for name, raw in zip(names, parts) if raw and name}  # noqa: B905 - as many as there are, and quick
         members: Members = {}
-        sub, plain = self._sub, self._plain
-        for name, raw in zip(names, parts):  # noqa: B905 - as many as there are; `strict=False` costs on the hot path
-            if not raw or name is None:
-                continue
-            first = raw.split(sub, 1)[0] if sub in raw else raw
-            if value := first.strip() if plain else self.text(first):
-                members[name] = value
-            elif value is NULL:
-                members[name] = NULL
+        for name, raw in zip(names, parts):  # noqa: B905 - the same
+            if raw and name:
+                value = self.text(raw.split(self._sub, 1)[0] if self._sub in raw else raw)
+                if value is not None:
+                    members[name] = value
         return members
 
     def time(self, raw: str, where: Where) -> Timestamp | Null | None:
@@ -122,10 +125,10 @@ class Reader:
         if raw == '""':
             return _DELETED[Identifier]
         parts = raw.split(self._component)
-        members = self.named(parts, _CX)
+        members = self.named(raw, self._component, _CX)
         if len(parts) > 3 and parts[3]:  # noqa: PLR2004 - CX.4
-            members |= self.named(parts[3].split(self._sub), _HD)
-        for at, name in ((6, "start"), (7, "end")):
+            members |= self.named(parts[3], self._sub, _HD)
+        for at, name in _CX_TIMES if len(parts) > 6 else ():  # noqa: PLR2004 - CX.7
             if len(parts) > at and parts[at] and (time := self._moment(parts[at], "", where, repetition, at + 1)) is not None:
                 members[name] = time
         return members
@@ -136,9 +139,8 @@ class Reader:
             return {}
         if raw == '""':
             return _DELETED[Name]
-        parts = raw.split(self._component)
-        members = self.surname(parts[0])
-        members |= self.named(parts, _NAME)
+        members = self.surname(raw.split(self._component, 1)[0])
+        members |= self.named(raw, self._component, _NAME)
         return members
 
     def surname(self, raw: str) -> Members:
@@ -146,7 +148,7 @@ class Reader:
         if self._sub not in raw:
             text = self.text(raw)
             return {} if text is None else {"family": text}
-        members = self.named(raw.split(self._sub), _SURNAME)
+        members = self.named(raw, self._sub, _SURNAME)
         _complete(members)
         return members
 
@@ -156,9 +158,8 @@ class Reader:
             return {}
         if raw == '""':
             return _DELETED[Address]
-        parts = raw.split(self._component)
-        members = self.named(parts, _ADDRESS)
-        street = self.named(parts[0].split(self._sub), _STREET)
+        members = self.named(raw, self._component, _ADDRESS)
+        street = self.named(raw.split(self._component, 1)[0], self._sub, _STREET)
         if "line" not in street and isinstance(street.get("street"), str):
             street["line"] = _joined(street["street"], street.get("house_number"))
         return members | street
@@ -170,7 +171,7 @@ class Reader:
         if raw == '""':
             return _DELETED[Telecom]
         parts = raw.split(self._component)
-        members = self.named(parts[:4], ("number", "use", "equipment", "email"))
+        members = self.named(raw, self._component, _XTN)
         if len(parts) > 4:  # noqa: PLR2004 - XTN.5 and on
             number = self._dialled(parts)
             if number is not None and ((len(parts) > 11 and parts[11]) or "number" not in members):  # noqa: PLR2004 - XTN.12
@@ -200,7 +201,7 @@ class Reader:
             return {}
         if raw == '""':
             return _DELETED[Coded]
-        return self.named(raw.split(self._component), _CODED)
+        return self.named(raw, self._component, _CODED)
 
     def xcn(self, raw: str) -> Members:
         """XCN, or CN of old versions, to Practitioner."""
@@ -209,13 +210,12 @@ class Reader:
         if raw == '""':
             return _DELETED[Practitioner]
         parts = raw.split(self._component)
-        members = self.named(parts, ("identifier", None, "given", None, None, "prefix"))
+        members = self.named(raw, self._component, _XCN)
         count = len(parts)
         if count > 1 and (family := self.surname(parts[1]).get("family")) is not None:
             members["family"] = family
         if count > 8:  # noqa: PLR2004 - XCN.9
-            members |= self.named(parts[8].split(self._sub), ("authority", "authority_oid"))
-            members |= self.named(parts[12:13], ("type",))
+            members |= self.named(parts[8], self._sub, _HD[:2])
         return members
 
     def pl(self, raw: str) -> Members:
@@ -224,11 +224,7 @@ class Reader:
             return {}
         if raw == '""':
             return _DELETED[Location]
-        parts = raw.split(self._component)
-        members = self.named(parts, _LOCATION)
-        if len(parts) > 3:  # noqa: PLR2004 - PL.4
-            members |= self.named(parts[3:4], ("facility",))
-        return members
+        return self.named(raw, self._component, _LOCATION)
 
 
 def _joined(*parts: object) -> str:

@@ -61,8 +61,8 @@ def source_key(message: Message) -> bytes | None:
 def _among(message: Message, segment: str, start: int, end: int | None) -> list[int]:
     """Which of the segments of this name (from 1) stand between two positions."""
     positions = message.positions(segment)
-    if end is None and not start:
-        return list(range(1, len(positions) + 1))
+    if not positions:
+        return []
     return [nth for nth, at in enumerate(positions, 1) if at >= start and (end is None or at < end)]
 
 
