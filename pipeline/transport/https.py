@@ -165,14 +165,21 @@ class HttpsTransport:
         with self._lock:
             wire = self._wire
             if wire is None or wire.credentials.stamp != certificates.stamp(self._tls):
-                # a renewal that is half done (new certificate, old key) fails here, and the old session stays for the next look
-                credentials = certificates.read(self._tls, Socket)
-                old, self._wire = wire, _Wire(credentials, self._host, self._port, self._pool, self._idle)
-                if old is not None:
-                    old.session.close()
+                self._wire = self._renewed(wire)
             self._look_again = now + RELOAD_SECONDS
             assert self._wire is not None  # noqa: S101 - made above
             return self._wire
+
+    def _renewed(self, old: _Wire | None) -> _Wire:
+        try:
+            credentials = certificates.read(self._tls, Socket)
+        except NotSent:
+            if old is None:
+                raise
+            return old  # a renewal half done (new certificate, old key) stops nobody: it is looked at again, and ours still has its dates
+        if old is not None:
+            old.session.close()
+        return _Wire(credentials, self._host, self._port, self._pool, self._idle)
 
     def _prepared(self, request: Request) -> requests.PreparedRequest:
         """Made by hand: requests' own way parses and quotes the URL again, and a percent-encoded id must stay as it is."""

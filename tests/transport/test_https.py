@@ -347,6 +347,20 @@ def test_a_renewed_certificate_is_taken_up_without_a_restart(files: Files, tmp_p
         assert transport.exchange(a_request()).status == 200
 
 
+def test_a_renewal_that_is_half_done_stops_nobody(files: Files, tmp_path: Path) -> None:
+    ours = tmp_path / "client.pem", tmp_path / "client.key"
+    for source, target in zip((files.client, files.client_key), ours, strict=True):
+        shutil.copy(source, target)
+    with (
+        TlsServer(files, answer(OK)) as server,
+        transport_to(server.url, tls(files, certificate=ours[0], key=ours[1])) as transport,
+    ):
+        assert transport.exchange(a_request()).status == 200
+        shutil.copy(files.wrong("foreign")[0], ours[0])
+        time.sleep(1.1)
+        assert transport.exchange(a_request()).status == 200
+
+
 # bytes left, and no whole answer came
 
 
