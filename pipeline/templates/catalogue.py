@@ -16,7 +16,7 @@ from jinja2 import Template, TemplateSyntaxError, UndefinedError
 
 from pipeline import __version__
 from pipeline.errors import Parked, SettingsError
-from pipeline.model import Finding, Resource
+from pipeline.model import EventRule, Finding, Resource
 from pipeline.telemetry import LogEvent, log
 from pipeline.templates import events, tables
 from pipeline.templates.context import Context, Rendered
@@ -87,7 +87,7 @@ class Catalogue:
         """Hash of all that makes the partner's output: templates, macros, tables, events, the site's, and this program's version."""
         return self._of(partner).version
 
-    def rules(self, partner: str) -> Mapping[str, Any]:
+    def rules(self, partner: str) -> Mapping[str, EventRule]:
         """`TYPE^TRIGGER` to EventRule; total over ADT."""
         return self._of(partner).rules
 
@@ -101,7 +101,7 @@ class Catalogue:
     def render(self, partner: str, context: Context) -> Rendered:
         """The resources of one message. Parked(MAPPING_FAILED | MAPPING_DEADLINE), `where` naming file and line."""
         compiled = self._of(partner)
-        rendering = begin(BUDGET)
+        rendering = begin(BUDGET, context.hl7)
         resources = _run(compiled.templates, compiled.environment, _names(context), rendering)
         if not rendering.findings:
             return Rendered(resources)
@@ -130,7 +130,8 @@ class Catalogue:
                 kept = (compiled.version, provenance, _compile(environment, compiled.files))
                 self._provenance[partner] = kept
         _, provenance, templates = kept
-        rendering = begin(BUDGET * 10)
+        placed_hl7 = PlacedHl7(context.hl7)
+        rendering = begin(BUDGET * 10, placed_hl7)
         provenance.begin()
         names = _names(context) | {
             "event": (event := placed_event(context.event)),
@@ -138,7 +139,7 @@ class Catalogue:
             "visit": event.visit,
             "diagnoses": event.diagnoses,
             "coverages": event.coverages,
-            "hl7": PlacedHl7(context.hl7),
+            "hl7": placed_hl7,
             "identifiers": tuple(placed_identity(identity) for identity in context.identities),
         }
         resources = _run(templates, templates[0].environment, names, rendering)  # type: ignore[arg-type]  # ours

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, nodes
+from jinja2 import Environment, StrictUndefined, TemplateSyntaxError, Undefined, nodes
 from jinja2.runtime import Context as JinjaContext
 from jinja2.runtime import LoopContext, Macro
 from jinja2.sandbox import SandboxedEnvironment
 from pydantic import BaseModel
 
-from pipeline.model import Finding, Identity
+from pipeline.model import Finding, Hl7, Identity
 from pipeline.templates.tables import Concept
 from pipeline.templates.text import ABSENT, MARKS, Constant, Constants, Fragment, constant_of, text_of, typed_of
 from schemas import event as event_model
@@ -46,6 +46,8 @@ class Rendering:
     depth: int
     findings: list[Finding]
     budget: float
+    hl7: Hl7 | None = None
+    """What may be called as hl7(…)."""
 
 
 class _Now(threading.local):
@@ -56,9 +58,9 @@ now: Final = _Now()
 """The rendering of this thread."""
 
 
-def begin(budget: float) -> Rendering:
+def begin(budget: float, hl7: Hl7 | None = None) -> Rendering:
     """Start the clock of a rendering; seconds."""
-    now.rendering = Rendering(perf_counter() + budget, time.thread_time() + budget, 0, [], budget)
+    now.rendering = Rendering(perf_counter() + budget, time.thread_time() + budget, 0, [], budget, hl7)
     return now.rendering
 
 
@@ -112,7 +114,7 @@ EMITTERS: Final[dict[type, Callable[[Any], str]]] = {
 
 def _name(value: object) -> str:
     """A type in an analyst's words; never the value."""
-    return {tuple: "a list", list: "a list", dict: "a mapping"}.get(type(value), f"a whole {type(value).__name__}")
+    return "a list" if isinstance(value, list | tuple) else f"a whole {type(value).__name__}"
 
 
 def each(values: Iterable[Any] | Null | None) -> Iterable[Any]:
@@ -235,7 +237,7 @@ class MappingEnvironment(SandboxedEnvironment):
             return obj[argument] if -len(obj) <= argument < len(obj) else None
         return self.undefined(f"[{argument}] is for lists")
 
-    def call(self, context: JinjaContext, obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401, D102 - Jinja's signature
+    def call(self, context: JinjaContext, obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401, ARG002, D102 - Jinja's signature
         if kwargs:
             kwargs.pop("_loop_vars", None)  # Jinja hands them to callables that ask for the context; ours do not
             kwargs.pop("_block_vars", None)
@@ -244,14 +246,15 @@ class MappingEnvironment(SandboxedEnvironment):
             rendering.depth += 1
             if rendering.depth > MOST_DEPTH:
                 raise Overrun
-            if not kwargs and len(args) == len(obj.arguments) and not obj.caller:
-                text = obj._func(*args)  # noqa: SLF001 - what Macro.__call__ ends in when every argument is given by its place
-            else:
-                text = obj(*args, **kwargs)
+            plain = not kwargs and len(args) == len(obj.arguments) and not obj.caller
+            called: Callable[..., str] = obj._func if plain else obj  # noqa: SLF001 - what Macro.__call__ ends in when every argument stands at its place
+            text = called(*args, **kwargs)
             rendering.depth -= 1
             return Fragment(text.strip())
-        if obj is capped_range or obj is context.parent.get("hl7"):
-            return obj(*args, **kwargs)
+        if obj is capped_range:
+            return capped_range(*args, **kwargs)
+        if obj is now.rendering.hl7 and obj is not None:
+            return now.rendering.hl7(*args, **kwargs)
         if isinstance(obj, Undefined):
             str(obj)
         raise Mistake("only macros, hl7() and range() can be called")
@@ -326,25 +329,20 @@ def _minified_slowly(data: str) -> str:
     return "".join(kept)
 
 
-def check_quotes(environment: MappingEnvironment, source: str, name: str | None, filename: str | None) -> None:
+def check_quotes(environment: Environment, source: str, name: str | None, filename: str | None) -> None:
     """Refuse `{{ }}` and `{% %}` inside quotes, bare `]` and `}` in a constant, and our marks. TemplateSyntaxError with the line."""
     for line, message in misquoted(environment, source):
         raise TemplateSyntaxError(message, line, name, filename)
 
 
-def misquoted(environment: MappingEnvironment, source: str) -> Iterator[tuple[int, str]]:
+def misquoted(environment: Environment, source: str) -> Iterator[tuple[int, str]]:
     """Line and message of each mistake with quotes."""
     quoted = escaped = False
-    for line, token, value in environment.lex(source):
-        if token in {"variable_begin", "block_begin"} and quoted:
-            yield (
-                line,
-                "{{ }} inside quotes: leave the quotes out, values come with theirs"
-                if token == "variable_begin"
-                else "{% %} inside quotes",
-            )
+    for line, kind, value in environment.lex(source):
+        if kind in INSIDE and quoted:
+            yield line, INSIDE[kind]
             quoted = escaped = False
-        if token != "data":  # noqa: S105 - a token of the lexer
+        if kind != "data":
             continue
         for number, text in enumerate(value.split("\n")):
             for letter in text:
@@ -356,8 +354,12 @@ def misquoted(environment: MappingEnvironment, source: str) -> Iterator[tuple[in
             if quoted and number < value.count("\n"):
                 yield line + number, "the quotes are not closed on this line"
                 quoted = False
-    if MARKS.search(source):
-        yield (
-            1 + source[: MARKS.search(source).start()].count("\n"),
-            "a character that the engine needs for itself (U+007F, U+E002)",
-        )  # type: ignore[union-attr]
+    mark = MARKS.search(source)
+    if mark is not None:
+        yield 1 + source[: mark.start()].count("\n"), "a character that the engine needs for itself (U+007F, U+E002)"
+
+
+INSIDE: Final = {
+    "variable_begin": "{{ }} inside quotes: leave the quotes out, a value comes with its own",
+    "block_begin": "{% %} inside quotes: put it around the whole text",
+}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -81,9 +82,8 @@ def _row(row: object, path: Path, line: int) -> Iterator[tuple[str, Row]]:
     events = row.get("events")
     if not isinstance(events, list) or not events:
         raise YamlMistake(path, row.line, "events must be a list, as [A01, A04] or [SIU^*]")
-    kind, subject, action = (
-        _member(row, key, member, path) for key, member in (("kind", Kind), ("subject", Subject), ("action", Action))
-    )
+    kind, subject = _member(row, "kind", Kind, path), _member(row, "subject", Subject, path)
+    action = _member(row, "action", Action, path)
     reason = _member(row, "reason", Reason, path) if row.get("reason") else None
     if (action in {Action.FILTER, Action.PARK}) != (reason is not None):
         raise YamlMistake(path, row.line, "filter and park need a reason, the other actions have none")
@@ -94,14 +94,17 @@ def _row(row: object, path: Path, line: int) -> Iterator[tuple[str, Row]]:
         yield name, Row(EventRule(name, kind, subject, action, reason), path, row.line_of("events"))
 
 
-E = TypeVar("E", Kind, Subject, Action, Reason)
+E = TypeVar("E", bound=StrEnum)
 
 
 def _member(row: Lined, key: str, vocabulary: type[E], path: Path) -> E:
-    try:
-        return vocabulary(row.get(key, ""))
-    except ValueError:
+    said = row.get(key, "")
+    found = next((member for member in vocabulary if member.value == said), None)
+    if found is None:
         names = ", ".join(member.value for member in vocabulary)
-        raise YamlMistake(
-            path, row.line_of(key), f"{key} must be one of {names}" if len(names) < 200 else f"there is no {key} {row.get(key)}"
-        ) from None
+        there = f"; there is {names}" if len(vocabulary) <= MOST_SHOWN else ""
+        raise YamlMistake(path, row.line_of(key), f"there is no {key} {said}{there}")
+    return found
+
+
+MOST_SHOWN: Final = 10

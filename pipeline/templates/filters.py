@@ -5,6 +5,7 @@ A filter answers absent with absent. Each is registered in `filters_of`; a filte
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -97,63 +98,52 @@ def instant(value: Timestamp | Null | None) -> Text:
     return datetime.fromtimestamp(value.epoch_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
-def filters_of(tables: Mapping[str, CodeTable]) -> dict[str, Callable[..., Any]]:
-    """Every filter, by the name that templates use."""
+@dataclass(frozen=True, slots=True)
+class Lookups:
+    """The filters that look something up in a site's tables."""
 
-    def table_of(name: str) -> CodeTable:
+    tables: Mapping[str, CodeTable]
+
+    def _table(self, name: str) -> CodeTable:
         try:
-            return tables[name]
+            return self.tables[name]
         except KeyError:
             raise Mistake(f"there is no code table {name}") from None
 
-    def code(value: Text | Coded, table: str) -> str | Concept | Null | None:
+    def code(self, value: Text | Coded, table: str) -> str | Concept | Null | None:
         """What the code table has for a code, or for a coded element; absent with a finding where it has nothing."""
         if value is None or value is NULL or value == "":
-            return value  # type: ignore[return-value]  # absent or deleted, as it came
-        codes = table_of(table)
-        found = codes.find_coded(value) if isinstance(value, Coded) else codes.find(str(value))
-        if found is None and not (isinstance(value, str) and codes.knows(str(value))):
+            return None if value == "" else value
+        codes = self._table(table)
+        found = codes.find_coded(value) if isinstance(value, Coded) else codes.find(value)
+        if found is None and not (isinstance(value, str) and codes.knows(value)):
             note(FindingCode.CODE_UNMAPPED, place_of(value), table)
         return found
 
-    def diagnosis(rows: Sequence[Diagnosis] | Null | None, table: str) -> Concept | str | None:
+    def diagnosis(self, rows: Sequence[Diagnosis] | Null | None, table: str) -> Concept | str | None:
         """The one diagnosis that the partner takes, as the table's target.
 
         Of several the final one (DG1-6 F) counts before the working (W) and the admitting one (A), then the order of the message.
         Deleted rows (DG1-21 D) do not count. Each row that is left out leaves a finding, unless it says the same as the chosen one.
         """
-        codes = table_of(table)
-        best, chosen, at = len(RANK) + 1, None, 0
-        seen: list[tuple[int, str | Concept | None]] = []
-        for number, row in enumerate(rows or (), 1):
-            target = _target(row, codes)
-            if target is NOT_SAID:
-                continue
-            seen.append((number, target))
-            rank = RANK.get(row.type or "", len(RANK))
-            if target is not None and rank < best:
-                best, chosen, at = rank, target, number
-        for number, target in seen:
+        codes = self._table(table)
+        said = [(number, row) for number, row in enumerate(rows or (), 1) if _says_something(row)]
+        found = [(number, row, _target(row, codes)) for number, row in said]
+        taken = [(RANK.get(row.type or "", len(RANK)), number, target) for number, row, target in found if target is not None]
+        _, at, chosen = min(taken, key=_rank) if taken else (0, 0, None)
+        for number, _, target in found:
             if target is None or target != chosen:
                 note(FindingCode.DIAGNOSIS_DROPPED, _dg1(number), table)
         if chosen is None:
             note(FindingCode.DIAGNOSIS_NONE, "DG1", table, Severity.INFORMATION)
         return with_place(chosen, _dg1(at)) if chosen is not None and isinstance(rows, PlacedTuple) else chosen
 
-    return {
-        "code": code,
-        "diagnosis": diagnosis,
-        "digits": digits,
-        "email": email,
-        "first": first,
-        "instant": instant,
-        "join_names": join_names,
-        "lower": lower,
-        "phone": phone,
-        "prefer": prefer,
-        "strip": strip,
-        "upper": upper,
-    }
+
+def filters_of(tables: Mapping[str, CodeTable]) -> dict[str, Callable[..., Any]]:
+    """Every filter, by the name that templates use."""
+    lookups = Lookups(tables)
+    plain = (digits, email, first, instant, join_names, lower, phone, prefer, strip, upper)
+    return {"code": lookups.code, "diagnosis": lookups.diagnosis} | {filter_.__name__: filter_ for filter_ in plain}
 
 
 RANK: Final = {"F": 0, "W": 1, "A": 2}
@@ -164,12 +154,14 @@ def _dg1(number: int) -> str:
     return f"DG1[{number}]-3" if number > 1 else "DG1-3"
 
 
-NOT_SAID: Final = ""
+def _rank(taken: tuple[int, int, object]) -> tuple[int, int]:
+    return taken[:2]
+
+
+def _says_something(row: Diagnosis) -> bool:
+    return row.code is not None and bool(row.code.code or row.code.alternate_code)
 
 
 def _target(row: Diagnosis, codes: CodeTable) -> Concept | str | None:
-    """What the table has for a row; None where it has nothing or the row is deleted, NOT_SAID where the row has no code."""
-    coded = row.code
-    if coded is None or not (coded.code or coded.alternate_code):
-        return NOT_SAID
-    return None if row.action == DELETED else codes.find_coded(coded, row.coding_method or None)
+    """What the table has for a row; None where it has nothing, or the row is deleted."""
+    return None if row.action == DELETED or row.code is None else codes.find_coded(row.code, row.coding_method or None)

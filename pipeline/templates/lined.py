@@ -1,5 +1,6 @@
-"""YAML whose mappings know their lines, so that a mistake can be named with file and line. Scalars stay texts: a code `250.0`, `NO`
-or `0` is never a number or a boolean here. A key that stands twice is a mistake.
+"""YAML whose mappings know their lines, so that a mistake can be named with file and line.
+
+Scalars stay texts: a code `250.0`, `NO` or `0` is never a number or a boolean here. A key that stands twice is a mistake.
 """
 
 from pathlib import Path

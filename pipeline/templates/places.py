@@ -32,8 +32,8 @@ class PlacedText(str):
         return placed
 
 
-class PlacedTuple(tuple[Any, ...]):
-    """The repetitions of a field, or segments, with the place of all of them. (A tuple cannot have slots.)"""
+class PlacedTuple(tuple[Any, ...]):  # noqa: SLOT001 - a tuple can have no slots of its own
+    """The repetitions of a field, or segments, with the place of all of them."""
 
     place: str
 
@@ -73,7 +73,7 @@ def place_of(value: object) -> str | None:
 def with_place(value: T, place: str) -> T:
     """The same value, knowing a place. What cannot know one is returned as it is."""
     if type(value) is str:
-        return PlacedText(value, place)  # type: ignore[return-value]  # a str for a str
+        return PlacedText(value, place)  # type: ignore[return-value,arg-type]  # a str for a str
     if isinstance(value, Concept):
         parts = {part.name: getattr(value, part.name) for part in dataclasses.fields(value)}
         return Concept(**{name: PlacedText(text, place) if text else text for name, text in parts.items()})  # type: ignore[return-value]

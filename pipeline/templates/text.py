@@ -8,7 +8,7 @@ Nothing here knows FHIR or HL7.
 import json
 import re
 from collections.abc import Sequence
-from json.encoder import encode_basestring  # type: ignore[attr-defined]  # the C encoder where there is one; typeshed leaves it out
+from json.encoder import encode_basestring
 from typing import Any, Final
 
 import orjson
@@ -136,6 +136,7 @@ def _object(tree: dict[str, Any]) -> tuple[dict[str, Any] | None, int]:
             else:
                 state |= GONE
             continue
+        child: Any
         if kind is dict:
             child, below = _object(value)
         elif kind is list:

@@ -35,7 +35,7 @@ EDITS = [
     Edit(Rule.UNKNOWN_ELEMENT, HEADER, '"software":', '"sofware":'),
     Edit(Rule.UNKNOWN_ELEMENT, CONDITION, '"resourceType": "Condition"', '"resourceType": "Conditions"'),
     Edit(Rule.UNKNOWN_ELEMENT, GENDER, "element: Patient.gender", "element: Patient.sex"),
-    Edit(Rule.MISSING_ELEMENT, CONDITION, '  "subject": {"reference": {{ partner.patient_reference }}},\n', "", -12),
+    Edit(Rule.MISSING_ELEMENT, CONDITION, '  "subject": {"reference": {{ partner.patient_reference }}},\n', "", -10),
     Edit(Rule.MISSING_ELEMENT, HEADER, '    "endpoint": {{ partner.endpoint }},\n', "", -1),
     Edit(Rule.DUPLICATE_KEY, PATIENT, '  "active": true,', '  "active": true, "x": 1,\n  "active": false,', 1),
     Edit(

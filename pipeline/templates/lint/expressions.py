@@ -1,5 +1,6 @@
-"""What a Jinja expression can be, found without running it: each path is resolved against the event model, each filter, macro and table
-against what there is. The walk follows `for`, `set`, `if`, macros with the types of their arguments.
+"""What a Jinja expression can be, found without running it.
+
+Each path is resolved against the event model, each filter, macro and table against what there is. The walk follows `for`, `set`, `if`, macros with the types of their arguments.
 """
 
 import inspect
@@ -69,7 +70,7 @@ class Partner:
 
 
 @dataclass(frozen=True, slots=True)
-class Callable_:
+class Function:
     """`hl7` and `range`."""
 
     name: str
@@ -80,7 +81,7 @@ class Loop:
     """Jinja's `loop`."""
 
 
-Kind = Unknown | Text | Plain | Whole | Several | Fragment | Partner | Callable_ | Loop
+Kind = Unknown | Text | Plain | Whole | Several | Fragment | Partner | Function | Loop
 UNKNOWN: Final = Unknown()
 LOOP: Final = frozenset({"index", "index0", "first", "last", "length", "previtem", "nextitem"})
 
@@ -157,7 +158,7 @@ class Expressions:
     def output(self, node: nodes.Node, scope: Scope) -> Kind:
         """What `{{ … }}` emits: it must be a text, a plain value or a macro's."""
         kind = self.kind(node, scope)
-        if isinstance(kind, Whole | Several | Partner | Callable_ | Loop):
+        if isinstance(kind, Whole | Several | Partner | Function | Loop):
             self._note(node, scope, Rule.WHOLE_VALUE, f"{{{{ }}}} of {described(kind)}: name one of its fields, or go through it")
         return kind
 
@@ -196,7 +197,7 @@ class Expressions:
             return UNKNOWN
         return fields[name]
 
-    def _fields(self, owner: Kind) -> Mapping[str, Kind] | None:
+    def _fields(self, owner: Kind) -> Mapping[str, Kind] | None:  # noqa: PLR0911 - one line per kind
         """Fields by name; None where nothing can be said."""
         match owner:
             case Unknown():
@@ -254,7 +255,7 @@ class Expressions:
             self._note(node, scope, Rule.UNKNOWN_FILTER, f"there is no filter {node.name}{near(node.name, self.world.filters)}")
             return UNKNOWN
         try:
-            inspect.signature(filter_).bind(None, *node.args, **{pair.key: pair.value for pair in node.kwargs})
+            inspect.signature(filter_).bind(None, *node.args, **{str(pair.key): pair.value for pair in node.kwargs})
         except TypeError as mistake:
             self._note(node, scope, Rule.WRONG_ARGUMENT, f"{node.name}: {mistake}")
             return UNKNOWN
@@ -297,10 +298,10 @@ class Expressions:
         called = self.kind(node.node, scope)
         for argument in node.args:
             self.kind(argument, scope)
-        if called == Callable_("hl7"):
+        if called == Function("hl7"):
             self._hl7_path(node, scope)
             return Text()
-        if called == Callable_("range"):
+        if called == Function("range"):
             return Several(Plain())
         if not isinstance(called, Unknown):
             self._note(
@@ -327,7 +328,7 @@ class Expressions:
         if missing or strange or len(node.args) > len(names):
             self._note(node, scope, Rule.WRONG_ARGUMENT, f"{macro.node.name} takes {', '.join(names) or 'no arguments'}")
             return None
-        outer = Scope(macro.file, {"range": Callable_("range")}, scope.macros, scope.depth + 1)
+        outer = Scope(macro.file, {"range": Function("range")}, scope.macros, scope.depth + 1)
         for name, default in zip(reversed(names), reversed(macro.node.defaults), strict=False):
             given.setdefault(name, self.kind(default, outer))
         return outer.inner(**given)
@@ -381,7 +382,7 @@ def either(one: Kind, other: Kind) -> Kind:
     return other if isinstance(one, Unknown) else one
 
 
-def described(kind: Kind) -> str:
+def described(kind: Kind) -> str:  # noqa: PLR0911 - one line per kind
     """A kind in an analyst's words."""
     match kind:
         case Whole(kind=own):
@@ -394,7 +395,7 @@ def described(kind: Kind) -> str:
             return "what a macro makes"
         case Partner():
             return "partner"
-        case Callable_(name=name):
+        case Function(name=name):
             return f"{name}()"
         case Loop():
             return "loop"

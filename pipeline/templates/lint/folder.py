@@ -17,8 +17,8 @@ from pipeline.templates.filters import filters_of
 from pipeline.templates.lined import Lined, YamlMistake, load
 from pipeline.templates.lint.elements import Elements, table_targets
 from pipeline.templates.lint.expressions import (
-    Callable_,
     Expressions,
+    Function,
     Kind,
     Partner,
     Scope,
@@ -58,7 +58,7 @@ def lint(folder: Path, site: str | None = None) -> list[Problem]:
     for overlay in [None, *sites]:
         code_tables = _tables(folder, overlay, problems)
         for partner in partners:
-            _partner(folder, overlay, partner, code_tables, seen, problems)
+            _partner(folder, overlay, partner, code_tables=code_tables, seen=seen, problems=problems)
     _events(folder, sites, partners, problems)
     _unused(folder, sites, partners, seen, problems)
     for overlay in sites:
@@ -77,7 +77,7 @@ def _tables(folder: Path, site: Path | None, problems: Problems) -> dict[str, Co
 
 
 def _partner(
-    folder: Path, site: Path | None, partner: str, code_tables: Mapping[str, CodeTable], seen: Seen, problems: Problems
+    folder: Path, site: Path | None, partner: str, *, code_tables: Mapping[str, CodeTable], seen: Seen, problems: Problems
 ) -> None:
     """One partner's mapping with one overlay."""
     try:
@@ -93,7 +93,7 @@ def _partner(
     if release is None:
         return
     _elements_of_tables(code_tables, release, problems)
-    _templates(files, mapping, release, code_tables, seen, problems)
+    _templates(files, mapping, release, code_tables=code_tables, seen=seen, problems=problems)
 
 
 def _mapping(mapping: Lined, path: Path, partner: str, problems: Problems) -> Release | None:
@@ -130,7 +130,7 @@ def _elements_of_tables(code_tables: Mapping[str, CodeTable], release: Release, 
 
 
 def _templates(
-    files: Files, mapping: Lined, release: Release, code_tables: Mapping[str, CodeTable], seen: Seen, problems: Problems
+    files: Files, mapping: Lined, release: Release, *, code_tables: Mapping[str, CodeTable], seen: Seen, problems: Problems
 ) -> None:
     trees = dict(_trees(files, problems))
     listed = mapping.get("templates") if isinstance(mapping.get("templates"), list) else []
@@ -201,12 +201,12 @@ def names() -> dict[str, Kind]:
     return {
         "event": Whole(Event),
         **{name: fields[name] for name in ("patient", "visit", "diagnoses", "coverages")},
-        "hl7": Callable_("hl7"),
+        "hl7": Function("hl7"),
         "intent": Text(),
         "identifiers": Several(Whole(Identity)),
         "partner": Partner(),
         "site": Text(),
-        "range": Callable_("range"),
+        "range": Function("range"),
     }
 
 

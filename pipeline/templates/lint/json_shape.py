@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from jinja2 import nodes
 
-from pipeline.templates.lint.expressions import UNKNOWN, Callable_, Expressions, Kind, Loop, MacroAt, Scope
+from pipeline.templates.lint.expressions import UNKNOWN, Expressions, Kind, Loop, MacroAt, Scope
 from pipeline.templates.lint.problem import Problems, Rule, near
 
 Branch = tuple[tuple[int, int], ...]
