@@ -492,7 +492,7 @@ def merge(ledger: Ledger, offset: int, prior: str, survivor: str, event_ms: int 
 
 
 def hashed(value: str) -> str:
-    return PSEUDONYMS.identity("patient", CIP, value)
+    return PSEUDONYMS.hash("identity", "patient", CIP, value)
 
 
 def test_a_merged_patient_says_into_whom_and_when(ledger: SqlLedger) -> None:
@@ -552,8 +552,8 @@ def test_find_is_newest_first_and_asks_for_what_it_is_asked(ledger: SqlLedger) -
     assert offsets(request_id=f"request-{Message(2).position}") == [2]
     assert offsets(position=Message(3).position) == [3]
     assert offsets(since_ms=2_000, until_ms=3_000) == [3]
-    assert offsets(patient=PSEUDONYMS.lane(ROUTE, CIP, "CIP2")) == [2]
-    assert offsets(patients=tuple(PSEUDONYMS.lane(route, CIP, "CIP1") for route in (ROUTE, "other"))) == [3, 1]
+    assert offsets(patient=PSEUDONYMS.hash("lane", ROUTE, CIP, "CIP2")) == [2]
+    assert offsets(patients=tuple(PSEUDONYMS.hash("lane", route, CIP, "CIP1") for route in (ROUTE, "other"))) == [3, 1]
 
 
 def test_a_found_delivery_says_what_became_of_it(ledger: SqlLedger) -> None:
@@ -572,7 +572,7 @@ def test_a_found_delivery_says_what_became_of_it(ledger: SqlLedger) -> None:
     assert (row.event, row.control_id, row.patient, row.pointer, row.open) == (
         "ADT^A08",
         "MSG0-1",
-        PSEUDONYMS.lane(ROUTE, CIP, "CIP1"),
+        PSEUDONYMS.hash("lane", ROUTE, CIP, "CIP1"),
         "his.adt/0/0",
         False,
     )

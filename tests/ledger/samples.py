@@ -81,7 +81,7 @@ class Message:
             rule=EventRule(f"ADT^{event.trigger}", kind, Subject.PATIENT, action),
             identities=self.identities,
             prior=tuple(identity(value) for value in self.prior),
-            lane=PSEUDONYMS.lane(self.route, CIP, self.patient),
+            lane=PSEUDONYMS.hash("lane", self.route, CIP, self.patient),
             subject=PSEUDONYMS.hash("subject", self.subject or self.patient),
             sender=self.sender,
             dedupe=PSEUDONYMS.hash("dedupe", self.route, self.sender, control_id, self.body or f"{self.position}"),

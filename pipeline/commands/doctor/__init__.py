@@ -61,3 +61,5 @@ def examine(arguments: Namespace) -> Iterator[Line]:
             yield from check(loaded)
         except PipelineError as error:
             yield Line(Level.FAIL, check.__name__, str(error), "see the message")
+        except Exception as error:  # noqa: BLE001 - the other checks are wanted all the more; its message might hold a value
+            yield Line(Level.FAIL, check.__name__, f"a defect of ours: {type(error).__name__}", "report it")

@@ -87,7 +87,12 @@ def ledger(settings: Settings) -> Iterator[Line]:
     from pipeline.ledger.open import not_there_yet, open_ledger
 
     if place := not_there_yet(settings):
-        yield Line(Level.WARN, "ledger", f"nothing has run yet: there is no {place}", "the first emr-pipeline run makes it")
+        yield Line(
+            Level.WARN,
+            "ledger",
+            f"nothing has run yet: there is no {place.removeprefix('ledger ')}",
+            "the first emr-pipeline run makes it",
+        )
         return
     try:
         with closing(open_ledger(settings)) as opened:
@@ -103,12 +108,12 @@ def _ledger(settings: Settings, opened: "SqlLedger") -> Iterator[Line]:
         yield Line(
             Level.WARN,
             "ledger",
-            f"{opened.place} answers, nothing has run on it yet",
+            f"{opened.place.removeprefix('ledger ')} answers, nothing has run on it yet",
             "the first emr-pipeline run makes its tables",
         )
         return
     opened.check_key()
-    yield Line(Level.OK, "ledger", f"{opened.place} answers, the key is the one that it began with")
+    yield Line(Level.OK, "ledger", f"{opened.place.removeprefix('ledger ')} answers, the key is the one that it began with")
     for route, states in sorted(opened.counts().items()):
         text = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
         open_states = [state for state in (State.UNKNOWN, State.PARKED) if states.get(state)]
@@ -168,7 +173,7 @@ def _clock(name: str, answer: HTTPResponse, sent: float) -> Line:
     try:
         theirs = parsedate_to_datetime(answer.getheader("Date") or "").timestamp()
     except ValueError:
-        return Line(Level.WARN, f"clock of {name}", "its answer has no Date", "compare this machine's clock with a time server")
+        return Line(Level.OK, f"clock of {name}", "not compared: its answer has no Date")
     now = time.time()
     skew = 0.0 if sent - 1 <= theirs <= now else theirs - now
     if abs(skew) < SKEW:

@@ -1,0 +1,182 @@
+"""The doctor says what is wrong and what to do, in one line each; it makes nothing and tells no secret."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.cli import main
+from pipeline.commands.doctor import outside
+from pipeline.commands.doctor.report import Level
+from pipeline.ledger.sql import SqlLedger
+from pipeline.sandbox.roche import RocheSandbox
+from schemas.outcomes import Reason, State
+from tests import postgres_server
+from tests.commands import hospital
+from tests.ledger.samples import KEY, PSEUDONYMS, Message, settled
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Iterator[RocheSandbox]:
+    with RocheSandbox(tmp_path / "sandbox") as running:
+        yield running
+
+
+def doctor(settings: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, dict[str, Any]]]:
+    capsys.readouterr()
+    code = main(["doctor", "--json", "--settings", str(settings)])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return code, {line["what"]: line for line in lines}
+
+
+def test_before_anything_exists_it_says_so_and_makes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EMR_PIPELINE_SETTINGS", raising=False)
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "nothing has run yet" in out
+    assert "emr-pipeline demo" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_all_is_well_all_is_ok(tmp_path: Path, sandbox: RocheSandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = hospital.write(tmp_path, sandbox)
+    assert main(["topics", "create", "--settings", str(settings)]) == 0
+    ledger = SqlLedger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", PSEUDONYMS)
+    ledger.check()
+    ledger.close()
+    before = sorted(tmp_path.rglob("*"))
+    code, lines = doctor(settings, capsys)
+    assert {what: line for what, line in lines.items() if line["level"] != "OK"} == {}
+    assert code == 0
+    assert {"bus", "ledger", "partner roche", "clock of roche", "topic his.adt", "mappings"} <= set(lines)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_has_not_run_yet_is_a_warning(tmp_path: Path, sandbox: RocheSandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    code, lines = doctor(hospital.write(tmp_path, sandbox), capsys)
+    assert (code, lines["bus"]["level"], lines["ledger"]["level"]) == (0, "WARN", "WARN")
+
+
+def test_wrong_settings_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, lines = doctor(hospital.write(tmp_path, ledgers={}), capsys)
+    assert (code, list(lines)) == (2, ["settings"])
+    assert "no such setting" in lines["settings"]["found"]
+
+
+def test_a_secret_that_is_not_there_or_open_to_others_is_told(
+    tmp_path: Path, sandbox: RocheSandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = hospital.write(tmp_path, sandbox)
+    (tmp_path / "hash.key").chmod(0o644)
+    (sandbox.folder / "client-secret").unlink()
+    code, lines = doctor(settings, capsys)
+    assert (code, lines["secret partners.roche.client_secret"]["level"]) == (2, "FAIL")
+    assert lines["secret keys.patient_hash"] == {
+        "level": "WARN",
+        "what": "secret keys.patient_hash",
+        "found": f"{tmp_path / 'hash.key'} can be read by others",
+        "do": f"chmod 600 {tmp_path / 'hash.key'}",
+    }
+
+
+def test_no_secret_is_printed(tmp_path: Path, sandbox: RocheSandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    secret = (sandbox.folder / "client-secret").read_text().strip()
+    settings = hospital.write(tmp_path, sandbox)
+    main(["doctor", "--settings", str(settings)])
+    printed = "".join(capsys.readouterr())
+    assert "secret partners.roche.client_secret: readable" in printed
+    assert secret not in printed
+    assert KEY not in printed
+
+
+def test_a_key_that_does_not_fit_is_told(tmp_path: Path, sandbox: RocheSandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = hospital.write(tmp_path, sandbox)
+    (sandbox.folder / "client.key").write_bytes((sandbox.folder / "server.key").read_bytes())
+    code, lines = doctor(settings, capsys)
+    assert code == 2
+    assert "is not the key of" in lines["certificates partners.roche.tls"]["found"]
+
+
+def test_a_partner_who_is_away_is_exit_3(tmp_path: Path, sandbox: RocheSandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = hospital.write(tmp_path, sandbox)
+    sandbox.stop()
+    code, lines = doctor(settings, capsys)
+    assert (code, lines["partner roche"]["level"]) == (3, "FAIL")
+    assert "connection refused" in lines["partner roche"]["found"]
+
+
+def test_a_topic_that_is_not_there_is_told(tmp_path: Path, sandbox: RocheSandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = hospital.write(tmp_path, sandbox)
+    main(["topics", "create", "--settings", str(settings)])
+    hospital.write(tmp_path, sandbox, routes={"roche-patients": {"partner": "roche", "source": "another", "start": "latest"}})
+    code, lines = doctor(settings, capsys)
+    assert (code, lines["topic another"]["level"], lines["topic another"]["do"]) == (3, "FAIL", "emr-pipeline topics create")
+
+
+def test_another_ledger_key_is_told(tmp_path: Path, sandbox: RocheSandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = hospital.write(tmp_path, sandbox)
+    ledger = SqlLedger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", PSEUDONYMS)
+    ledger.check()
+    ledger.close()
+    (tmp_path / "hash.key").write_text("another key of at least sixteen bytes")
+    code, lines = doctor(settings, capsys)
+    assert (code, lines["ledger"]["level"]) == (2, "FAIL")
+    assert "another key" in lines["ledger"]["found"]
+
+
+def test_what_waits_for_a_person_is_a_warning_with_the_command(
+    tmp_path: Path, sandbox: RocheSandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = hospital.write(tmp_path, sandbox)
+    ledger = SqlLedger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", PSEUDONYMS)
+    ledger.check()
+    ledger.settle(settled(Message(1), State.PARKED, Reason.FHIR_INVALID))
+    ledger.close()
+    _, lines = doctor(settings, capsys)
+    line = lines["deliveries of roche-patients"]
+    assert (line["level"], line["found"], line["do"]) == (
+        "WARN",
+        "1 parked",
+        "emr-pipeline find --route roche-patients --state parked",
+    )
+    assert lines["source of roche-patients"]["level"] == "WARN"
+
+
+def test_a_postgresql_that_is_not_there_says_why(
+    tmp_path: Path, sandbox: RocheSandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = hospital.write(tmp_path, sandbox, ledger={"url": "postgresql+psycopg://emr@127.0.0.1:1/emr"})
+    code, lines = doctor(settings, capsys)
+    assert (code, lines["ledger"]["level"]) == (3, "FAIL")
+    assert "nothing listens at that address" in lines["ledger"]["found"]
+
+
+@pytest.mark.postgres
+def test_a_postgresql_that_is_empty_is_a_warning(
+    tmp_path: Path, sandbox: RocheSandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = hospital.write(tmp_path, sandbox, ledger={"url": postgres_server.a_schema()})
+    _, lines = doctor(settings, capsys)
+    assert lines["ledger"]["level"] == "WARN"
+    assert "nothing has run on it yet" in lines["ledger"]["found"]
+    assert postgres_server.PASSWORD not in json.dumps(lines)
+
+
+@pytest.mark.parametrize(("seconds", "level"), [(0, Level.OK), (-20, Level.WARN), (3_600, Level.FAIL)])
+def test_a_clock_that_differs_is_named(seconds: int, level: Level) -> None:
+    now = datetime.now(UTC)
+
+    class Answer:
+        def getheader(self, _: str) -> str:
+            return format_datetime(now + timedelta(seconds=seconds), usegmt=True)
+
+    line = outside._clock("roche", Answer(), now.timestamp())  # type: ignore[arg-type]
+    assert line.level is level
+    assert seconds == 0 or ("ahead of" if seconds > 0 else "behind") in line.found

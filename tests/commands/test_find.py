@@ -1,0 +1,92 @@
+"""find: what an operator asks at night, and what a script reads."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from pipeline import flow, wiring
+from pipeline.cli import main
+from pipeline.commands.find import _patients, printable, time_of
+from pipeline.errors import SettingsError
+from pipeline.ledger.sql import SqlLedger
+from pipeline.model import Received, Routed
+from pipeline.settings import load
+from schemas.outcomes import Reason, State
+from tests.commands import hospital
+from tests.ledger.samples import CIP, PSEUDONYMS, Message, settled
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> str:
+    return str(hospital.write(tmp_path))
+
+
+@pytest.fixture
+def filled(tmp_path: Path, settings: str) -> str:
+    ledger = SqlLedger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", PSEUDONYMS)
+    ledger.check()
+    ledger.settle(settled(Message(1), State.FILTERED, Reason.NOT_PRODUCTION, at_ms=1_000_000))
+    ledger.settle(settled(Message(2, patient="CIP2"), State.PARKED, Reason.FHIR_INVALID, at_ms=2_000_000))
+    ledger.close()
+    return settings
+
+
+def test_on_nothing_it_says_so_and_makes_nothing(tmp_path: Path, settings: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["find", "--settings", settings]) == 0
+    assert "nothing has run yet" in capsys.readouterr().out
+    assert not (tmp_path / "ledger.sqlite").exists()
+
+
+def test_a_table_says_what_the_reasons_mean(filled: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["find", "--state", "parked", "--settings", filled]) == 0
+    out = capsys.readouterr().out
+    assert "his.adt/0/2" in out
+    assert f"fhir_invalid: {Reason.FHIR_INVALID.sentence}" in out
+    assert "his.adt/0/1" not in out
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["--patient-id", f"{CIP}|CIP2"],
+        ["--reason", "fhir_invalid"],
+        ["--control-id", "MSG0-2"],
+        ["--event", "a08", "--since", "1970-01-01T00:30:00+00:00"],
+        ["--position", "his.adt/0/2"],
+        ["--most", "1"],
+    ],
+)
+def test_each_question_finds_its_delivery(filled: str, asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["find", *asked, "--json", "--settings", filled]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["position"] == "his.adt/0/2"
+
+
+@pytest.mark.parametrize(
+    "asked", [["--since", "yesterday"], ["--patient-id", "CIP2"], ["--position", "17"], ["--route", "other"], ["--most", "0"]]
+)
+def test_a_question_that_says_nothing_is_one_line(filled: str, asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["find", *asked, "--settings", filled]) == 2
+    assert asked[0] in capsys.readouterr().err
+
+
+def test_a_time_without_an_offset_is_the_sites() -> None:
+    assert time_of("1970-01-01T01:00", "Europe/Amsterdam", "--since") == 0
+    with pytest.raises(SettingsError):
+        time_of("99999999999999d", "Europe/Amsterdam", "--since")
+
+
+def test_control_characters_do_not_reach_the_terminal() -> None:
+    assert printable("A\x1b[2J") == "A?[2J"
+
+
+def test_the_patient_is_asked_for_as_the_route_writes_it(tmp_path: Path) -> None:
+    loaded = load(hospital.write(tmp_path))
+    plan = wiring.plan_of(loaded, "roche-patients", wiring.catalogue_of(loaded), PSEUDONYMS)
+    message = f"MSH|^~\\&|HIX|OLVG|||20260131||ADT^A04|1|P|2.5\rPID|||CIP2^^^&{CIP.removeprefix('urn:oid:')}&ISO\r"
+    routed = flow.read(Received(Message(1).position, message.encode()), plan)
+    assert isinstance(routed, Routed)
+    (asked,) = _patients(Namespace(patient_id=f"{CIP}|CIP2"), loaded)
+    assert routed.lane == asked

@@ -1,0 +1,72 @@
+"""identities import and export: all or nothing, line numbers, hashes only."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import main
+from pipeline.commands.identities import read
+from tests.commands import hospital
+from tests.ledger.samples import CIP, PSEUDONYMS
+
+HEAD = "kind,system,value,partner_id"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> str:
+    return str(hospital.write(tmp_path))
+
+
+def test_what_is_imported_is_exported_as_hashes(tmp_path: Path, settings: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "known.csv").write_text(f"\ufeff{HEAD}\npatient,{CIP},CIP1,P1\n\npatient,{CIP},CIP2,\n")
+    assert (
+        main(["identities", "import", str(tmp_path / "known.csv"), "--partner", "roche", "--json", "--settings", settings]) == 0
+    )
+    assert json.loads(capsys.readouterr().out) == {"partner": "roche", "rows": 2, "changed": 2}
+    assert main(["identities", "export", "--json", "--settings", settings]) == 0
+    out = capsys.readouterr().out
+    assert {(row["value_hash"], row["partner_id"]) for row in map(json.loads, out.splitlines())} == {
+        (PSEUDONYMS.hash("identity", "patient", CIP, "CIP1"), "P1"),
+        (PSEUDONYMS.hash("identity", "patient", CIP, "CIP2"), None),
+    }
+    assert "CIP1" not in out
+
+
+def test_one_wrong_row_and_nothing_is_imported(tmp_path: Path, settings: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "known.csv").write_text(f"{HEAD}\npatient,{CIP},CIP1,P1\nperson,{CIP},CANARY,P2\n")
+    assert main(["identities", "import", str(tmp_path / "known.csv"), "--settings", settings]) == 2
+    err = capsys.readouterr().err
+    assert f"{tmp_path / 'known.csv'}:3: kind is none of patient, visit, appointment, result" in err
+    assert "CANARY" not in err
+    assert not (tmp_path / "ledger.sqlite").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "what"),
+    [
+        ("", 1, "first line"),
+        ("kind,system,value\n", 1, "first line"),
+        (f"{HEAD}\npatient,s,v\n", 2, "3 columns"),
+        (f"{HEAD}\npatient,,v,\n", 2, "system is empty"),
+        (f"{HEAD}\npatient,s, ,p\n", 2, "value is empty"),
+        (f"{HEAD}\npatient,s,v,p\npatient,s,v,q\n", 3, "same identity as in line 2"),
+        (f'{HEAD}\npatient,s,"v,p\n', 2, "not CSV"),
+        (f"{HEAD}\npatient,s,v\x00,p\n", 2, "control character"),
+    ],
+)
+def test_each_mistake_is_named_with_its_line(text: str, line: int, what: str) -> None:
+    rows, ((number, sentence),) = read(text.splitlines())
+    assert number == line
+    assert what in sentence
+    assert len(rows) <= 1
+
+
+def test_semicolons_do_as_well() -> None:
+    rows, wrong = read([HEAD.replace(",", ";"), f"patient;{CIP};CIP1;"])
+    assert (len(rows), rows[0].partner_id, wrong) == (1, None, [])
+
+
+def test_a_partner_that_is_not_there_is_one_line(settings: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["identities", "export", "--partner", "roqua", "--settings", settings]) == 2
+    assert "there is roche" in capsys.readouterr().err

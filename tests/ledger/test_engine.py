@@ -1,0 +1,165 @@
+"""Errors of the database are one line without a value; the schema is what the tables say; one worker has a SQLite route."""
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from pipeline.errors import LedgerError, Refused, SettingsError
+from pipeline.ledger.sql import SqlLedger
+from pipeline.ledger.tables import METADATA
+from tests import postgres_server
+from tests.ledger.samples import PSEUDONYMS, ROUTE, Message, begun
+
+
+def of(folder: Path) -> SqlLedger:
+    ledger = SqlLedger(f"sqlite:///{folder / 'ledger.sqlite'}", PSEUDONYMS)
+    ledger.check()
+    return ledger
+
+
+@pytest.mark.parametrize("server", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def test_the_migrations_make_what_the_tables_say(server: str, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'l.sqlite'}" if server == "sqlite" else postgres_server.a_schema()
+    ledger = SqlLedger(url, PSEUDONYMS)
+    ledger.check()
+    with ledger._write() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection, opts={"compare_server_default": False}), METADATA)
+    ledger.close()
+    assert differences == []
+
+
+def test_sqlite_is_durable(tmp_path: Path) -> None:
+    ledger = of(tmp_path)
+    with ledger._read() as connection:
+        settings = [
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous", "foreign_keys")
+        ]
+    ledger.close()
+    assert settings == ["wal", 2, 1]
+
+
+@pytest.mark.postgres
+def test_postgresql_is_durable() -> None:
+    ledger = SqlLedger(postgres_server.a_schema(), PSEUDONYMS)
+    with ledger._read() as connection:
+        setting = connection.exec_driver_sql("SHOW synchronous_commit").scalar()
+    ledger.close()
+    assert setting == "on"
+
+
+def test_nothing_is_made_before_check(tmp_path: Path) -> None:
+    ledger = SqlLedger(f"sqlite:///{tmp_path / 'l.sqlite'}", PSEUDONYMS)
+    assert not ledger.exists()
+    with pytest.raises(LedgerError, match="nothing has run"):
+        ledger.counts()
+    with pytest.raises(LedgerError):
+        ledger.begin(begun(Message(1)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
+    (tmp_path / "ledger.sqlite").write_bytes(b"not a database at all, but long enough to be looked at" * 40)
+    with pytest.raises(LedgerError, match="no SQLite database") as caught:
+        of(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LedgerError, match="cannot be made"):
+        of(tmp_path / "file")
+
+
+def test_no_error_shows_what_was_to_be_written(tmp_path: Path) -> None:
+    ledger = of(tmp_path)
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as other:
+        other.execute("DROP TABLE identities")
+    with pytest.raises(LedgerError) as caught:
+        ledger.begin(begun(Message(1, patient="CANARY")))
+    ledger.close()
+    shown = f"{caught.value!s} {caught.value!r}"
+    assert "CANARY" not in shown
+    assert "INSERT" not in shown
+    assert "\n" not in shown
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("no address", "not an address"),
+        ("mysql://h/d", "not supported"),
+        ("sqlite://", "would forget"),
+        ("sqlite:///:memory:", "would forget"),
+    ],
+)
+def test_an_address_that_is_none_of_ours_is_told(url: str, what: str) -> None:
+    with pytest.raises(SettingsError, match=what):
+        SqlLedger(url, PSEUDONYMS)
+
+
+@pytest.mark.postgres
+def test_a_wrong_password_is_told_and_not_shown() -> None:
+    ledger = SqlLedger(postgres_server.a_schema(), PSEUDONYMS, "a-wrong-password")
+    with pytest.raises(LedgerError, match="refuses the user or password") as caught:
+        ledger.check()
+    assert "a-wrong-password" not in str(caught.value)
+    assert postgres_server.PASSWORD not in str(caught.value)
+
+
+def test_a_route_on_sqlite_has_one_worker(tmp_path: Path) -> None:
+    first, second = of(tmp_path), of(tmp_path)
+    first.claim(ROUTE)
+    first.claim(ROUTE)
+    second.claim("another")
+    with pytest.raises(Refused, match="another worker has this route"):
+        second.claim(ROUTE)
+    first.close()
+    second.claim(ROUTE)
+    second.close()
+
+
+def test_a_route_is_free_when_its_worker_was_killed(tmp_path: Path) -> None:
+    code = f"""
+import os, signal
+from pathlib import Path
+from tests.ledger.test_engine import of, ROUTE
+of(Path({str(tmp_path)!r})).claim(ROUTE)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False, capture_output=True)
+    assert killed.returncode == -9
+    ledger = of(tmp_path)
+    ledger.claim(ROUTE)
+    ledger.close()
+
+
+@pytest.mark.postgres
+def test_workers_share_a_route_on_postgresql() -> None:
+    url = postgres_server.a_schema()
+    first, second = SqlLedger(url, PSEUDONYMS), SqlLedger(url, PSEUDONYMS)
+    first.claim(ROUTE)
+    second.claim(ROUTE)
+
+
+def test_an_intent_survives_kill_9(tmp_path: Path) -> None:
+    code = f"""
+import os, signal
+from pathlib import Path
+from tests.ledger.test_engine import of
+from tests.ledger.samples import Message, begun
+of(Path({str(tmp_path)!r})).begin(begun(Message(1)))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False, capture_output=True)
+    assert killed.returncode == -9
+    ledger = of(tmp_path)
+    here = ledger.seen(ROUTE, Message(1).position)
+    ledger.close()
+    assert here is not None
+    assert here.open
