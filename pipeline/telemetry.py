@@ -7,7 +7,11 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
+from typing import TextIO
 
 
 class LogEvent(StrEnum):
@@ -41,6 +45,18 @@ class LogEvent(StrEnum):
 
 
 _lock = threading.Lock()
+_streams: list[TextIO] = []
+
+
+@contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Write the log to a file instead of stderr, as the demo does."""
+    with path.open("a", encoding="utf-8") as stream:
+        _streams.append(stream)
+        try:
+            yield
+        finally:
+            _streams.remove(stream)
 
 
 def log(event: LogEvent, *, do: str | None = None, **fields: str | float | bool | None) -> None:
@@ -52,5 +68,6 @@ def log(event: LogEvent, *, do: str | None = None, **fields: str | float | bool 
         **({"do": do} if do else {}),
     }
     with _lock:
-        sys.stderr.write(json.dumps(line, ensure_ascii=False) + "\n")
-        sys.stderr.flush()
+        stream = _streams[-1] if _streams else sys.stderr
+        stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+        stream.flush()

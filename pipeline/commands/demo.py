@@ -3,6 +3,7 @@
 It makes a folder of its own, leaves it for a look afterwards, and makes it anew the next time. All ports are free ones on loopback.
 """
 
+import os
 import secrets
 import shutil
 import sys
@@ -20,6 +21,7 @@ from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
     from pipeline.delivery.worker import Worker
+    from pipeline.listen.address import Address
     from pipeline.sandbox.roche import RocheSandbox
     from pipeline.settings import Settings
     from schemas.result import Result
@@ -47,11 +49,13 @@ def configure(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     from pipeline import settings
     from pipeline.sandbox.roche import RocheSandbox
+    from pipeline.telemetry import log_to
 
     _fresh(arguments.folder)
     begun = time.monotonic()
     knobs = {"latency": "published", "latency_scale": arguments.scale, "seed": arguments.seed}
-    with RocheSandbox(arguments.folder / "sandbox", knobs) as roche:
+    log_file = arguments.folder / "log.jsonl"
+    with log_to(log_file), RocheSandbox(arguments.folder / "sandbox", knobs) as roche:
         path = _write_settings(arguments.folder, roche)
         loaded = settings.load(path)
         say = (lambda _line: None) if arguments.json else _say
@@ -95,14 +99,13 @@ def _traffic(settings: "Settings", arguments: Namespace, say: Any) -> tuple[Coun
     with wiring.workers(settings, [ROUTE]) as (worker,):
         worker.bus.create_topics(wiring.topic_settings(settings))
         with MllpServer(worker.bus, settings.listen, settings.site) as server:
-            host, port = server.address
-            say(f"listening for MLLP on {host}:{port}; the worker reads {worker.topics.source}")
+            say(f"listening for MLLP on {server.address}; the worker reads {worker.topics.source}")
             failures: list[BaseException] = []
             thread = threading.Thread(target=_work, args=(worker, failures), name="worker", daemon=True)
             thread.start()
             traffic = messages(arguments.messages, arguments.seed)
             watch = _Watch(worker, len(traffic), quiet=arguments.json)
-            acks = _send(host, port, traffic, watch)
+            acks = _send(server.address, traffic, watch)
             worker.drain()
             while thread.is_alive():
                 thread.join(0.2)
@@ -120,31 +123,18 @@ def _work(worker: "Worker", failures: list[BaseException]) -> None:
         failures.append(error)
 
 
-def _send(host: str, port: int, traffic: Iterable[bytes], watch: "_Watch") -> Counter[str]:
+def _send(address: "Address", traffic: Iterable[bytes], watch: "_Watch") -> Counter[str]:
     """Each message over one MLLP connection, as a HIS does: the next when the last is acknowledged."""
-    import socket
-
-    from pipeline.hl7.mllp import Framer, frame
+    from pipeline.listen.client import MllpClient
 
     acks: Counter[str] = Counter()
-    with socket.create_connection((host, port), timeout=30) as connection:
+    with MllpClient(address) as client:
         for message in traffic:
-            connection.sendall(frame(message))
-            framer, answers = Framer(1_000_000), []
-            while not answers:
-                received = connection.recv(65536)
-                if not received:
-                    raise SettingsError("the listener closed the connection without an answer", where=f"{host}:{port}")
-                answers = list(framer.feed(received))
-            acks[_code(answers[0].content)] += 1
+            answer = client.send(message)
+            acks[answer.code if answer else "none"] += 1
             watch.sent += 1
             watch.show()
     return acks
-
-
-def _code(ack: bytes) -> str:
-    msa = next(line for line in ack.split(b"\r") if line.startswith(b"MSA"))
-    return msa.split(msa[3:4])[1].decode()
 
 
 @dataclass(slots=True)
@@ -183,11 +173,16 @@ def _results(worker: "Worker") -> list["Result"]:
 def _told(
     arguments: Namespace, acks: Counter[str], results: list["Result"], roche: "RocheSandbox", *, seconds: float
 ) -> dict[str, Any]:
-    """What happened, as one object."""
+    """What happened, as one object; `unexpected` where it is not what the traffic was made for."""
+    from pipeline.sandbox.traffic import expected
+
     settled = [result for result in results if result.settled]
     effects = roche.log.effects()
     created = [effect for effect in effects if effect.effect == "created"]
     states = Counter(str(result.state) for result in settled)
+    ends = Counter((str(result.state), result.reason and str(result.reason)) for result in settled)
+    ends["refused", "not_hl7"] += acks["AR"] + acks["CR"]
+    wanted = Counter(expected(arguments.messages, arguments.seed))
     doubled = len(created) - len({(effect.system, effect.identifier) for effect in created})
     return {
         "sent": sum(acks.values()),
@@ -204,7 +199,12 @@ def _told(
         "response_ms": _times(settled, arguments.scale),
         "seconds": round(seconds, 1),
         "settings": str(arguments.folder / MARK),
-        "as_expected": doubled == 0 and sum(count for code, count in acks.items() if code in {"AA", "CA"}) == len(settled),
+        "as_expected": doubled == 0 and ends == wanted,
+        "unexpected": sorted(
+            f"{state}: {reason}: {ends[state, reason]} instead of {wanted[state, reason]}"
+            for state, reason in ends.keys() | wanted.keys()
+            if ends[state, reason] != wanted[state, reason]
+        ),
     }
 
 
@@ -250,14 +250,16 @@ def _table(told: dict[str, Any]) -> None:
     for operation, row in told["response_ms"].items():
         published = f"{row['published_average_scaled']:.0f}, {row['published_worst_scaled']:.0f}"
         print(f"  {operation:20} {row['count']:6} {row['average']:9.1f} {row['p50']:8.1f} {row['worst']:8.1f}   {published}")
-    settings = told["settings"]
+    print("".join(f"\nNOT AS EXPECTED  {line}" for line in told["unexpected"]), end="\n" if told["unexpected"] else "")
+    settings, program = told["settings"], os.path.relpath(sys.argv[0])
     print("\nWhere to look next:")
     for command, why in (
-        (f"emr-pipeline results --settings {settings}", "every message, with its answer"),
-        (f"emr-pipeline find --settings {settings} --state parked", "what could not go, and why"),
-        (f"emr-pipeline map {Path(__file__).parents[1] / 'sample.hl7'}", "the request that a message becomes"),
+        (f"{program} results --settings {settings}", "every message, with its answer"),
+        (f"{program} find --settings {settings} --state parked", "what could not go, and why"),
+        (f"{program} map {os.path.relpath(Path(__file__).parents[1] / 'sample.hl7')}", "the request that a message becomes"),
+        (f"less {os.path.relpath(Path(settings).with_name('log.jsonl'))}", "the log, as an operator sees it"),
     ):
-        print(f"  {command:78} {why}")
+        print(f"  {why}:\n      {command}")
 
 
 SETTINGS: Final = """# Made by `emr-pipeline demo`.

@@ -120,6 +120,10 @@ class _Round:
         self._people = (Person(number * 1000 + one) for one in counter(1))
         self._left = {one.kind: one.count for one in EXPECTED}
 
+    def _garbage(self) -> bytes:
+        """Bytes that are no HL7, and none of MLLP's own: those would make several frames of one."""
+        return self._random.randbytes(200).translate(None, b"\x0b\x1c")
+
     def samples(self) -> Iterator[Sample]:
         """In the order of sending."""
         expectations = {one.kind: one for one in EXPECTED}
@@ -127,7 +131,7 @@ class _Round:
         for place, (story, turn) in enumerate(self._mixed(self._stories())):
             when = START + dt.timedelta(days=self._number) + STEP * place
             adt = turn.write(f"D{self._number:02}{place:06}", when) if turn.write else None
-            raw = adt.bytes() if adt else previous.get(story, self._random.randbytes(200))
+            raw = adt.bytes() if adt else previous.get(story, self._garbage())
             previous[story] = raw
             patient = adt.person.identifier if adt else None
             wanted = expectations[turn.kind]
