@@ -20,6 +20,8 @@ SYSTEMS: Final = ("urn:oid:1.3.6.1.4.1.56221.2.2", "urn:oid:2.16.724.4.41")
 SNOMED: Final = "http://snomed.info/sct"
 LONGEST_IDENTIFIER: Final = 64
 DEEPEST: Final = 32
+_NAMES: Final = frozenset({"entry", "resource", *MESSAGE_HEADER.elements, *PATIENT.elements, *CONDITION.elements})
+"""Names that an issue's text may repeat; any other is the sender's own text."""
 
 
 class Refusal(Exception):
@@ -63,7 +65,7 @@ def read(body: bytes) -> dict[str, Any]:
     """JSON to a Bundle; Refusal `structure` where it is none."""
     try:
         tree = json.loads(body.decode("utf-8"), object_pairs_hook=_no_twins, parse_constant=_no_constant)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # not UTF-8, not JSON, a number of thousands of digits, too deep
         raise Refusal("structure", "The body is not JSON in UTF-8") from None
     if not isinstance(tree, dict) or tree.get("resourceType") != "Bundle":
         raise Refusal("structure", "The body is not a Bundle resource")
@@ -90,12 +92,21 @@ def _no_nothing(value: Any, path: str, depth: int) -> None:  # noqa: ANN401 - JS
         raise Refusal("structure", f"{path} is null")
     if isinstance(value, (dict, list, str)) and not value:
         raise Refusal("structure", f"{path} is empty")
+    if isinstance(value, str) and not _is_text(value):
+        raise Refusal("structure", f"{path} has half a character")
     if isinstance(value, dict):
         for name, one in value.items():
-            _no_nothing(one, f"{path}.{name}" if name.isidentifier() else path, depth + 1)
+            if not _is_text(name):
+                raise Refusal("structure", f"{path} has an element whose name has half a character")
+            _no_nothing(one, f"{path}.{name}" if name in _NAMES else path, depth + 1)
     elif isinstance(value, list):
         for index, one in enumerate(value):
             _no_nothing(one, f"{path}[{index}]", depth + 1)
+
+
+def _is_text(value: str) -> bool:
+    """No half of a surrogate pair, which JSON can escape and UTF-8 cannot say."""
+    return value.isascii() or not any("\ud800" <= one <= "\udfff" for one in value)
 
 
 def check(bundle: dict[str, Any], api: str, knobs: Knobs) -> list[Issue]:

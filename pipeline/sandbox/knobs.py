@@ -87,6 +87,8 @@ class Knobs(BaseModel):
     """At once; the published times (section 8) as a distribution; or a number of seconds."""
     latency_scale: Seconds = 1.0
     """The published times times this."""
+    idle_seconds: Seconds = 300.0
+    """A connection on which nothing comes for so long is closed without a word."""
     seed: int = 1
     """Of latency and of faults by probability."""
 

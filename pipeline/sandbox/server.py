@@ -6,7 +6,6 @@ A request once read takes effect whether or not its client still waits, as at th
 
 import asyncio
 import contextlib
-import errno
 import socket
 import ssl
 import time
@@ -26,7 +25,6 @@ from pipeline.sandbox.wire import LONGEST_HEAD, Answer, Malformed, Request, read
 
 BACKLOG: Final = 4096
 HANDSHAKE_SECONDS: Final = 30.0
-IDLE_SECONDS: Final = 300.0
 GONE: Final = (ConnectionError, ssl.SSLError, TimeoutError, asyncio.IncompleteReadError)
 """The client is not there any more, or was not one: ends the connection, and is nobody's error."""
 
@@ -103,10 +101,10 @@ class Server:
         while True:
             try:
                 sock, _ = await loop.sock_accept(listener)
-            except OSError as error:
-                if error.errno not in {errno.EMFILE, errno.ENFILE, errno.ECONNABORTED}:
-                    raise
-                await asyncio.sleep(0.05)  # no descriptor free: those who wait are served when one is
+            except OSError:  # no descriptor free, or the client has gone: those who wait are served when one is
+                if listener.fileno() < 0:
+                    return
+                await asyncio.sleep(0.05)
                 continue
             self._connections += 1
             self._spawn(self._connection(sock, self._connections))
@@ -141,6 +139,9 @@ class Server:
                 await self._requests(reader, writer, connection)
         except (*GONE, asyncio.CancelledError):
             writer.transport.abort()
+        except Exception:  # a defect of the stand-in: asyncio prints it; the client must not hang on it
+            writer.transport.abort()
+            raise
         writer.close()
         with contextlib.suppress(*GONE):  # closed is closed, however it went
             await writer.wait_closed()
@@ -149,7 +150,7 @@ class Server:
         certificate = self._gateway.accepts(writer.get_extra_info("ssl_object"), self.knobs)
         while True:
             try:
-                async with asyncio.timeout(IDLE_SECONDS):
+                async with asyncio.timeout(self.knobs.idle_seconds):
                     request = await read_request(reader, writer, lambda: self.knobs.most_bytes)
             except Malformed as error:
                 self._note("other", connection, str(error), status=error.status)
@@ -169,7 +170,9 @@ class Server:
     async def _one(self, came: Came, writer: asyncio.StreamWriter) -> bool:
         """Wait, take effect, log, answer; whether the connection stays."""
         fault = self.faults.for_request(came.reading.operation, self._named(came.reading), came.number)
-        wait = self._latency.seconds(came.reading.operation, self.knobs) + (fault.effect_after if fault else 0.0)
+        at_the_gateway = came.reading.refusal is not None and not came.reading.issues
+        latency = 0.0 if at_the_gateway else self._latency.seconds(came.reading.operation, self.knobs)
+        wait = latency + (fault.effect_after if fault else 0.0)
         if wait:
             await asyncio.sleep(wait)
         done = self._take_effect(came, fault)

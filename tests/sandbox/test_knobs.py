@@ -1,5 +1,7 @@
 """Knobs and latency: wrong ones are refused with their place; the published times come out as published."""
 
+import socket
+import ssl
 import statistics
 from collections.abc import Callable
 from typing import Any
@@ -50,6 +52,25 @@ def test_the_answer_takes_the_time_of_the_knob(start: Start) -> None:
         assert client.create().elapsed.total_seconds() >= 0.2
         roche.set(latency="none")
         assert client.create(of("A2")).elapsed.total_seconds() < 0.2
+
+
+def test_the_gateway_refuses_at_once_and_the_partner_in_its_own_time(start: Start) -> None:
+    with Client(start(latency=0.2)) as client:
+        assert client.create(headers={"client_secret": "wrong"}).elapsed.total_seconds() < 0.2
+        assert client.create(b"{}").elapsed.total_seconds() >= 0.2
+
+
+def test_an_idle_connection_is_closed_after_the_time_of_the_knob(start: Start) -> None:
+    roche = start(idle_seconds=0.2)
+    context = ssl.create_default_context(cafile=str(roche.files.ca))
+    context.load_cert_chain(roche.files.client, roche.files.client_key)
+    with (
+        socket.create_connection(("127.0.0.1", roche.port), timeout=5) as plain,
+        context.wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=True) as connection,
+    ):
+        connection.sendall(b"GET /x HTTP/1.1\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 403")
+        assert connection.recv(65536) == b""
 
 
 @pytest.mark.parametrize(
