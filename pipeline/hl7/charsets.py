@@ -89,8 +89,15 @@ def codec_of(declared: str) -> str | None:
     return None
 
 
+@lru_cache(maxsize=16)
+def _codec(name: str) -> str:
+    """Python's own name of a codec, so that names can be compared."""
+    return codecs.lookup(name).name
+
+
 def decode(data: bytes, declared: str, site: str) -> Decoding:
     """Read bytes of one-byte units. `declared` is the first MSH-18, empty where there is none; `site` the site's default codec."""
+    site = _codec(site)
     known = codec_of(declared) if declared else site
     codec = known or site
     codes: tuple[FindingCode, ...] = () if known else (FindingCode.CHARSET_UNKNOWN,)

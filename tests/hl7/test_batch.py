@@ -36,6 +36,7 @@ ENVELOPE = (b"FHS|^~\\&|F\rBHS|^~\\&|B\r", b"\rBTS|2\rFTS|1\r")
         (b"hello\r\n" + A, [b"hello", A]),
         (b"\x0b" + A + b"\x1c\rgarbage\x0b" + B + b"\x1c\r", [A, b"garbage", B]),
         (A + b"\rBTS|1\rgarbage\rmore\r" + B, [A, b"garbage\rmore", B]),
+        (b"\n\x0b" + A + b"\x1c\rgarbage\r\x0b" + B + b"\x1c\r", [A, b"garbage", B]),
         (A + b"\rBHS|^~\\&\rPID|2\r", [A, b"PID|2"]),
         (A + b"\rnot a segment\r" + B, [A + b"\rnot a segment", B]),
         (b"MSHX|1\r" + A, [b"MSHX|1", A]),

@@ -46,6 +46,11 @@ def test_without_msh18_the_site_decides() -> None:
     assert parse(raw("José", "", "iso8859-1"), charset="iso8859-1")("PID-5") == "José"
 
 
+@pytest.mark.parametrize("site", ["latin-1", "ISO-8859-1", "iso8859-1"])
+def test_the_sites_codec_may_have_any_of_pythons_names(site: str) -> None:
+    assert parse(raw("5 \u20ac", "", "cp1252"), charset=site)("PID-5") == "5 \u20ac"
+
+
 def test_only_the_first_of_a_repeated_msh18_counts() -> None:
     assert parse(raw("Иван", "8859/5~8859/1", "iso8859-5"), charset="utf-8")("PID-5") == "Иван"
 

@@ -74,7 +74,15 @@ def test_the_raw_text_of_each_kind_of_place() -> None:
 
 @pytest.mark.parametrize(
     ("path", "expected"),
-    [("PID-5", NULL), ("PID-5.2", NULL), ("PID-6.1", "a"), ("PID-6.2", NULL), ("PID-6.3", None), ("PID-7[2]", NULL)],
+    [
+        ("PID-5", NULL),
+        ("PID-5.2", NULL),
+        ("PID-6.1", "a"),
+        ("PID-6.2", NULL),
+        ("PID-6.2.2", NULL),
+        ("PID-6.3", None),
+        ("PID-7[2]", NULL),
+    ],
 )
 def test_two_quotes_are_the_explicit_null(path: str, expected: object) -> None:
     assert message('PID|||1||""|a^""|x~""')(path) is expected or message('PID|||1||""|a^""|x~""')(path) == expected
