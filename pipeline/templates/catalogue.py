@@ -20,7 +20,7 @@ from pipeline.model import EventRule, Finding, Resource
 from pipeline.telemetry import LogEvent, log
 from pipeline.templates import events, tables
 from pipeline.templates.context import Context, Rendered
-from pipeline.templates.environment import MappingEnvironment, Mistake, Overrun, Rendering, begin
+from pipeline.templates.environment import MappingEnvironment, Mistake, Overrun, Rendering, begin, capped_range
 from pipeline.templates.filters import filters_of
 from pipeline.templates.lined import Lined, YamlMistake, load
 from pipeline.templates.places import PlacedHl7, placed_event, placed_identity, placing
@@ -278,13 +278,12 @@ def _names(context: Context) -> dict[str, Any]:
         "identifiers": context.identities,
         "partner": dict(context.partner),
         "site": context.site,
+        "range": capped_range,
     }
 
 
 SILENT: Final = (Mistake, UndefinedError)
 """Failures whose words are ours and hold no value; of any other only its type is told."""
-NAMES: Final = ("event", "patient", "visit", "diagnoses", "coverages", "hl7", "intent", "identifiers", "partner", "site")
-"""What a template sees; lint knows them too."""
 
 
 def _run(
