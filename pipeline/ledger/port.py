@@ -128,8 +128,11 @@ class Ledger(Protocol):
         """What `start` recorded."""
         ...
 
-    def claim(self, route: str) -> None:
-        """Take the route for this process until `close`. Refused on SQLite where another worker has it; on PostgreSQL workers share it."""
+    def claim(self, route: str, group: str) -> None:
+        """Take the route for this process until `close`; a worker's first call, before it joins the group (RELIABILITY R8).
+
+        Refused where the route was started with another consumer group, and on SQLite where another worker has it (on PostgreSQL they share it).
+        """
         ...
 
     def knowledge(self, routed: Routed) -> Knowledge:

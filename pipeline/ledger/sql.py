@@ -103,8 +103,12 @@ class SqlLedger:
         with self._read() as connection:
             return self._engine.dialect.has_table(connection, ROUTES.name)
 
-    def claim(self, route: str) -> None:
+    def claim(self, route: str, group: str) -> None:
         """See the port."""
+        with self._read() as connection:
+            row = connection.execute(select(ROUTES).where(ROUTES.c.route == route)).first()
+        if row is not None:
+            _same_group(route, row.consumer_group, group)
         self._claims.take(route)
 
     def start(self, route: str, group: str, how: str) -> str | None:
@@ -112,18 +116,10 @@ class SqlLedger:
         with self._write() as connection:
             row = connection.execute(select(ROUTES).where(ROUTES.c.route == route)).first()
             if row is None:
-                connection.execute(
-                    insert(connection.dialect.name, ROUTES)
-                    .values(route=route, consumer_group=group, how=how, at_ms=self._clock())
-                    .on_conflict_do_nothing()
-                )
+                new = {"route": route, "consumer_group": group, "how": how, "at_ms": self._clock()}
+                connection.execute(insert(connection.dialect.name, ROUTES).on_conflict_do_nothing(), new)
                 return None
-        if row.consumer_group != group:
-            raise Refused(
-                f"the route was started with the consumer group {row.consumer_group}, and as {group} it would read everything again: "
-                f"set group to {row.consumer_group}",
-                where=f"routes.{route}.group",
-            )
+        _same_group(route, row.consumer_group, group)
         return str(row.how)
 
     def started(self, route: str) -> str | None:
@@ -256,3 +252,12 @@ class SqlLedger:
         """See the port."""
         self._claims.close()
         self._engine.dispose()
+
+
+def _same_group(route: str, recorded: str, group: str) -> None:
+    if recorded != group:
+        raise Refused(
+            f"the route was started with the consumer group {recorded}, and as {group} it would read everything again: "
+            f"set group to {recorded}",
+            where=f"routes.{route}.group",
+        )

@@ -129,6 +129,9 @@ def test_a_route_that_began_with_another_group_is_refused(ledger: SqlLedger) -> 
     with pytest.raises(Refused, match="first") as caught:
         ledger.start(ROUTE, "second", "earliest")
     assert caught.value.where == f"routes.{ROUTE}.group"
+    with pytest.raises(Refused, match="first"):
+        ledger.claim(ROUTE, "second")
+    ledger.claim(ROUTE, "first")
 
 
 # the way of a message
@@ -633,7 +636,7 @@ def test_sqlite_files_are_their_owners_alone(tmp_path: Path) -> None:
     try:
         ledger = SqlLedger(f"sqlite:///{file}", PSEUDONYMS)
         ledger.check()
-        ledger.claim(ROUTE)
+        ledger.claim(ROUTE, "g")
         deliver(ledger, Message(1))
         modes = {path.name: oct(path.stat().st_mode & 0o777) for path in file.parent.iterdir()}
     finally:

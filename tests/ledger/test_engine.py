@@ -114,13 +114,13 @@ def test_a_wrong_password_is_told_and_not_shown() -> None:
 
 def test_a_route_on_sqlite_has_one_worker(tmp_path: Path) -> None:
     first, second = of(tmp_path), of(tmp_path)
-    first.claim(ROUTE)
-    first.claim(ROUTE)
-    second.claim("another")
+    first.claim(ROUTE, "g")
+    first.claim(ROUTE, "g")
+    second.claim("another", "g")
     with pytest.raises(Refused, match="another worker has this route"):
-        second.claim(ROUTE)
+        second.claim(ROUTE, "g")
     first.close()
-    second.claim(ROUTE)
+    second.claim(ROUTE, "g")
     second.close()
 
 
@@ -129,13 +129,13 @@ def test_a_route_is_free_when_its_worker_was_killed(tmp_path: Path) -> None:
 import os, signal
 from pathlib import Path
 from tests.ledger.test_engine import of, ROUTE
-of(Path({str(tmp_path)!r})).claim(ROUTE)
+of(Path({str(tmp_path)!r})).claim(ROUTE, "g")
 os.kill(os.getpid(), signal.SIGKILL)
 """
     killed = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False, capture_output=True)
     assert killed.returncode == -9
     ledger = of(tmp_path)
-    ledger.claim(ROUTE)
+    ledger.claim(ROUTE, "g")
     ledger.close()
 
 
@@ -143,8 +143,11 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_workers_share_a_route_on_postgresql() -> None:
     url = postgres_server.a_schema()
     first, second = SqlLedger(url, PSEUDONYMS), SqlLedger(url, PSEUDONYMS)
-    first.claim(ROUTE)
-    second.claim(ROUTE)
+    first.check()
+    first.claim(ROUTE, "g")
+    second.claim(ROUTE, "g")
+    first.close()
+    second.close()
 
 
 def test_an_intent_survives_kill_9(tmp_path: Path) -> None:
