@@ -1,7 +1,8 @@
 """Sample traffic: what two demonstration hospitals send in a morning, with what is to become of each message. Same count and seed, same bytes.
 
 EXPECTED says it for the usual 200; `samples` says it for each message, so that a demo and a test can compare. What is expected is
-read off RELIABILITY.md and contracts/roche.md with default settings, the demo site's overlay and a partner without faults.
+read off the reliability rules and Roche's contract with default settings, the demo site's overlay and a partner without faults,
+for a sender that observes `Sample.waits`.
 States and reasons are plain text here: the sandbox does not import our vocabularies.
 """
 
@@ -73,6 +74,8 @@ class Sample:
     reason: str | None
     patient: str | None
     """The value of its identifier that the partner takes."""
+    waits: bool = False
+    """It is to be sent when all before it are settled: a merge's patients may lie on two partitions, and then nothing else keeps their order."""
 
 
 def messages(count: int = USUAL, seed: int = 1) -> list[bytes]:
@@ -128,6 +131,7 @@ class _Round:
         """In the order of sending."""
         expectations = {one.kind: one for one in EXPECTED}
         previous: dict[int, bytes] = {}
+        merging = False
         for place, (story, turn) in enumerate(self._mixed(self._stories())):
             when = START + dt.timedelta(days=self._number) + STEP * place
             adt = turn.write(f"D{self._number:02}{place:06}", when) if turn.write else None
@@ -135,7 +139,9 @@ class _Round:
             previous[story] = raw
             patient = adt.person.identifier if adt else None
             wanted = expectations[turn.kind]
-            yield Sample(raw, turn.kind, wanted.state, wanted.reason, patient)
+            first_merge = turn.kind.startswith("merge") and not merging
+            merging = merging or first_merge
+            yield Sample(raw, turn.kind, wanted.state, wanted.reason, patient, waits=first_merge)
 
     def _mixed(self, stories: list[list[_Turn]]) -> list[tuple[int, _Turn]]:
         """Merges come last and what they merge comes first: two patients may lie on two partitions, and then nothing else keeps their order."""

@@ -52,6 +52,14 @@ def test_nobody_is_updated_before_being_created_and_nobody_is_created_twice() ->
             assert one.patient in created
 
 
+def test_the_first_merge_of_each_round_waits_for_what_it_merges() -> None:
+    waiting = [number for number, one in enumerate(samples(600)) if one.waits]
+    assert len(waiting) == 3
+    for number in waiting:
+        assert samples(600)[number].kind == "merge"
+        assert not any(one.kind.startswith("merge") for one in samples(600)[number // 200 * 200 : number])
+
+
 @pytest.mark.parametrize("one", [one for one in samples() if one.kind != "garbage"], ids=lambda one: one.kind)
 def test_another_reader_reads_it(one: object) -> None:
     raw: bytes = one.bytes  # type: ignore[attr-defined]  # a Sample
