@@ -62,6 +62,10 @@ class RocheSandbox:
         """Close everything; the folder is free for another."""
         if self._loop.is_closed():
             return
+        if not self._thread.is_alive():  # it was never started
+            self._server.effects.close()
+            self._loop.close()
+            return
         asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(START_SECONDS)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(START_SECONDS)
