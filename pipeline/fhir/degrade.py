@@ -57,8 +57,8 @@ def degrade(resource: Resource, validator: Validator) -> tuple[Resource | None, 
 
 
 def _deepest_last(place: Place) -> tuple[tuple[str, int], ...]:
-    """An order in which later repetitions and inner elements come last, whatever the types of the steps."""
-    return tuple(("", step) if isinstance(step, int) else (step, 0) for step in place)
+    """An order in which later repetitions and inner elements come last, and `_given` after `given`, which takes its items along."""
+    return tuple(("", step) if isinstance(step, int) else (f"{step[1:]}~" if step[:1] == "_" else step, 0) for step in place)
 
 
 class _Mending:
@@ -142,16 +142,16 @@ class _Mending:
             return
         if str(place[-2]).startswith("_"):
             above[step] = None  # the items of `_given` stay beside those of `given`
-            if not any(above):
+            if all(one is None for one in above):
                 above.clear()
             return
         stood = self._stood.setdefault(id(above), list(range(len(above))))
         self._kept.append(above)
         del above[step], stood[step]
         beside = self._at(place[:-2]).get(f"_{place[-2]}")
-        if beside is not None:
+        if isinstance(beside, list) and step < len(beside):
             del beside[step]
-            if not any(beside):
+            if all(one is None for one in beside):
                 del self._at(place[:-2])[f"_{place[-2]}"]
 
     def _path(self, place: Place) -> str:

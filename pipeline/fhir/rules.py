@@ -48,7 +48,12 @@ def after(release: Release, known: Type, targets: tuple[str, ...] = ()) -> Calla
                 fail([problem for each in rules for problem in each(node)])
         return node
 
-    return check
+    def check_content(node: Node) -> Node:
+        if len(node) < 2 and (not node or ("id" in node and not beside)):  # noqa: PLR2004 - as above
+            fail([(FindingCode.INVARIANT, (), "ele-1")])
+        return node
+
+    return check if rules or not element else check_content
 
 
 def rules_of(release: Release, known: Type) -> tuple[Rule, ...]:
@@ -170,15 +175,19 @@ def _elsewhere(release: Release, targets: tuple[str, ...]) -> Rule:
 
 def _invariants(release: Release, known: Type) -> Rule | None:
     rows = invariants(release, known.name, domain_resource="contained" in known.elements)
-    gated = tuple((one.when, one.broken) for one in rows)
+    always = tuple(one for one in rows if not one.when)
+    gated = tuple(
+        (when, tuple(one for one in rows if one.when == when)) for when in dict.fromkeys(one.when for one in rows if one.when)
+    )
 
     def rule(node: Node) -> Iterable[Problem]:
-        for when, broken in gated:
-            if (not when or when in node) and broken(node):
-                break
-        else:
-            return NONE
-        wrong = (one for one in rows if (not one.when or one.when in node) and one.broken(node))
-        return [(FindingCode.INVARIANT, (one.at,) if one.at else (), one.key) for one in wrong]
+        asked = always
+        for when, more in gated:
+            if when in node:
+                asked += more
+        for one in asked:
+            if one.broken(node):
+                return [(FindingCode.INVARIANT, (each.at,) if each.at else (), each.key) for each in asked if each.broken(node)]
+        return NONE
 
     return rule if rows else None
