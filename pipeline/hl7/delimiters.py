@@ -22,7 +22,18 @@ _CONTROL: Final = re.compile("[\x00-\x09\x0b-\x1f\x7f]")
 class Delimiters:
     """MSH-1 and MSH-2. An empty character is one that the message does not use. Made once for each pair by `delimiters`."""
 
-    __slots__ = ("component", "escape", "field", "letters", "odd", "repetition", "sequence", "subcomponent", "truncation")
+    __slots__ = (
+        "_border",
+        "component",
+        "escape",
+        "field",
+        "letters",
+        "odd",
+        "repetition",
+        "sequence",
+        "subcomponent",
+        "truncation",
+    )
 
     def __init__(self, separator: str, characters: Sequence[str], *, odd: bool = False) -> None:
         self.field = separator
@@ -40,8 +51,14 @@ class Delimiters:
             "H": "",
             "N": "",
         }
+        self._border = re.compile(f"[{re.escape(self.field + self.component + self.repetition + self.subcomponent)}]")
         self.sequence = re.compile(_sequence(self)) if self.escape else None
         """Finds escape sequences: a run of hex ones, a letter, a layout command, one that we leave, or a stray escape character."""
+
+    def end_of_part(self, line: str, at: int) -> int:
+        """Where the smallest part ends that the character at `at` stands in."""
+        found = self._border.search(line, at + 1)
+        return len(line) if found is None else found.start()
 
     def unescape(self, raw: str, codec: str) -> str:
         """The text that `raw` stands for; hexadecimal escapes hold bytes of `codec`."""

@@ -21,10 +21,13 @@ _PADDING: Final = b"\x0b\x1c\r\n\x00\x1a"
 """MLLP's frame bytes, line ends, the end-of-file mark of DOS. Blanks are none: they may end the last field."""
 _BEFORE: Final = _PADDING + b" \t"
 _ENVELOPE: Final = frozenset({b"FHS", b"BHS", b"BTS", b"FTS"})
-_NEXT_SEGMENT: Final = re.compile(r"\n(?=\s*[A-Z][A-Z0-9]{2}(?:[^\w\s]|_|\n|\Z))")
+_NEXT_SEGMENT: Final = re.compile(r"\n(?=[ \t]*[A-Z][A-Z0-9]{2}(?:[^\w\s]|_|\n|\Z))")
 _CHARSET_FIELD: Final = 17
 """Where MSH-18 stands when MSH is split: MSH-1 is the separator itself."""
 _MOST_FINDINGS: Final = 100
+_LONGEST_NAME: Final = 40
+_LONGEST: Final = 8
+"""Of MSH-2 no more is looked at."""
 _NAME_END: Final = 3
 _UNREADABLE: Final = re.compile("[\udc80-\udcff\ufffd]")
 
@@ -83,7 +86,7 @@ def _build(decoding: Decoding, prefix: bytes) -> Message:
     header = lines[0]
     end = header.find(header[3], 4)
     end = len(header) if end < 0 else end
-    marks = delimiters(header[3], header[4:end])
+    marks = delimiters(header[3], header[4 : min(end, 4 + _LONGEST)])
     damaged = FindingCode.UNDECODABLE in codes
     escape = marks.escape
     plain = not damaged and text.find('""', end) < 0 and (not escape or text.find(escape, end) < 0)
@@ -114,7 +117,7 @@ def _is_separator(byte: bytes) -> bool:
 
 def _first(field: str, repetition: str) -> str:
     """The first repetition of MSH-18: the one that the message is in; the others are for escape sequences."""
-    return (field.split(repetition, 1)[0] if repetition else field).strip()
+    return (field.split(repetition, 1)[0] if repetition else field).strip()[:_LONGEST_NAME]
 
 
 def _no_message(data: bytes) -> Parked:
@@ -163,13 +166,19 @@ def _odd_places(message: Message) -> Iterator[tuple[FindingCode, str | None]]:
         if name == "MSH":
             start = line.find(marks.field, 4)
             start = len(line) if start < 0 else start
+        past: dict[
+            FindingCode, int
+        ] = {}  # where the part ends that a code was told of: a part is told of once, however full it is
         if message.damaged:
             for found in unreadable.finditer(line, start):
-                yield FindingCode.UNDECODABLE, _place(marks, name, nth, line, found.start())
+                if found.start() >= past.get(FindingCode.UNDECODABLE, 0):
+                    past[FindingCode.UNDECODABLE] = marks.end_of_part(line, found.start())
+                    yield FindingCode.UNDECODABLE, _place(marks, name, nth, line, found.start())
         if marks.sequence is not None and marks.escape in line:
             for found in marks.sequence.finditer(line, start):
                 code = marks.judge(found, message.codec)
-                if code is not None:
+                if code is not None and found.start() >= past.get(code, 0):
+                    past[code] = marks.end_of_part(line, found.start())
                     yield code, _place(marks, name, nth, line, found.start())
 
 

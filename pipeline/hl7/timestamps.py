@@ -16,7 +16,7 @@ from schemas.event import Precision, Timestamp, Zone
 from schemas.outcomes import FindingCode
 
 _FORM: Final = re.compile(
-    r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.?(\d+))?)?)?)?)?)?(?:([+-])(\d\d)([0-5]\d))?", re.ASCII
+    r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.?(\d{1,12}))?)?)?)?)?)?(?:([+-])(\d\d)([0-5]\d))?", re.ASCII
 )
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - subtracted from local times, whose offset is known apart
 _MILLISECOND: Final = timedelta(milliseconds=1)

@@ -1,11 +1,15 @@
 """Reading a message: paths, delimiters, line ends, framing, nulls, what is refused; round trips by Hypothesis."""
 
+from time import process_time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import Parked
+from pipeline.hl7.batch import split
 from pipeline.hl7.er7 import Message, parse
+from pipeline.hl7.event import typed
 from pipeline.model import Finding, Hl7
 from schemas.event import NULL
 from schemas.outcomes import FindingCode, Reason, Severity
@@ -285,3 +289,27 @@ def test_arbitrary_bytes_are_parked_or_read_and_encoding_is_a_fixpoint(value: by
         assert again.segments() == found.segments()
         for name in set(found.segments()) - {""}:
             assert [again(f"{name}-{field}") for field in (1, 2, 3)] == [found(f"{name}-{field}") for field in (1, 2, 3)]
+
+
+HOSTILE = {
+    "stray escapes in one field": b"MSH|^~\\&|A\rOBX|1|TX|||" + b"\\ x" * 300_000,
+    "stray escapes in many fields": b"MSH|^~\\&|A\rOBX" + b"|\\ x" * 200_000,
+    "undecodable bytes": b"MSH|^~\\&|A\rOBX|" + b"\xff" * 1_000_000,
+    "line feeds": b"MSH|^~\\&|A\r" + b"\n" * 1_000_000 + b"x\r",
+    "blanks and line feeds": b"MSH|^~\\&|A\r" + b" \n" * 500_000 + b"x\r",
+    "lines that are no segment": b"MSH|^~\\&|A\r" + b"x\r" * 500_000,
+    "segments": b"MSH|^~\\&|A\r" + b"OBX\r" * 200_000,
+    "an endless MSH-2": b"MSH|" + b"^" * 1_000_000,
+    "unfinished hex": b"MSH|^~\\&|A\rOBX|" + b"\\X41" * 200_000,
+    "repetitions": b"MSH|^~\\&|A\rPID|||" + b"~" * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("name", sorted(HOSTILE))
+def test_a_hostile_megabyte_is_read_in_a_moment(name: str) -> None:
+    start = process_time()
+    found = parse(HOSTILE[name], charset="utf-8")
+    typed(found, zone="UTC")
+    assert len(list(split(HOSTILE[name]))) == 1
+    assert process_time() - start < 5
+    assert len(found.findings) <= 100
