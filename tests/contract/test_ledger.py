@@ -274,6 +274,13 @@ def test_delivered_is_never_taken_back(ledger: SqlLedger) -> None:
     assert ledger.counts() == {ROUTE: {State.DELIVERED: 1}}
 
 
+def test_a_closed_record_stays_closed(ledger: SqlLedger) -> None:
+    message = Message(1)
+    ledger.settle(settled(message, State.SUPERSEDED, Reason.STALE))
+    assert ledger.settle(settled(message, State.PARKED, Reason.FHIR_INVALID)) is False
+    assert ledger.counts() == {ROUTE: {State.SUPERSEDED: 1}}
+
+
 def test_a_late_delivered_is_true_whatever_stood_there(ledger: SqlLedger) -> None:
     message = Message(1)
     ledger.begin(begun(message))

@@ -150,6 +150,20 @@ def test_workers_share_a_route_on_postgresql() -> None:
     second.close()
 
 
+@pytest.mark.postgres
+def test_a_postgresql_that_comes_back_is_used_again() -> None:
+    url = postgres_server.a_schema()
+    ledger = SqlLedger(url, PSEUDONYMS)
+    ledger.check()
+    with postgres_server.connect(url) as other:
+        other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'emr-pipeline'")
+    with pytest.raises(LedgerError) as caught:
+        ledger.begin(begun(Message(1)))
+    ledger.begin(begun(Message(1)))
+    ledger.close()
+    assert "it is tried again" in str(caught.value)
+
+
 def test_an_intent_survives_kill_9(tmp_path: Path) -> None:
     code = f"""
 import os, signal
