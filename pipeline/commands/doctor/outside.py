@@ -98,7 +98,9 @@ def ledger(settings: Settings) -> Iterator[Line]:
         with closing(open_ledger(settings)) as opened:
             yield from _ledger(settings, opened)
     except LedgerError as error:
-        yield Line(Level.FAIL, "ledger", str(error), "mend ledger.url and ledger.password, or the way there")
+        yield Line(
+            Level.FAIL, "ledger", str(error).removeprefix("ledger "), "mend ledger.url and ledger.password, or the way there"
+        )
     except PipelineError as error:
         yield Line(Level.FAIL, "ledger", str(error), "give the key and password that the ledger began with", ours=True)
 
