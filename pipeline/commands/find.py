@@ -107,7 +107,7 @@ def _patients(arguments: Namespace, loaded: "Settings") -> tuple[str, ...]:
             "SYSTEM|VALUE, as urn:oid:2.16.724.4.41|TEST0000000001 (quote it: the shell takes | for a pipe)", where="--patient-id"
         )
     pseudonyms = Pseudonyms(loaded.keys.patient_hash.read("keys.patient_hash"))
-    return tuple(pseudonyms.hash("lane", route, system, value) for route in loaded.routes)  # as stages/route.py has it
+    return tuple(pseudonyms.lane(route, system, value) for route in loaded.routes)
 
 
 def _position(text: str | None) -> "Position | None":
