@@ -19,6 +19,7 @@ __all__ = ["Message", "parse"]
 
 _PADDING: Final = b"\x0b\x1c\r\n\x00\x1a"
 """MLLP's frame bytes, line ends, the end-of-file mark of DOS. Blanks are none: they may end the last field."""
+_PADDING_TEXT: Final = _PADDING.decode("ascii")
 _BEFORE: Final = _PADDING + b" \t"
 _ENVELOPE: Final = frozenset({b"FHS", b"BHS", b"BTS", b"FTS"})
 _NEXT_SEGMENT: Final = re.compile(r"\n(?=[ \t]*[A-Z][A-Z0-9]{2}(?:[^\w\s]|_|\n|\Z))")
@@ -69,7 +70,7 @@ def _parse_narrow(data: bytes, charset: str, *, marked: bool = False, prefix: by
 
 def _parse_wide(decoding: Decoding, prefix: bytes) -> Message:
     """A message in UTF-16 or UTF-32, its MSH included."""
-    text = decoding.text.lstrip(_BEFORE.decode("ascii")).rstrip(_PADDING.decode("ascii"))
+    text = decoding.text.lstrip(_BEFORE.decode("ascii")).rstrip(_PADDING_TEXT)
     if text[:3] != "MSH" or not _is_separator(text[3:4].encode("utf-8", "replace")):
         raise _no_message(text[:4].encode("utf-8", "replace"))
     header = text.split("\r", 1)[0].split("\n", 1)[0].split(text[3])
@@ -107,6 +108,9 @@ def _lines(text: str) -> list[str]:
     lines = text.split("\r")
     if "\n" in text or "" in lines or "\r " in text or "\r\t" in text:
         lines = [kept for line in lines if (kept := line.lstrip(" \t\n").rstrip("\n"))]
+        while not (last := lines[-1].rstrip(_PADDING_TEXT)):  # MSH ends it: it is not empty
+            lines.pop()
+        lines[-1] = last
     return lines
 
 

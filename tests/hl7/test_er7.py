@@ -3,7 +3,7 @@
 from time import process_time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.errors import Parked
@@ -280,6 +280,7 @@ MSH_LIKE = st.builds(
 
 
 @given(MSH_LIKE, st.sampled_from(["utf-8", "iso8859-1", "cp1252", "ascii", "utf-16", "gb18030"]))
+@example(b"MSH|^~\\&|\x00\r\t", "utf-8")
 def test_arbitrary_bytes_are_parked_or_read_and_encoding_is_a_fixpoint(value: bytes, charset: str) -> None:
     found = _parsed(value, charset)
     if found is not None:
