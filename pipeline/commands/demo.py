@@ -21,8 +21,9 @@ from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
     from pipeline.delivery.worker import Worker
-    from pipeline.listen.address import Address
+    from pipeline.listen.server import MllpServer
     from pipeline.sandbox.roche import RocheSandbox
+    from pipeline.sandbox.traffic import Sample
     from pipeline.settings import Settings
     from schemas.result import Result
 
@@ -93,7 +94,7 @@ def _traffic(settings: "Settings", arguments: Namespace, say: Any) -> tuple[Coun
     """Listen, work and send; returns when all that was accepted is settled."""
     from pipeline import wiring
     from pipeline.listen.server import MllpServer
-    from pipeline.sandbox.traffic import messages
+    from pipeline.sandbox.traffic import samples
 
     assert settings.listen is not None  # noqa: S101 - written above
     with wiring.workers(settings, [ROUTE]) as (worker,):
@@ -103,9 +104,9 @@ def _traffic(settings: "Settings", arguments: Namespace, say: Any) -> tuple[Coun
             failures: list[BaseException] = []
             thread = threading.Thread(target=_work, args=(worker, failures), name="worker", daemon=True)
             thread.start()
-            traffic = messages(arguments.messages, arguments.seed)
+            traffic = samples(arguments.messages, arguments.seed)
             watch = _Watch(worker, len(traffic), quiet=arguments.json)
-            acks = _send(server.address, traffic, watch)
+            acks = _send(server, traffic, watch)
             worker.drain()
             while thread.is_alive():
                 thread.join(0.2)
@@ -123,14 +124,19 @@ def _work(worker: "Worker", failures: list[BaseException]) -> None:
         failures.append(error)
 
 
-def _send(address: "Address", traffic: Iterable[bytes], watch: "_Watch") -> Counter[str]:
-    """Each message over one MLLP connection, as a HIS does: the next when the last is acknowledged."""
+def _send(server: "MllpServer", traffic: Iterable["Sample"], watch: "_Watch") -> Counter[str]:
+    """Each message over one MLLP connection, as a HIS does: the next when the last is acknowledged.
+
+    A merge's two patients may lie on two partitions: it is sent when all before it is settled, so that the demo ends the same every time.
+    """
     from pipeline.listen.client import MllpClient
 
     acks: Counter[str] = Counter()
-    with MllpClient(address) as client:
-        for message in traffic:
-            answer = client.send(message)
+    with MllpClient(server.address) as client:
+        for sample in traffic:
+            while sample.waits and watch.worker.progress.read < server.stored:
+                time.sleep(0.05)
+            answer = client.send(sample.bytes)
             acks[answer.code if answer else "none"] += 1
             watch.sent += 1
             watch.show()

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from pipeline import flow
 from pipeline.errors import Refused
 from pipeline.ledger.port import Begun, Ledger
-from pipeline.model import Answer, Clock, Decision, Finding, Intent, Knowledge, Learned, Outcome, Packed, Request, Routed, Seen
+from pipeline.model import Answer, Clock, Decision, Intent, Knowledge, Learned, Outcome, Packed, Request, Routed, Seen
 from pipeline.stages.plan import Plan
 from pipeline.stages.send import probe, send
 from pipeline.transport.port import Transport
@@ -81,7 +81,8 @@ class Delivery:
         self.attempt = here.attempt if here else 0
         self.unknown_since = here.sent_ms if here else None
         self.crashed = self.unknown_since is not None
-        self.findings: tuple[Finding, ...] = ()
+        self.claimed = False
+        """The partner said that it has the patient already."""
 
     def run(self) -> Outcome:
         """Attempt until there is an outcome."""
@@ -102,6 +103,7 @@ class Delivery:
 
     def _try(self, packed: Packed, request: Request) -> Outcome | None:
         self.attempt += 1
+        request = self.plan.partner.of_attempt(packed, request, self.attempt)
         self._begin(packed, request, is_probe=False)
         answer = send(
             packed,
@@ -137,6 +139,10 @@ class Delivery:
                 return self._outcome(packed, told, State.DELIVERED, None, confirmed_by="probe" if answer.probe else "response")
             case Decision.PARKED:
                 return self._outcome(packed, answer, State.PARKED, verdict.reason)
+            case Decision.ABSENT if self.claimed:
+                # refused as a duplicate, and not there: of something else, an e-mail address perhaps; create and update would go round for ever
+                self.hands.steady(lambda: self.hands.ledger.forget(self.plan.partner.name, self.routed.identities))
+                return self._outcome(packed, answer, State.PARKED, Reason.REJECTED_DUPLICATE)
             case Decision.ABSENT if not answer.probe and not self.plan.partner.absent_is_create(packed.mapped.identified):
                 return self._outcome(packed, answer, State.PARKED, verdict.reason or Reason.REJECTED_NOT_FOUND)
         self._again(packed, answer)
@@ -161,7 +167,7 @@ class Delivery:
             case Decision.EXISTS:
                 learned = answer.verdict.learned or self._went_out(packed)
                 self.hands.steady(lambda: ledger.import_identities(name, learned))
-                self.unknown_since = None
+                self.unknown_since, self.claimed = None, True
             case Decision.ABSENT:
                 if not answer.probe:
                     self.hands.steady(lambda: ledger.forget(name, self.routed.identities))
@@ -174,7 +180,7 @@ class Delivery:
         verdict, backoff = answer.verdict, self.hands.backoff
         match verdict.decision:
             case Decision.FAILED:
-                self.hands.wait(backoff.after(self.attempt))
+                self.hands.wait(max(verdict.retry_after or 0, backoff.after(self.attempt)))
             case Decision.UNKNOWN if answer.probe or packed.requests[0].intent is Intent.UPDATE:
                 self.hands.wait(backoff.after(self.attempt))
             case Decision.THROTTLED:

@@ -8,9 +8,10 @@ import pytest
 
 from pipeline.bus.port import Bus, Record
 from pipeline.errors import BusUnavailable, NoAnswer, NotSent
+from pipeline.ledger.port import Query
 from pipeline.model import Position
 from schemas.outcomes import Reason, State
-from tests.delivery.partner_script import House, Killed, adt, created, issue, reply, run_beside, until, updated
+from tests.delivery.partner_script import House, Killed, adt, created, issue, reply, run_beside, settings_with, until, updated
 
 DELIVERED = (State.DELIVERED, None)
 
@@ -142,6 +143,31 @@ def test_a_create_that_exists_already_goes_on_as_an_update(house: House) -> None
     house.work([issue(400, "duplicate"), updated()])
     assert house.paths() == ["POST /Bundle", "PUT /Bundle/12345678Z"]
     assert house.settled() == [DELIVERED]
+
+
+def test_a_patient_refused_as_a_duplicate_and_not_there_is_parked_instead_of_going_round(house: House) -> None:
+    def create_what_is_absent(tree: dict[str, Any]) -> None:
+        tree["partners"]["roche"]["on_absent"] = "create"
+
+    house.settings = settings_with(create_what_is_absent)
+    house.send(adt())
+    house.work([issue(400, "duplicate"), issue(404, "not-found")])
+    assert house.paths() == ["POST /Bundle", "PUT /Bundle/12345678Z"]
+    assert house.settled() == [(State.PARKED, Reason.REJECTED_DUPLICATE)]
+
+
+def test_each_attempt_has_an_id_of_its_own_where_the_setting_says_so_and_the_same_body(house: House) -> None:
+    def per_attempt(tree: dict[str, Any]) -> None:
+        tree["partners"]["roche"]["request_id"] = "per_attempt"
+
+    house.settings = settings_with(per_attempt)
+    house.send(adt())
+    house.work([NotSent(Reason.NOT_SENT_CONNECT), created()])
+    first, second = house.script.requests
+    assert first.request_id != second.request_id
+    assert first.body == second.body
+    (delivery,) = house.ledger.find(Query())
+    assert delivery.request_id == second.request_id
 
 
 def test_after_a_crash_between_intent_and_answer_the_create_is_probed_and_not_repeated(house: House) -> None:

@@ -6,12 +6,9 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipeline.errors import Parked, ProfileNotMet, SettingsError
 from pipeline.model import Identity, Intent, Mapped, Resource, Subject
-from pipeline.partners.roche import uuid5
 from schemas.event import Identifier
 from schemas.outcomes import Reason
 from schemas.roche import CIP, METEDA
@@ -152,11 +149,6 @@ def test_no_request_holds_the_secret_and_no_repr_holds_a_patient() -> None:
     assert partner.secret_headers == ("client_secret",)
     assert "TEST0000000001" not in repr(packed)
     assert "Example" not in repr(packed)
-
-
-@given(st.uuids(), st.text(min_size=1, max_size=30))
-def test_uuid5_is_the_standard_librarys(namespace: uuid.UUID, name: str) -> None:
-    assert uuid5(namespace.bytes, name) == str(uuid.uuid5(namespace, name))
 
 
 @pytest.mark.parametrize(
