@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 from kafka import KafkaProducer
 from kafka import errors as kafka_errors
 
-from pipeline.bus.kafka_client import connect, failure
+from pipeline.bus.kafka_client import REFUSED, connect, failure
 from pipeline.bus.limits import MOST_BYTES, OVERHEAD_BYTES, check_partition, check_record
 from pipeline.bus.port import Record
 from pipeline.errors import BusRefused, BusUnavailable
@@ -22,6 +22,8 @@ LINGER_MS: Final = 2
 REQUEST_MS: Final = 10_000
 DELIVERY_MS: Final = 30_000
 """After this a record has failed; a leader change takes less."""
+CLOSE_SECONDS: Final = 8.0
+"""What `close` gives to the records that are still on their way: a worker has 12 s to stop."""
 CHUNK: Final = 2_000
 """Records that `append` has on their way at a time: kafka-python itself has no bound."""
 
@@ -53,6 +55,7 @@ class KafkaBusProducer:
         self._partitions: dict[str, int] = {}
         self._guard = threading.Lock()
         self._closed = False
+        self._spent: Any = None
         self._kafka = self._connect()
 
     def send(self, record: Record) -> KafkaPending:
@@ -61,8 +64,9 @@ class KafkaBusProducer:
         if record.topic not in self._partitions:
             self._partitions[record.topic] = self._partitions_of(record.topic)
         check_partition(record, self._partitions[record.topic])
+        kafka = self._usable()
         try:
-            future = self._usable().send(
+            future = kafka.send(
                 record.topic,
                 value=record.value,
                 key=record.key,
@@ -72,6 +76,7 @@ class KafkaBusProducer:
             )
         except kafka_errors.KafkaError as error:
             raise failure(error, record.topic) from None
+        future.add_errback(self._failed, kafka)
         return KafkaPending(future, record.topic)
 
     def append(self, records: Iterable[Record], timeout: float = 30.0) -> list[Position]:
@@ -89,10 +94,7 @@ class KafkaBusProducer:
             if self._closed:
                 return
             self._closed = True
-        try:
-            self._kafka.close(timeout=DELIVERY_MS / 1000)
-        except kafka_errors.KafkaTimeoutError:
-            self._kafka.close(timeout=0)
+        _end(self._kafka, CLOSE_SECONDS)
 
     def __enter__(self) -> Self:
         return self
@@ -101,15 +103,24 @@ class KafkaBusProducer:
         self.close()
 
     def _usable(self) -> Any:  # noqa: ANN401 - kafka-python has no types
-        """The producer; a new one after an error that kafka-python does not get over (an ACL, a fenced producer id)."""
+        """The producer; a new one where the last has failed to deliver.
+
+        kafka-python 3.0.12 gives up its producer id then and never asks for another: it would take records for ever and send none.
+        """
         with self._guard:
             if self._closed:
                 raise BusRefused("the producer is closed", where="Kafka")
             state = self._kafka._transaction_manager  # noqa: SLF001 - there is no public question for it
-            if state is not None and state.has_fatal_error():
-                spent, self._kafka = self._kafka, self._connect()
-                spent.close(timeout=0)
+            if self._spent is self._kafka or state.has_fatal_error():
+                fresh = self._connect()
+                threading.Thread(target=_end, args=(self._kafka, 0), name="bus-spent-producer", daemon=True).start()
+                self._kafka = fresh
             return self._kafka
+
+    def _failed(self, kafka: Any, error: Exception) -> None:  # noqa: ANN401 - the same
+        """On kafka-python's thread: a record was not delivered. Where the broker refused it for itself alone the producer is well."""
+        if type(error).__name__ not in REFUSED:
+            self._spent = kafka
 
     def _connect(self) -> Any:  # noqa: ANN401 - the same
         return connect(
@@ -126,3 +137,12 @@ class KafkaBusProducer:
             allow_auto_create_topics=False,
             metrics_enabled=False,
         )
+
+
+def _end(kafka: Any, seconds: float) -> None:  # noqa: ANN401 - kafka-python has no types
+    """Close; by force where records cannot be flushed, which kafka-python's own close leaves lying."""
+    try:
+        kafka.close(timeout=seconds)
+    except kafka_errors.KafkaTimeoutError:
+        kafka._sender.force_close()  # noqa: SLF001 - what close would do had it not raised
+        kafka._sender.join(seconds + 1)  # noqa: SLF001 - the same

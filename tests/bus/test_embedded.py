@@ -356,3 +356,9 @@ def test_a_writer_that_holds_the_file_too_long_is_one_clear_line(tmp_path: Path,
     other.close()
     assert producer.append([Record("t", b"x", b"k")])[0].offset == 1
     bus.close()
+
+
+def test_every_commit_is_synced_to_the_disk(bus: EmbeddedBus) -> None:
+    connection = bus.producer()._connection
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
