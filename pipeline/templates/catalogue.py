@@ -20,7 +20,7 @@ from pipeline.model import EventRule, Finding, Resource
 from pipeline.telemetry import LogEvent, log
 from pipeline.templates import events, tables
 from pipeline.templates.context import Context, Rendered
-from pipeline.templates.environment import MappingEnvironment, Mistake, Overrun, Rendering, begin, capped_range
+from pipeline.templates.environment import MappingContext, MappingEnvironment, Mistake, Overrun, Rendering, begin, capped_range
 from pipeline.templates.filters import filters_of
 from pipeline.templates.lined import Lined, YamlMistake, load
 from pipeline.templates.places import PlacedHl7, placed_event, placed_identity, placing
@@ -293,7 +293,7 @@ def _run(
     texts: list[str] = []
     try:
         for template in templates:
-            names_here = environment.context_class(environment, names, template.name, template.blocks)
+            names_here = MappingContext(environment, names, template.name, environment.evaluation)
             texts.append("".join(template.root_render_func(names_here)))
             rendering.depth = 0
         return resources_of(texts)

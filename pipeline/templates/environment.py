@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from jinja2 import Environment, StrictUndefined, TemplateSyntaxError, Undefined, nodes
+from jinja2.nodes import EvalContext
 from jinja2.runtime import Context as JinjaContext
 from jinja2.runtime import LoopContext, Macro
 from jinja2.sandbox import SandboxedEnvironment
@@ -42,7 +43,8 @@ class Rendering:
     """What one rendering keeps while it runs: its end, its depth, its findings."""
 
     until: float
-    until_cpu: float
+    until_cpu: float | None
+    """Of this thread's processor time; known once the wall clock has run out."""
     depth: int
     findings: list[Finding]
     budget: float
@@ -51,7 +53,7 @@ class Rendering:
 
 
 class _Now(threading.local):
-    rendering: Rendering = Rendering(0.0, 0.0, 0, [], 0.0)
+    rendering: Rendering = Rendering(0.0, None, 0, [], 0.0)
 
 
 now: Final = _Now()
@@ -60,18 +62,20 @@ now: Final = _Now()
 
 def begin(budget: float, hl7: Hl7 | None = None) -> Rendering:
     """Start the clock of a rendering; seconds."""
-    now.rendering = Rendering(perf_counter() + budget, time.thread_time() + budget, 0, [], budget, hl7)
+    now.rendering = Rendering(perf_counter() + budget, None, 0, [], budget, hl7)
     return now.rendering
 
 
 def tick() -> None:
     """Look at the deadline.
 
-    The wall clock is asked first since it is cheap; what counts is this thread's own processor time, so that a machine that was busy,
-    or asleep, parks nobody.
+    The wall clock is asked first since it is cheap. What counts once it has run out is another budget of this thread's own processor time, so
+    that a machine that was busy, or asleep, parks nobody.
     """
     rendering = now.rendering
     if perf_counter() > rendering.until:
+        if rendering.until_cpu is None:
+            rendering.until_cpu = time.thread_time() + rendering.budget
         if time.thread_time() > rendering.until_cpu:
             raise Overrun
         rendering.until = perf_counter() + rendering.budget
@@ -173,6 +177,20 @@ FORBIDDEN: Final[Mapping[type[nodes.Node], str]] = {
 }
 
 
+class MappingContext(JinjaContext):
+    """What a template is rendered with: Jinja's context without what blocks and asynchronous templates need."""
+
+    def __init__(self, environment: "MappingEnvironment", parent: dict[str, Any], name: str | None, shared: EvalContext) -> None:
+        self.parent = parent
+        self.vars = {}
+        self.environment = environment
+        self.eval_ctx = shared
+        self.exported_vars = set()
+        self.name = name
+        self.globals_keys = set()
+        self.blocks = {}
+
+
 class MappingEnvironment(SandboxedEnvironment):
     """See the module. `templates` is filled by the catalogue before anything is rendered."""
 
@@ -185,6 +203,7 @@ class MappingEnvironment(SandboxedEnvironment):
         self.tests |= {"absent": lambda value: value is None or value == "", "deleted": lambda value: value is NULL}
         self.globals = {"range": capped_range}
         self.constants = Constants()
+        self.evaluation = EvalContext(self)
         self.loaded: dict[str, Any] = {}
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
@@ -241,7 +260,7 @@ class MappingEnvironment(SandboxedEnvironment):
         if kwargs:
             kwargs.pop("_loop_vars", None)  # Jinja hands them to callables that ask for the context; ours do not
             kwargs.pop("_block_vars", None)
-        if isinstance(obj, Macro):
+        if type(obj) is Macro:
             rendering = now.rendering
             rendering.depth += 1
             if rendering.depth > MOST_DEPTH:

@@ -12,8 +12,9 @@ from schemas.outcomes import Reason
 
 ADT_EVENTS: Final = tuple(f"ADT^A{number:02d}" for number in range(1, 63))
 """HL7 v2.8 table 0003: the ADT events A01 to A62; the table must have every one (A19, a query, and the deprecated ones too)."""
-OTHER_TYPES: Final = tuple(
-    "ACK BAR CRM DFT MDM MFN OMG OMI OML OMP ORL ORM ORU OUL PMU PPR QBP QRY RAS RDE RDS REF RGV RSP SIU SRM VXU".split()
+OTHER_TYPES: Final = (
+    *("ACK", "BAR", "CRM", "DFT", "MDM", "MFN", "OMG", "OMI", "OML", "OMP", "ORL", "ORM", "ORU", "OUL", "PMU", "PPR"),
+    *("QBP", "QRY", "RAS", "RDE", "RDS", "REF", "RGV", "RSP", "SIU", "SRM", "VXU"),
 )
 """Message types (table 0076) that an ADT feed may bring along; each must have at least a row for all its events (`ORU^*`)."""
 ROW_KEYS: Final = frozenset({"events", "kind", "subject", "action", "reason", "why"})

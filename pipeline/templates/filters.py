@@ -61,13 +61,15 @@ def join_names(parts: Iterable[Text], by: str = " ") -> Text:
     return by.join(part.strip() for part in parts if part and part.strip()) or None
 
 
-def prefer(values: Iterable[Any] | Null | None, *types: str) -> tuple[Any, ...]:
+def prefer(values: tuple[Any, ...] | Null | None, *types: str) -> tuple[Any, ...]:
     """A list of names, addresses, diagnoses … by their `type`: those named first, in that order, then the others as they came.
 
     `""` stands for those without a type.
     """
+    if not values or len(values) == 1:
+        return values or ()
     order = {kind: place for place, kind in enumerate(types)}
-    return tuple(sorted(values or (), key=lambda value: order.get(value.type or "", len(order))))
+    return tuple(sorted(values, key=lambda value: order.get(value.type or "", len(order))))
 
 
 def email(value: Text) -> Text:

@@ -67,6 +67,8 @@ def constant_of(value: str) -> str:
 
 def text_of(value: str) -> str:
     r"""A text as marked JSON. Blanks around it go; nothing but blanks is absent. No `]` or `}` stands bare (`\u005d`, `\u007d`)."""
+    if value.isalnum():  # letters and digits alone, the most frequent by far, need nothing
+        return f'"{TEXT}{value}"'
     if not value.isprintable():
         value = value.translate(_CONTROL)
     value = value.strip()
@@ -85,18 +87,18 @@ def typed_of(value: float) -> str:
 
 def resources_of(texts: Sequence[str]) -> tuple[Resource, ...]:
     """Parse the text of each template (an object, a list of objects, or nothing) and prune. NotResources with the number of the template."""
-    there = [text for text in texts if text]
+    joined = f"[{','.join([text for text in texts if text])}]".replace(",]", "]").replace(",}", "}")
     try:
-        trees = orjson.loads(f"[{','.join(there)}]".replace(",]", "]").replace(",}", "}"))
+        trees = orjson.loads(joined)
     except orjson.JSONDecodeError:
         raise NotResources(_first_wrong(texts), "is not JSON after rendering") from None
+    aligned = '"_' in joined
     kept: list[Resource] = []
     for tree in trees:
         for item in tree if type(tree) is list else (tree,):
             if type(item) is dict:
-                pruned, _ = _object(item)
-                if pruned:
-                    kept.append(pruned)
+                if not _object(item, aligned) & DROPPED:
+                    kept.append(item)
             elif item is not None:
                 raise NotResources(_first_wrong(texts), "renders something that is neither an object nor a list of objects")
     return tuple(kept)
@@ -118,78 +120,95 @@ LIVE: Final = 1
 """A variable has a value somewhere in here."""
 GONE: Final = 2
 """A variable in here has vanished."""
+DROPPED: Final = 4
+"""This itself vanishes: nothing is left, or only the constants of an object whose variables have all vanished."""
 
 
-def _object(tree: dict[str, Any]) -> tuple[dict[str, Any] | None, int]:
-    """An object without what vanished; None where all its variables did, its constants notwithstanding."""
-    kept: dict[str, Any] = {}
+def _object(tree: dict[str, Any], aligned: bool) -> int:  # noqa: C901 - one pass over every node, and calls cost
+    """Prune an object where it stands; its state."""
     state = 0
+    vanished: list[str] = []
+    skipped: set[str] = set()
     for key, value in tree.items():
         kind = type(value)
         if kind is str:
-            if value[:1] == TEXT:
+            if value and value[0] != TEXT:
+                continue
+            if value:
                 text = value[1:]
-                kept[key] = text if text[0] != TEXT else orjson.loads(text[1:])
+                tree[key] = text if text[0] != TEXT else orjson.loads(text[1:])
                 state |= LIVE
-            elif value:
-                kept[key] = value
-            else:
-                state |= GONE
-            continue
-        child: Any
-        if kind is dict:
-            child, below = _object(value)
+                continue
+            below = GONE | DROPPED
+        elif kind is dict:
+            below = _object(value, aligned)
         elif kind is list:
-            twin = tree.get(f"_{key}" if key[:1] != "_" else key[1:])
-            child, below = _list(value) if type(twin) is not list else _aligned(value, twin)
+            if aligned and (key in skipped or type(tree.get(f"_{key}")) is list):
+                state |= _pair(tree, key, vanished) if key not in skipped else 0
+                skipped.add(f"_{key}")
+                continue
+            below = _list(value, aligned)
+        elif value is None:
+            below = GONE | DROPPED
         else:
-            child, below = (value, 0) if value is not None else (None, GONE)
+            continue
+        if below & DROPPED:
+            vanished.append(key)
+            below -= DROPPED
         state |= below
-        if child is not None:
-            kept[key] = child
-    if kept and (state & LIVE or not state & GONE):
-        return kept, state
-    return None, state & LIVE | GONE
+    for key in vanished:
+        del tree[key]
+    return state if tree and state != GONE else state | GONE | DROPPED
 
 
-def _item(value: Any) -> tuple[Any, int]:  # noqa: ANN401 - JSON's own types
-    """One item of a list; None where it vanished."""
-    kind = type(value)
-    if kind is dict:
-        return _object(value)
-    if kind is str:
-        if value[:1] == TEXT:
-            return (value[1:] if value[1] != TEXT else orjson.loads(value[2:])), LIVE
-        return (value, 0) if value else (None, GONE)
-    if kind is list:
-        return _list(value)
-    return (None, GONE) if value is None else (value, 0)
+def _list(tree: list[Any], aligned: bool) -> int:
+    """Prune a list where it stands; its state."""
+    state = _items(tree, aligned)
+    if None in tree:
+        tree[:] = [item for item in tree if item is not None]
+    return state if tree else state | GONE | DROPPED
 
 
-def _list(tree: list[Any]) -> tuple[list[Any] | None, int]:
-    kept: list[Any] = []
+def _items(tree: list[Any], aligned: bool) -> int:
+    """Prune the items of a list; None stands where one vanished."""
     state = 0
-    for value in tree:
-        item, below = _item(value)
-        state |= below
-        if item is not None:
-            kept.append(item)
-    return (kept, state) if kept else (None, state | GONE)
+    for place, value in enumerate(tree):
+        kind = type(value)
+        if kind is str:
+            if value and value[0] == TEXT:
+                text = value[1:]
+                tree[place] = text if text[0] != TEXT else orjson.loads(text[1:])
+                state |= LIVE
+                continue
+            below = 0 if value else GONE | DROPPED
+        elif kind is dict:
+            below = _object(value, aligned)
+        elif kind is list:
+            below = _list(value, aligned)
+        else:
+            below = GONE | DROPPED if value is None else 0
+        state |= below & (LIVE | GONE)
+        if below & DROPPED:
+            tree[place] = None
+    return state
 
 
-def _aligned(tree: list[Any], twin: list[Any]) -> tuple[list[Any] | None, int]:
-    """A primitive array beside its `_` array (FHIR JSON, primitives that repeat): nulls that hold a place for the other one stay."""
-    mine = [_item(value) for value in tree]
-    other = [_item(value)[0] for value in twin]
-    state = 0
-    for _, below in mine:
-        state |= below
-    if all(item is None for item, _ in mine):
-        return None, state | GONE
-    if all(item is None for item in other):
-        return [item for item, _ in mine if item is not None], state
-    length = max(len(mine), len(other))
-    filled = [item for item, _ in mine] + [None] * (length - len(mine))
-    return [
-        item for place, item in enumerate(filled) if item is not None or (place < len(other) and other[place] is not None)
-    ], state
+def _pair(tree: dict[str, Any], key: str, vanished: list[str]) -> int:
+    """A primitive array and its `_` array (FHIR JSON, primitives that repeat): nulls that hold a place for the other one stay."""
+    values, extensions = tree[key], tree[f"_{key}"]
+    state = _items(values, aligned=True) | _items(extensions, aligned=True)
+    length = max(len(values), len(extensions))
+    pairs = list(zip(_filled(values, length), _filled(extensions, length), strict=True))
+    for name, number in ((key, 0), (f"_{key}", 1)):
+        mine, other = [pair[number] for pair in pairs], [pair[1 - number] for pair in pairs]
+        if all(item is None for item in mine):
+            vanished.append(name)
+        elif all(item is None for item in other):
+            tree[name] = [item for item in mine if item is not None]
+        else:
+            tree[name] = [item for item, beside in zip(mine, other, strict=True) if item is not None or beside is not None]
+    return state
+
+
+def _filled(items: list[Any], length: int) -> list[Any]:
+    return items + [None] * (length - len(items))

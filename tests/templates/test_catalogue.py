@@ -5,13 +5,19 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import offline
+from pipeline.commands.test import converter
 from pipeline.errors import SettingsError
-from pipeline.model import Action, Kind
+from pipeline.model import Action, Kind, Outcome
 from pipeline.settings import DEFAULTS, load
+from pipeline.stages.mapping import context_of
 from pipeline.templates import catalogue as module
 from pipeline.templates import golden
 from pipeline.templates.catalogue import Catalogue
 from pipeline.templates.events import ADT_EVENTS
+from pipeline.templates.filters import filters_of
+from pipeline.templates.lint import Rule
+from pipeline.wiring import plan_offline
 from schemas.outcomes import Reason
 from tests.templates.samples import MAPPINGS, catalogue, context
 
@@ -94,8 +100,6 @@ def test_a_site_changes_a_row_of_the_events(tmp_path: Path) -> None:
 
 
 def test_every_golden_pair_is_as_expected() -> None:
-    from pipeline.commands.test import converter  # noqa: PLC0415 - commands are imported when they are called
-
     pairs = list(golden.pairs(MAPPINGS))
     convert = converter(load(DEFAULTS), "roche")
     assert len(pairs) >= 25
@@ -122,3 +126,21 @@ def test_an_expected_file_without_a_message_is_told(tmp_path: Path) -> None:
     (folder / "create-a04.hl7").unlink()
     with pytest.raises(SettingsError):
         list(golden.pairs(tmp_path))
+
+
+def test_the_analysts_page_names_every_filter_and_every_rule() -> None:
+    page = (MAPPINGS / "README.md").read_text(encoding="utf-8")
+    names = [*filters_of({}), *Rule]
+    assert [name for name in names if f"`{name}`" not in page and f"`{name}(" not in page] == []
+
+
+def test_tracing_renders_the_same_resources_and_places_every_finding() -> None:
+    mappings = Catalogue(MAPPINGS, "demo")
+    plan = plan_offline(load(DEFAULTS), "roche-patients")
+    for pair in golden.pairs(MAPPINGS):
+        converted = offline.convert(pair.message.read_bytes(), plan)
+        if not isinstance(converted, Outcome):
+            seen = context_of(converted.mapped.identified, plan)
+            rendered = mappings.render("roche", seen)
+            assert mappings._traced("roche", mappings._of("roche"), seen)[0] == rendered.resources, pair.message.name
+            assert [finding for finding in rendered.findings if finding.hl7 is None] == [], pair.message.name
