@@ -102,8 +102,8 @@ def _any_contained(*steps: str) -> Callable[[Node], bool]:
 
 
 def _abated_but_active(node: Node) -> bool:
-    abated = _has(node, "abatement") and node.get("abatementBoolean") is not False
-    return abated and node.get("clinicalStatus") not in {"resolved", "remission", "inactive"}
+    """con-4 as STU3's expression has it: of an abatement only `true` counts, not a date (published examples are active with one)."""
+    return node["abatementBoolean"] is True and node.get("clinicalStatus") not in {"resolved", "remission", "inactive"}
 
 
 def _has_code(concept: Node | None, system: str, *codes: str) -> bool:
@@ -256,7 +256,7 @@ INVARIANTS: Final[dict[str, tuple[Invariant, ...]]] = {
             ),
             STU3,
         ),
-        Invariant("con-4", "clinicalStatus", _abated_but_active, STU3),
+        Invariant("con-4", "clinicalStatus", _abated_but_active, STU3, when="abatementBoolean"),
         Invariant(
             "con-4",
             "clinicalStatus",

@@ -153,7 +153,7 @@ def test_the_invariants_of_a_bundle(bundle: dict[str, Any], rule: str) -> None:
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
-        ({"clinicalStatus": "active", "abatementDateTime": "2020"}, "con-4"),
+        ({"clinicalStatus": "active", "abatementBoolean": True}, "con-4"),
         ({"stage": {"extension": [{"url": "http://x.org", "valueCode": "a"}]}}, "con-1"),
         ({"evidence": [{"extension": [{"url": "http://x.org", "valueCode": "a"}]}]}, "con-2"),
     ],
