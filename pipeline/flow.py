@@ -32,17 +32,19 @@ def prepare(routed: Routed, knowledge: Knowledge, plan: Plan) -> Packed | Outcom
     try:
         identified = identify(routed, knowledge)
         mapped = mapping(identified, plan)
-        return pack(mapped, plan.partner)
+        return pack(mapped, plan)
     except Ended as ended:
         return ended_outcome(ended, routed.decoded.received, plan, routed.decoded, routed)
 
 
-def ended_outcome(ended: Ended, received: Received, plan: Plan, decoded: Decoded | None = None, routed: Routed | None = None) -> Outcome:
+def ended_outcome(
+    ended: Ended, received: Received, plan: Plan, decoded: Decoded | None = None, routed: Routed | None = None
+) -> Outcome:
     """A message that goes no further."""
     return Outcome(
         received=received,
         route=plan.name,
-        partner=plan.partner.name,
+        partner=plan.route.partner,
         state=ended.state,
         reason=ended.reason,
         where=ended.where,

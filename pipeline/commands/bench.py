@@ -113,7 +113,7 @@ def hops(value: bytes, plan: "Plan") -> dict[str, dict[str, float]]:
         "route": lambda: route(decoded, plan),
         "identify": lambda: identify(routed, Knowledge()),
         "mapping": lambda: mapping(identified, plan),
-        "pack": lambda: pack(mapped, plan.partner),
+        "pack": lambda: pack(mapped, plan),
     }
     medians = {name: _median_us(step) for name, step in steps.items()}
     total = sum(medians.values())

@@ -105,7 +105,7 @@ def _traffic(settings: "Settings", arguments: Namespace, say: Any) -> tuple[Coun
             thread = threading.Thread(target=_work, args=(worker, failures), name="worker", daemon=True)
             thread.start()
             traffic = samples(arguments.messages, arguments.seed)
-            watch = _Watch(worker, len(traffic), quiet=arguments.json)
+            watch = _Watch(worker, thread, len(traffic), quiet=arguments.json)
             acks = _send(server, traffic, watch)
             worker.drain()
             while thread.is_alive():
@@ -134,7 +134,7 @@ def _send(server: "MllpServer", traffic: Iterable["Sample"], watch: "_Watch") ->
     acks: Counter[str] = Counter()
     with MllpClient(server.address) as client:
         for sample in traffic:
-            while sample.waits and watch.worker.progress.read < server.stored:
+            while sample.waits and watch.thread.is_alive() and watch.worker.progress.read < server.stored:
                 time.sleep(0.05)
             answer = client.send(sample.bytes)
             acks[answer.code if answer else "none"] += 1
@@ -148,6 +148,7 @@ class _Watch:
     """The line that moves while it works; on a terminal only, and not with --json."""
 
     worker: "Worker"
+    thread: threading.Thread
     total: int
     quiet: bool
     sent: int = 0

@@ -7,11 +7,10 @@ is sent without its intent. What an answer means is the partner's table, what to
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from pipeline import flow
-from pipeline.errors import Refused
-from pipeline.ledger.port import Begun, Ledger
+from pipeline.ledger.port import Begun, Held, Ledger
 from pipeline.model import Answer, Clock, Decision, Intent, Knowledge, Learned, Outcome, Packed, Request, Routed, Seen
 from pipeline.stages.plan import Plan
 from pipeline.stages.send import probe, send
@@ -27,6 +26,8 @@ class Waiting(Protocol):
         ...
 
 
+LANE_PAUSE: Final = 0.5
+"""Seconds until a lane that another holds is asked for again."""
 T = TypeVar("T")
 
 
@@ -104,7 +105,8 @@ class Delivery:
     def _try(self, packed: Packed, request: Request) -> Outcome | None:
         self.attempt += 1
         request = self.plan.partner.of_attempt(packed, request, self.attempt)
-        self._begin(packed, request, is_probe=False)
+        if not self._begin(packed, request, is_probe=False):
+            return self._stand_back()
         answer = send(
             packed,
             request,
@@ -125,9 +127,15 @@ class Delivery:
         if wait > 0:
             self.hands.wait(wait)
         self.attempt += 1
-        self._begin(packed, question, is_probe=True)
+        if not self._begin(packed, question, is_probe=True):
+            return self._stand_back()
         answer = probe(packed, question, self.hands.transport, self.plan.partner, attempt=self.attempt)
         return self._next(packed, answer)
+
+    def _stand_back(self) -> None:
+        """Another holds the lane: wait, and ask again what is known by then."""
+        self.attempt -= 1
+        self.hands.wait(LANE_PAUSE)
 
     def _next(self, packed: Packed, answer: Answer) -> Outcome | None:
         """What follows from a verdict: the end, or another attempt."""
@@ -141,7 +149,7 @@ class Delivery:
                 return self._outcome(packed, answer, State.PARKED, verdict.reason)
             case Decision.ABSENT if self.claimed:
                 # refused as a duplicate, and not there: of something else, an e-mail address perhaps; create and update would go round for ever
-                self.hands.steady(lambda: self.hands.ledger.forget(self.plan.partner.name, self.routed.identities))
+                self.hands.steady(lambda: self.hands.ledger.forget(self.plan.route.partner, self.routed.identities))
                 return self._outcome(packed, answer, State.PARKED, Reason.REJECTED_DUPLICATE)
             case Decision.ABSENT if not answer.probe and not self.plan.partner.absent_is_create(packed.mapped.identified):
                 return self._outcome(packed, answer, State.PARKED, verdict.reason or Reason.REJECTED_NOT_FOUND)
@@ -162,7 +170,7 @@ class Delivery:
 
     def _turn(self, packed: Packed, answer: Answer) -> None:
         """What the next attempt starts from."""
-        name, ledger = self.plan.partner.name, self.hands.ledger
+        name, ledger = self.plan.route.partner, self.hands.ledger
         match answer.verdict.decision:
             case Decision.EXISTS:
                 learned = answer.verdict.learned or self._went_out(packed)
@@ -190,8 +198,8 @@ class Delivery:
                 self.attempt -= 1
                 self.hands.wait(backoff.most)
 
-    def _begin(self, packed: Packed, request: Request, *, is_probe: bool) -> None:
-        """The intent, durable before the first byte. Another process that holds the lane is waited for."""
+    def _begin(self, packed: Packed, request: Request, *, is_probe: bool) -> bool:
+        """The intent, durable before the first byte; False where another record or process holds the lane."""
         now = self.hands.clock()
         begun = Begun(
             routed=self.routed,
@@ -205,13 +213,11 @@ class Delivery:
             at_ms=now,
             probe=is_probe,
         )
-        while True:
-            try:
-                self.hands.steady(lambda: self.hands.ledger.begin(begun))
-            except Refused:
-                self.hands.wait(1.0)
-                continue
-            return
+        try:
+            self.hands.steady(lambda: self.hands.ledger.begin(begun))
+        except Held:
+            return False
+        return True
 
     def _went_out(self, packed: Packed) -> tuple[Learned, ...]:
         """A success without an id: the partner knows the patient by the identity that went out."""
@@ -226,7 +232,7 @@ class Delivery:
         return Outcome(
             received=self.routed.decoded.received,
             route=self.plan.name,
-            partner=self.plan.partner.name,
+            partner=self.plan.route.partner,
             state=state,
             reason=reason,
             message=reason.sentence if reason else None,

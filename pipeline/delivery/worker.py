@@ -79,7 +79,7 @@ class Worker:
         self.stop = threading.Event()
         self.progress = Progress()
         self.steady = Steady(plan.name, self.wait, self.backoff)
-        self.weather = Weather(plan.name, plan.partner.name)
+        self.weather = Weather(plan.name, plan.route.partner)
         self._consumer: Consumer | None = None
         self._producer: Producer | None = None
         self._backlog: deque[Received] = deque()
@@ -98,7 +98,7 @@ class Worker:
         log(
             LogEvent.WORKER_STARTED,
             route=self.plan.name,
-            partner=self.plan.partner.name,
+            partner=self.plan.route.partner,
             source=self.topics.source,
             group=self.group,
         )

@@ -70,11 +70,11 @@ def _checked(resources: tuple[Resource, ...], context: Context, plan: Plan) -> t
 
 
 def with_place(finding: Finding, places: Mapping[str, str]) -> Finding:
-    """The finding with the HL7 place of its element, or of the nearest element around it that has one."""
+    """The finding with the HL7 place of its element, or the field of the nearest element around it that has one."""
     path = finding.fhir
     while path and finding.hl7 is None:
         if path in places:
-            return replace(finding, hl7=places[path])
+            return replace(finding, hl7=places[path] if path == finding.fhir else places[path].partition(".")[0])
         path = path.rpartition(".")[0] if not path.endswith("]") else path.rpartition("[")[0]
     return finding
 

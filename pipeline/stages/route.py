@@ -28,7 +28,7 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
     return Routed(
         decoded=decoded,
         route=plan.name,
-        partner=plan.partner.name,
+        partner=plan.route.partner,
         rule=rule,
         identities=identities,
         prior=prior,
