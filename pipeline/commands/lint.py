@@ -24,13 +24,15 @@ def configure(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     import json
 
-    from pipeline import settings, wiring
+    from pipeline import settings
     from pipeline.templates.catalogue import Catalogue
     from pipeline.templates.lint import lint
 
     overlay = None
     folder = arguments.path
     if folder is None:
+        from pipeline import wiring
+
         loaded = settings.load(settings.find(arguments.settings))
         folder, overlay = loaded.mappings or wiring.MAPPINGS, loaded.site.overlay
     if not (folder / "events.yaml").is_file():

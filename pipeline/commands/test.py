@@ -40,7 +40,11 @@ def run(arguments: Namespace) -> int:
         if (difference := golden.compare(pair, converter(loaded, pair.partner), update=arguments.update)) is not None
     ]
     if arguments.json:
-        print(json.dumps([{"pair": str(each.pair.message), "diff": list(each.lines)} for each in found], indent=2, ensure_ascii=False))
+        print(
+            json.dumps(
+                [{"pair": str(each.pair.message), "diff": list(each.lines)} for each in found], indent=2, ensure_ascii=False
+            )
+        )
         return NOT_ALL if found and not arguments.update else DONE
     for difference in found:
         print(f"rewritten: {difference.pair.expected}" if arguments.update else "\n".join(difference.lines) + "\n")

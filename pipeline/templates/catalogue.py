@@ -155,25 +155,31 @@ class Catalogue:
 
     def _looked(self, partner: str) -> Compiled:
         current = self._compiled.get(partner)
-        files = files_of(self._folder, self._site, partner)
-        stamp = _stamp(files)
         if current is None:
-            current = self._compiled[partner] = _compiled(partner, files, stamp)
-        elif stamp not in (current.stamp, self._broken.get(partner)):
-            try:
-                current = self._compiled[partner] = _compiled(partner, files, stamp)
-                log(LogEvent.MAPPING_RELOADED, partner=partner, version=current.version)
-            except SettingsError as mistake:
-                self._broken[partner] = stamp
-                log(
-                    LogEvent.MAPPING_NOT_RELOADED,
-                    partner=partner,
-                    version=current.version,
-                    mistake=str(mistake),
-                    do="emr-pipeline lint",
-                )
+            files = files_of(self._folder, self._site, partner)
+            current = self._compiled[partner] = _compiled(partner, files, _stamp(files))
+        else:
+            current = self._compiled[partner] = self._newer(partner, current)
         self._look_at[partner] = time.monotonic() + LOOK_AGAIN
         return current
+
+    def _newer(self, partner: str, current: Compiled) -> Compiled:
+        """What the files are now, where they have changed and compile; else what is in use."""
+        stamp: tuple[tuple[str, int, int], ...] = ()
+        try:
+            files = files_of(self._folder, self._site, partner)
+            stamp = _stamp(files)
+            if stamp in (current.stamp, self._broken.get(partner)):
+                return current
+            newer = _compiled(partner, files, stamp)
+        except (SettingsError, OSError) as mistake:
+            if self._broken.get(partner) != stamp:
+                self._broken[partner] = stamp
+                said = str(mistake) if isinstance(mistake, SettingsError) else "a file cannot be read"
+                log(LogEvent.MAPPING_NOT_RELOADED, partner=partner, version=current.version, mistake=said, do="emr-pipeline lint")
+            return current
+        log(LogEvent.MAPPING_RELOADED, partner=partner, version=newer.version)
+        return newer
 
 
 def files_of(folder: Path, site: Path | None, partner: str) -> Files:

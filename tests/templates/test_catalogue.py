@@ -51,6 +51,18 @@ def test_a_change_that_does_not_compile_is_told_and_the_last_good_mapping_stays(
     assert capsys.readouterr().err.count("mapping_not_reloaded") == 1
 
 
+def test_a_file_that_goes_away_while_it_is_edited_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK_AGAIN", 0.0)
+    mappings = catalogue(tmp_path, '{"id": "good"}')
+    mappings.version("p")
+    text = (tmp_path / "p" / "mapping.yaml").read_text()
+    (tmp_path / "p" / "mapping.yaml").unlink()
+    assert mappings.render("p", context()).resources == ({"id": "good"},)
+    (tmp_path / "p" / "mapping.yaml").write_text(text)
+    (tmp_path / "p" / "t.json.j2").write_text('{"id": "better"}')
+    assert mappings.render("p", context()).resources == ({"id": "better"},)
+
+
 def test_a_mapping_that_is_broken_from_the_start_names_file_and_line(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         catalogue(tmp_path, '{\n"id": "{{ partner.id }}"}').version("p")

@@ -36,6 +36,7 @@ from schemas.event import Event
 MAPPING_KEYS: Final = frozenset({"partner", "fhir", "templates", "variables"})
 PROGRAM_TABLES: Final = frozenset({"identifier-systems"})
 """Tables that the program looks up by itself: a partner's identifiers are recognised before anything is rendered."""
+UNREADABLE: Final = frozenset({Rule.SYNTAX, Rule.QUOTES, Rule.NOT_JSON})
 OTHER_FOLDERS: Final = frozenset({"codes", "sites"})
 
 
@@ -60,7 +61,8 @@ def lint(folder: Path, site: str | None = None) -> list[Problem]:
         for partner in partners:
             _partner(folder, overlay, partner, code_tables=code_tables, seen=seen, problems=problems)
     _events(folder, sites, partners, problems)
-    _unused(folder, sites, partners, seen, problems)
+    if not any(problem.rule in UNREADABLE for problem in problems):  # what a broken file uses is not known
+        _unused(folder, sites, partners, seen, problems)
     for overlay in sites:
         _replaces(folder, overlay, partners, problems)
     return list(problems)
