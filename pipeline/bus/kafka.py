@@ -24,6 +24,7 @@ from pipeline.settings import Kafka
 
 EARLIEST, LATEST = -2, -1
 """Kafka's own words for them in ListOffsets."""
+OLD_SECONDS: Final = 5.0
 STUCK_SECONDS: Final = 30.0
 """A read without a group that gets nothing for this long has failed."""
 
@@ -36,6 +37,8 @@ class KafkaBus:
         self._guard = threading.Lock()
         self._fetching = threading.Lock()
         self._admin_client: Any = None
+        self._admin_since = 0.0
+        self._old: list[Any] = []
         self._fetcher: Any = None
         self._handed: list[KafkaBusProducer | KafkaBusConsumer] = []
 
@@ -145,7 +148,7 @@ class KafkaBus:
         for each in self._handed:
             each.close()
         with self._guard:
-            for client in (self._fetcher, self._admin_client):
+            for client in (self._fetcher, self._admin_client, *self._old):
                 if client is not None:
                     client.close()
             self._fetcher = self._admin_client = None
@@ -154,11 +157,26 @@ class KafkaBus:
         with self._guard:
             if self._admin_client is None:
                 self._admin_client = connect(KafkaAdminClient, self._settings, request_timeout_ms=15_000)
+                self._admin_since = time.monotonic()
             return self._admin_client
 
     def _ask(self, question: Any, where: str) -> Any:  # noqa: ANN401 - the same
-        admin = self._admin()
-        return patiently(lambda: question(admin), where)
+        def ask() -> Any:  # noqa: ANN401 - the same
+            admin = self._admin()
+            try:
+                return question(admin)
+            except kafka_errors.NodeNotReadyError:
+                self._replace(admin)
+                raise
+
+        return patiently(ask, where)
+
+    def _replace(self, admin: Any) -> None:  # noqa: ANN401 - the same
+        """Connect anew where a client has known the cluster for a while: it may hold on to a coordinator that is gone."""
+        with self._guard:
+            if self._admin_client is admin and time.monotonic() - self._admin_since > OLD_SECONDS:
+                self._old.append(admin)  # closed with the bus: another thread may be in it
+                self._admin_client = None
 
     def _describe(self, names: list[str] | None) -> dict[str, Any]:
         """Topics that are there, by name."""
