@@ -25,12 +25,12 @@ check: $(READY)  ## lint, types, import contract, mappings
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-logo --no-timings
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/emr-pipeline lint
 	$(BIN)/emr-pipeline test
 
 kafka: $(READY)  ## a real Kafka on loopback, until Ctrl-C
-	deploy/kafka/kafka.sh start --foreground
+	deploy/kafka/kafka.sh start
 
 clean:  ## what was made here, .venv included
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build

@@ -47,7 +47,10 @@ class Reason(StrEnum):
     EVENT_MISSING = "event_missing", "MSH-9 has no trigger event, and no EVN-1 helps"
     EVENT_UNLISTED = "event_unlisted", "the events table has no row for this event on this route"
     PATIENT_MISSING = "patient_missing", "no PID segment, or no patient identifier in it"
-    SEVERAL_PATIENTS = "several_patients", "the message is about several patients: the sender has to split it, one message for each"
+    SEVERAL_PATIENTS = (
+        "several_patients",
+        "the message is about several patients: the sender has to split it, one message for each",
+    )
     # filtered
     EVENT_NOT_FOR_PARTNER = "event_not_for_partner", "the partner has no use for this event"
     PARTNER_HAS_NO_VISIT = "partner_has_no_visit", "the event changes a visit, and the partner keeps none"

@@ -106,7 +106,8 @@ class Delivery:
         self.attempt += 1
         request = self.plan.partner.of_attempt(packed, request, self.attempt)
         if not self._begin(packed, request, is_probe=False):
-            return self._stand_back()
+            self._stand_back()
+            return None
         answer = send(
             packed,
             request,
@@ -128,7 +129,8 @@ class Delivery:
             self.hands.wait(wait)
         self.attempt += 1
         if not self._begin(packed, question, is_probe=True):
-            return self._stand_back()
+            self._stand_back()
+            return None
         answer = probe(packed, question, self.hands.transport, self.plan.partner, attempt=self.attempt)
         return self._next(packed, answer)
 

@@ -285,9 +285,9 @@ def test_commit_and_seek_refuse_a_partition_that_is_not_ours(place: Place, bus: 
     topic, other = made(place, bus), made(place, bus, name="other")
     consumer = begun(place, bus, topic)
     drain(consumer, 1, seconds=1.5)
-    with pytest.raises(BusRefused, match="is n.* partition of this"):
+    with pytest.raises(BusRefused, match=r"is n.* partition of this"):
         consumer.commit({TopicPartition(other, 0): 0})
-    with pytest.raises(BusRefused, match="is n.* partition of this"):
+    with pytest.raises(BusRefused, match=r"is n.* partition of this"):
         consumer.seek(TopicPartition(other, 0), 0)
 
 

@@ -14,7 +14,6 @@ from pipeline.partners.roche import Roche
 from pipeline.sandbox.log import SandboxLog
 from pipeline.sandbox.roche import RocheSandbox
 from pipeline.settings import TlsFiles
-from pipeline.stages.pack import pack
 from pipeline.stages.send import probe, send
 from pipeline.transport.https import HttpsTransport
 from schemas.outcomes import Reason
@@ -50,7 +49,7 @@ class Line:
         return identified(self.value, intent, partner_id, uuid.uuid5(uuid.NAMESPACE_OID, f"{self.value}-{self.messages}"))
 
     def send(self, what: Identified | None = None, *, after_unknown: bool = False, **patient: Any) -> Answer:  # noqa: ANN401
-        self.packed = pack(mapped(self.partner, what or self.what(), **patient), self.partner)
+        self.packed = self.partner.pack(mapped(self.partner, what or self.what(), **patient))
         request = self.packed.requests[0]
         return send(self.packed, request, self.transport, self.partner, attempt=1, after_unknown=after_unknown)
 
