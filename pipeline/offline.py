@@ -14,9 +14,13 @@ NOWHERE: Final = Position("file", 0, 0)
 MASK: Final = "********"
 
 
-def convert(value: bytes, plan: Plan, *, known: str | None = None) -> Packed | Outcome:
-    """The requests of a message, or why it has none. `known` is the partner's id of its patient, and makes it an update."""
-    routed = flow.read(Received(NOWHERE, value, key=b"offline"), plan)
+def convert(value: bytes, plan: Plan, *, known: str | None = None, received_ms: int = 0) -> Packed | Outcome:
+    """The requests of a message, or why it has none.
+
+    `known` is the partner's id of its patient, and makes it an update. `received_ms` stands for the record's time, which counts only where the
+    message tells none.
+    """
+    routed = flow.read(Received(NOWHERE, value, key=b"offline", timestamp_ms=received_ms), plan)
     if isinstance(routed, Outcome):
         return routed
     knowledge = Knowledge() if known is None else Knowledge(known={routed.identities[0]: Known(known)})

@@ -46,12 +46,14 @@ def run(arguments: Namespace) -> int:
 
 
 def _one(arguments: Namespace, plan: "Plan") -> int:
-    from pipeline import offline
+    from pipeline import offline, wiring
     from pipeline.model import Outcome
 
     if len(arguments.files) > 1:
         raise SettingsError("one file at a time; many with --jsonl", where=" ".join(arguments.files))
-    converted = offline.convert(_message(arguments.files[0], arguments.message), plan, known=arguments.known)
+    converted = offline.convert(
+        _message(arguments.files[0], arguments.message), plan, known=arguments.known, received_ms=wiring.clock()
+    )
     if isinstance(converted, Outcome):
         return _ended(converted, as_json=arguments.json)
     places = offline.explain(converted, plan) if arguments.explain else {}
@@ -102,12 +104,14 @@ def _ended(outcome: "Outcome", *, as_json: bool) -> int:
 
 
 def _lines(arguments: Namespace, plan: "Plan") -> int:
-    from pipeline import offline
+    from pipeline import offline, wiring
     from pipeline.hl7.batch import split
 
     for name in _files(arguments.files):
         for index, message in enumerate(split(read(name)), 1):
-            row = offline.line_json(name, index, offline.convert(message, plan, known=arguments.known), plan)
+            row = offline.line_json(
+                name, index, offline.convert(message, plan, known=arguments.known, received_ms=wiring.clock()), plan
+            )
             sys.stdout.buffer.write(orjson.dumps(row) + b"\n")
     sys.stdout.flush()
     return DONE

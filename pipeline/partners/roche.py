@@ -7,6 +7,7 @@ Sources: the partner's page of Patient services, and the partner dossier (contra
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ from pipeline.errors import NoAnswer, Parked, ProfileNotMet, SettingsError
 from pipeline.fhir import profile
 from pipeline.ids import uuid5
 from pipeline.model import (
+    Decoded,
     Finding,
     Identified,
     Identity,
@@ -34,7 +36,7 @@ from pipeline.partners import answers
 from pipeline.partners.answers import Body, Form
 from pipeline.partners.roche_verdicts import Flag, Operation, Signal, row_of
 from pipeline.settings import OperationTimes, RocheSettings
-from schemas.event import Identifier
+from schemas.event import Identifier, Timestamp
 from schemas.outcomes import FindingCode, Reason
 from schemas.roche import DIABETES_TYPES, Bundle, Terms
 
@@ -99,6 +101,7 @@ class Roche:
             "software": self._settings.software,
             "software_version": __version__,
             "managing_organization": self._organization,
+            "received": _received(identified.routed.decoded),
         }
 
     def absent_is_create(self, identified: Identified) -> bool:  # noqa: ARG002 - the port's signature; here the setting alone decides
@@ -263,6 +266,15 @@ class Roche:
             retry_after=wait,
             suspect=lost and isinstance(came, NoAnswer) and came.fresh,
         )
+
+
+def _received(decoded: Decoded) -> str | None:
+    """When the record was appended, as an instant, where the message tells no moment itself: MessageHeader.timestamp is mandatory."""
+    event = decoded.event
+    if any(isinstance(time, Timestamp) and time.instant for time in (event.message_time, event.recorded)):
+        return None
+    appended = datetime.fromtimestamp(decoded.received.timestamp_ms / 1000, UTC)
+    return appended.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _namespace(request_id: str) -> bytes:

@@ -139,13 +139,14 @@ def folded(code: str, ignore: Iterable[str]) -> str:
 def identifier_system(table: CodeTable, identifier: Identifier) -> str | None:
     """The identifier system (a URI) of a CX by a table with the systems `oid`, `authority` and `type`; None where it has none.
 
-    The universal id of the assigning authority decides before its namespace, and that before the identifier type.
+    The universal id of the assigning authority decides before its namespace. The identifier type (`none` where that is empty too) counts only
+    where no authority is named: the number of another hospital is of type MR as well.
     """
+    oid, authority = identifier.authority_oid, identifier.authority
     keys = (
-        ("oid", identifier.authority_oid),
-        ("oid", identifier.authority),
-        ("authority", identifier.authority),
-        ("type", identifier.type),
+        (("oid", oid), ("oid", authority), ("authority", authority))
+        if oid or authority
+        else (("type", identifier.type or "none"),)
     )
     for system, key in keys:
         if not key:

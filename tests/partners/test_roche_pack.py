@@ -138,7 +138,7 @@ def test_the_managing_organization_is_for_v2_only(api: str, expected: str | None
 def test_variables_are_those_that_the_mapping_lists() -> None:
     assert set(roche().variables(identified())) == {
         *("message_header_id", "patient_id", "condition_id", "patient_reference"),
-        *("endpoint", "software", "software_version", "managing_organization"),
+        *("endpoint", "software", "software_version", "managing_organization", "received"),
     }
 
 

@@ -81,6 +81,23 @@ def test_an_identifier_has_its_system(mappings: Catalogue, identifier: Identifie
     assert identifier_system(mappings.table("identifier-systems"), identifier) == expected
 
 
+@pytest.mark.parametrize(
+    ("identifier", "expected"),
+    [
+        (Identifier(value="1", type="MR"), "urn:x:mr"),
+        (Identifier(value="1"), "urn:x:none"),
+        (Identifier(value="1", type="MR", authority="ANOTHER"), None),
+        (Identifier(value="1", type="MR", authority="ANOTHER", authority_oid="1.2.3"), None),
+    ],
+)
+def test_the_identifier_type_counts_only_where_no_authority_is_named(
+    tmp_path: Path, identifier: Identifier, expected: str | None
+) -> None:
+    base = "table: t\nmeans: x\nsource: x\nsystems: {oid: [], authority: [], type: []}\nrows:\n"
+    rows = "  - {system: type, code: MR, to: 'urn:x:mr'}\n  - {system: type, code: none, to: 'urn:x:none'}\n"
+    assert identifier_system(table(tmp_path, base + rows), identifier) == expected
+
+
 def table(folder: Path, base: str, site: str | None = None) -> CodeTable:
     (folder / "t.yaml").write_text(base)
     (folder / "site").mkdir()
