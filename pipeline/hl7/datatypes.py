@@ -1,20 +1,19 @@
 """HL7 data types to the members of schemas/event.py: one function for each type, a raw repetition in, a dict out (empty: nothing there).
 
-Plain dicts, so that the whole event is validated by pydantic in one go (the hot path). Text is stripped of blanks (v2.5 chapter
+Plain dicts, of which segments.py builds the parts (the hot path). Text is stripped of blanks (v2.5 chapter
 2.A.74: trailing blanks are optional, and an identifier must not differ by them). A field that is `""` gives NULL for every member.
 """
 
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from pipeline.hl7.message import Message
+from pipeline.hl7.parts import Members
 from pipeline.hl7.paths import place
 from pipeline.hl7.timestamps import timestamp
 from pipeline.model import Finding
 from schemas.event import NULL, Address, Coded, Identifier, Location, Name, Null, Practitioner, Telecom, Text, Timestamp, Zone
 from schemas.outcomes import FindingCode, Severity
-
-Members = dict[str, Any]
 
 Names = tuple[str | None, ...]
 _CODED: Final[Names] = tuple(Coded.model_fields)

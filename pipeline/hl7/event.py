@@ -5,41 +5,47 @@ No text of a message goes into a finding. Each segment has a function that names
 
 from typing import Final
 
-from pipeline.hl7.datatypes import Members, Reader
+from pipeline.hl7.datatypes import Reader
 from pipeline.hl7.message import Message
-from pipeline.hl7.segments import coverage, diagnosis, header, merge, patient, visit
+from pipeline.hl7.parts import Members, built
+from pipeline.hl7.segments import Chosen, chosen, coverage, diagnosis, header, merge, patient, visit
 from pipeline.model import Finding
-from schemas.event import Event
+from schemas.event import Event, PatientGroup
 from schemas.outcomes import FindingCode, Severity
 
 __all__ = ["source_key", "typed"]
 
 _KEY_TYPES: Final = ("PI", "MR")
-_VALIDATE: Final = Event.__pydantic_validator__.validate_python
 
 
-def typed(message: Message, *, zone: str) -> tuple[Event, tuple[Finding, ...]]:
+def typed(message: Message, *, zone: str, only: frozenset[str] | None = None) -> tuple[Event, tuple[Finding, ...]]:
     """All that schemas/event.py names. `zone`: IANA zone of times without an offset.
+
+    `only`: names of fields (`patient`, `names`, `birth`, …) that somebody is going to read; nothing else of the event's own fields and
+    those of its segments is built, reading it raises AttributeError, and what is wrong with it is not found. A name counts in every
+    segment that has it; data types (a name, an address, a time) are built whole. None builds all.
 
     Where a message has several PID segments, what stands before the second is the event, and the others come with their MRG in
     `others` (PATIENTS_SEVERAL): a second pair of a merge must never be taken for a prior id of the first patient.
     """
+    what = chosen(only)
     reader = Reader(message, zone)
     patients = message.positions("PID")
     end = patients[1] if len(patients) > 1 else None
-    members = header(message, reader)
-    if patients:
-        members["patient"] = patient(message, reader, 1)
+    members = header(message, reader, what)
+    if patients and "patient" in what.event:
+        members["patient"] = patient(message, reader, 1, what)
     for name, segment, make in (("prior", "MRG", merge), ("diagnoses", "DG1", diagnosis), ("coverages", "IN1", coverage)):
-        if found := _among(message, segment, 0, end):
-            members[name] = tuple([make(message, reader, nth) for nth in found])
-    visits, details = _among(message, "PV1", 0, end), _among(message, "PV2", 0, end)
-    if visits or details:
-        nowhere = len(message.positions("PV1")) + len(message.positions("PV2")) + 1
-        members["visit"] = visit(message, reader, (visits or [nowhere])[0], (details or [nowhere])[0])
-    if end is not None:
-        members["others"] = _others(message, reader, patients)
-    return _VALIDATE(members), tuple(reader.findings)
+        if name in what.event and (found := _among(message, segment, 0, end)):
+            members[name] = tuple([make(message, reader, nth, what) for nth in found])
+    if "visit" in what.event:
+        visits, details = _among(message, "PV1", 0, end), _among(message, "PV2", 0, end)
+        if visits or details:
+            nowhere = len(message.positions("PV1")) + len(message.positions("PV2")) + 1
+            members["visit"] = visit(message, reader, (visits or [nowhere])[0], (details or [nowhere])[0], what)
+    if end is not None and "others" in what.event:
+        members["others"] = _others(message, reader, patients, what)
+    return built(Event, what.event, members), tuple(reader.findings)
 
 
 def source_key(message: Message) -> bytes | None:
@@ -66,11 +72,15 @@ def _among(message: Message, segment: str, start: int, end: int | None) -> list[
     return [nth for nth, at in enumerate(positions, 1) if at >= start and (end is None or at < end)]
 
 
-def _others(message: Message, reader: Reader, patients: list[int]) -> tuple[Members, ...]:
+def _others(message: Message, reader: Reader, patients: list[int], what: Chosen) -> tuple[PatientGroup, ...]:
     others = []
     for nth, (start, end) in enumerate(zip(patients[1:], [*patients[2:], None], strict=True), 2):
-        merges = tuple(merge(message, reader, at) for at in _among(message, "MRG", start, end))
-        others.append({"patient": patient(message, reader, nth), "prior": merges})
+        group: Members = {}
+        if "prior" in what.group and (merges := _among(message, "MRG", start, end)):
+            group["prior"] = tuple([merge(message, reader, at, what) for at in merges])
+        if "patient" in what.group:
+            group["patient"] = patient(message, reader, nth, what)
+        others.append(built(PatientGroup, what.group, group))
     finding = Finding(FindingCode.PATIENTS_SEVERAL, Severity.WARNING, hl7="PID[2]", about=f"{len(patients)} PID segments")
     reader.findings.append(finding)
     return tuple(others)

@@ -1,55 +1,86 @@
-"""Segments to the members of schemas/event.py: a table for each says which field becomes what, by its number (3 is PID-3).
+"""Segments to the parts of schemas/event.py: a table for each says which field becomes what, by its number (3 is PID-3).
 
-Plain dicts and tuples, which pydantic takes as they are (see datatypes.py). Only what a message has costs time: empty fields are passed.
+Only what a message has costs time, and only what somebody reads: empty fields are passed, and of the tables those rows are taken that
+`Chosen` names (see event.py, `only`).
 """
 
 from collections.abc import Callable
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
-from pipeline.hl7.datatypes import Members, Reader, Where
+from pipeline.hl7.datatypes import Reader, Where
 from pipeline.hl7.message import Message
+from pipeline.hl7.parts import Members, absent, built
+from schemas.event import (
+    Address,
+    Coded,
+    Coverage,
+    Diagnosis,
+    Event,
+    Frozen,
+    Identifier,
+    Location,
+    Merge,
+    Name,
+    Patient,
+    PatientGroup,
+    Practitioner,
+    Telecom,
+    Visit,
+)
 
 Make = Callable[[Reader, str, Where], Any]
 Table = dict[int, tuple[str, Make]]
 
-
-def _identifier(reader: Reader, raw: str, where: Where) -> Any:  # noqa: ANN401 - Members
-    return reader.cx(reader.single(raw), where) or None
+_NO_IDENTIFIER: Final = absent(Identifier)
 
 
-def _identifiers(reader: Reader, raw: str, where: Where) -> Any:  # noqa: ANN401 - a tuple of Members
+def _identifier(reader: Reader, raw: str, where: Where) -> Identifier | None:
+    members = reader.cx(reader.single(raw), where)
+    return built(Identifier, _NO_IDENTIFIER, members) if members else None
+
+
+def _identifiers(reader: Reader, raw: str, where: Where) -> tuple[Identifier, ...] | None:
     raws = reader.repetitions(raw)
-    return tuple([members for at, each in enumerate(raws, 1) if (members := reader.cx(each, where, at))]) or None
+    read = [members for at, each in enumerate(raws, 1) if (members := reader.cx(each, where, at))]
+    return tuple([built(Identifier, _NO_IDENTIFIER, members) for members in read]) or None
 
 
-def _one(read: Callable[[Reader, str], Members]) -> Make:
+def _one(model: type[Frozen], read: Callable[[Reader, str], Members]) -> Make:
     """The first repetition, by the function of its type."""
-    return lambda reader, raw, _where: read(reader, reader.single(raw)) or None
+    missing = absent(model)
+
+    def make(reader: Reader, raw: str, _where: Where) -> Frozen | None:
+        members = read(reader, reader.single(raw))
+        return built(model, missing, members) if members else None
+
+    return make
 
 
-def _all(read: Callable[[Reader, str], Members]) -> Make:
+def _all(model: type[Frozen], read: Callable[[Reader, str], Members]) -> Make:
     """Each repetition that has something in it."""
-    return lambda reader, raw, _where: tuple([got for each in reader.repetitions(raw) if (got := read(reader, each))]) or None
+    missing = absent(model)
+
+    def make(reader: Reader, raw: str, _where: Where) -> tuple[Frozen, ...] | None:
+        repetitions = reader.repetitions(raw)
+        return tuple([built(model, missing, members) for each in repetitions if (members := read(reader, each))]) or None
+
+    return make
 
 
-_COMPOSITE: Final = {
-    name: (_one(read), _all(read))
-    for name, read in (
-        ("xpn", Reader.xpn),
-        ("xad", Reader.xad),
-        ("xtn", Reader.xtn),
-        ("ce", Reader.ce),
-        ("xcn", Reader.xcn),
-        ("pl", Reader.pl),
-    )
-}
-_NAME, _NAMES = _COMPOSITE["xpn"]
-_CODED, _CODEDS = _COMPOSITE["ce"]
-_, _ADDRESSES = _COMPOSITE["xad"]
-_, _TELECOMS = _COMPOSITE["xtn"]
-_, _PRACTITIONERS = _COMPOSITE["xcn"]
-_LOCATION, _ = _COMPOSITE["pl"]
-_WORK_TELECOMS: Final = _all(lambda reader, raw: reader.xtn(raw, "WPN"))
+_NAME, _NAMES = _one(Name, Reader.xpn), _all(Name, Reader.xpn)
+_CODED, _CODEDS = _one(Coded, Reader.ce), _all(Coded, Reader.ce)
+_ADDRESSES: Final = _all(Address, Reader.xad)
+_TELECOMS: Final = _all(Telecom, Reader.xtn)
+_WORK_TELECOMS: Final = _all(Telecom, lambda reader, raw: reader.xtn(raw, "WPN"))
+_PRACTITIONERS: Final = _all(Practitioner, Reader.xcn)
+_LOCATION: Final = _one(Location, Reader.pl)
+
+
+def _kind(reader: Reader, raw: str, _where: Where) -> Members:
+    """MSH-9: message type, trigger event, structure."""
+    return reader.ce(reader.single(raw))
+
 
 _MSH: Final[Table] = {
     3: ("sending_application", Reader.first),
@@ -57,7 +88,7 @@ _MSH: Final[Table] = {
     5: ("receiving_application", Reader.first),
     6: ("receiving_facility", Reader.first),
     7: ("message_time", Reader.time),
-    9: ("kind", _CODED),
+    9: ("kind", _kind),
     10: ("control_id", Reader.first),
     11: ("processing_id", Reader.first),
     12: ("version", Reader.first),
@@ -140,51 +171,107 @@ _MRG: Final[Table] = {
 _MRG_OLD: Final[Table] = {4: ("identifiers", _identifiers)}
 
 
-def header(message: Message, reader: Reader) -> Members:
+class Fields(NamedTuple):
+    """What is read of a segment."""
+
+    rows: tuple[tuple[int, str, Make], ...]
+    """Number, name and reading of its fields, in their order."""
+    missing: Members
+    """What the members of its part are where nothing is said."""
+
+
+class Chosen(NamedTuple):
+    """What is read of a message."""
+
+    event: Members
+    """Names of schemas.event.Event that are read, with what they are where nothing is said."""
+    group: Members
+    """The same of PatientGroup."""
+    msh: Fields
+    evn: Fields
+    pid: Fields
+    pid_old: Fields
+    pv1: Fields
+    pv2: Fields
+    dg1: Fields
+    in1: Fields
+    mrg: Fields
+    mrg_old: Fields
+
+
+@lru_cache(maxsize=64)
+def chosen(only: frozenset[str] | None) -> Chosen:
+    """The rows whose names are in `only`, wherever they stand; None: all."""
+
+    def fields(table: Table, model: type[Frozen], *always: str) -> Fields:
+        rows = [(number, name, make) for number, (name, make) in table.items() if only is None or name in (*always, *only)]
+        return Fields(tuple(sorted(rows, key=lambda row: row[0])), absent(model, only))
+
+    return Chosen(
+        event=absent(Event, only),
+        group=absent(PatientGroup, only),
+        msh=fields(_MSH, Event, "kind"),
+        evn=fields(_EVN, Event, "trigger"),
+        pid=fields(_PID, Patient),
+        pid_old=fields(_PID_OLD, Patient),
+        pv1=fields(_PV1, Visit),
+        pv2=fields(_PV2, Visit),
+        dg1=fields(_DG1, Diagnosis),
+        in1=fields(_IN1, Coverage),
+        mrg=fields(_MRG, Merge),
+        mrg_old=fields(_MRG_OLD, Merge),
+    )
+
+
+def header(message: Message, reader: Reader, what: Chosen) -> Members:
     """MSH and EVN. The trigger is MSH-9.2, else EVN-1."""
-    members = _read(message, reader, "MSH", 1, _MSH)
-    event = _read(message, reader, "EVN", 1, _EVN)
+    members = _read(message, reader, "MSH", 1, what.msh)
+    event = _read(message, reader, "EVN", 1, what.evn)
     kind = members.pop("kind", {})
-    members["type"] = kind.get("code") or ""
-    members["structure"] = kind.get("system")
-    members["trigger"] = kind.get("text") or event.pop("trigger", None) or ""
-    event.pop("trigger", None)
-    return members | event
+    told = event.pop("trigger", None)
+    said = {"type": kind.get("code") or "", "trigger": kind.get("text") or told or "", "structure": kind.get("system")}
+    return members | event | {name: text for name, text in said.items() if name in what.event}
 
 
-def patient(message: Message, reader: Reader, nth: int) -> Members:
+def patient(message: Message, reader: Reader, nth: int, what: Chosen) -> Patient:
     """PID. PID-2, the external id of old versions, stands in where PID-3 has nothing."""
-    members = _read(message, reader, "PID", nth, _PID)
-    return members if "identifiers" in members else members | _read(message, reader, "PID", nth, _PID_OLD)
+    members = _read(message, reader, "PID", nth, what.pid)
+    if "identifiers" not in members:
+        members |= _read(message, reader, "PID", nth, what.pid_old)
+    return built(Patient, what.pid.missing, members)
 
 
-def visit(message: Message, reader: Reader, pv1: int, pv2: int) -> Members:
+def visit(message: Message, reader: Reader, pv1: int, pv2: int, what: Chosen) -> Visit:
     """PV1 and PV2, by their numbers."""
-    return _read(message, reader, "PV1", pv1, _PV1) | _read(message, reader, "PV2", pv2, _PV2)
+    members = _read(message, reader, "PV1", pv1, what.pv1) | _read(message, reader, "PV2", pv2, what.pv2)
+    return built(Visit, what.pv1.missing, members)
 
 
-def diagnosis(message: Message, reader: Reader, nth: int) -> Members:
+def diagnosis(message: Message, reader: Reader, nth: int, what: Chosen) -> Diagnosis:
     """DG1."""
-    return _read(message, reader, "DG1", nth, _DG1)
+    return built(Diagnosis, what.dg1.missing, _read(message, reader, "DG1", nth, what.dg1))
 
 
-def coverage(message: Message, reader: Reader, nth: int) -> Members:
+def coverage(message: Message, reader: Reader, nth: int, what: Chosen) -> Coverage:
     """IN1."""
-    return _read(message, reader, "IN1", nth, _IN1)
+    return built(Coverage, what.in1.missing, _read(message, reader, "IN1", nth, what.in1))
 
 
-def merge(message: Message, reader: Reader, nth: int) -> Members:
+def merge(message: Message, reader: Reader, nth: int, what: Chosen) -> Merge:
     """MRG. MRG-4, the prior external id of old versions, stands in where MRG-1 has nothing."""
-    members = _read(message, reader, "MRG", nth, _MRG)
-    return members if "identifiers" in members else members | _read(message, reader, "MRG", nth, _MRG_OLD)
+    members = _read(message, reader, "MRG", nth, what.mrg)
+    if "identifiers" not in members:
+        members |= _read(message, reader, "MRG", nth, what.mrg_old)
+    return built(Merge, what.mrg.missing, members)
 
 
-def _read(message: Message, reader: Reader, segment: str, nth: int, table: Table) -> Members:
+def _read(message: Message, reader: Reader, segment: str, nth: int, fields: Fields) -> Members:
     members: Members = {}
-    for number, raw in enumerate(message.fields(segment, nth)):
-        if raw and number in table:
-            name, make = table[number]
-            value = make(reader, raw, (segment, nth, number))
-            if value is not None:
-                members[name] = value
+    raws = message.fields(segment, nth)
+    count = len(raws)
+    for number, name, make in fields.rows:
+        if number >= count:
+            break
+        if (raw := raws[number]) and (value := make(reader, raw, (segment, nth, number))) is not None:
+            members[name] = value
     return members
