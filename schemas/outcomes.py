@@ -61,7 +61,10 @@ class Reason(StrEnum):
         "the merge is recorded here; the partner offers none and now has two records of one person: tell it",
     )
     FACILITY_NOT_ROUTED = "facility_not_routed", "the route does not take messages of this facility"
-    NOT_PRODUCTION = "not_production", "MSH-11 says training or debugging, and the route takes production only"
+    NOT_PRODUCTION = (
+        "not_production",
+        "MSH-11 is none of the values that site.processing_ids takes (production only, unless the settings say more)",
+    )
     # identity and order
     STALE = "stale", "something newer of the same subject was delivered before"
     OLDER_SNAPSHOT = "older_snapshot", "a newer snapshot of the same subject was delivered, so this one is not needed any more"
