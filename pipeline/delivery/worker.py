@@ -86,6 +86,7 @@ class Worker:
         self._next: dict[TopicPartition, int] = {}
         self._at: TopicPartition | None = None
         self._committed_at = time.monotonic()
+        self._bus_is_away = False
         self._until: dict[TopicPartition, int] | None = None
 
     def drain(self) -> None:
@@ -139,10 +140,29 @@ class Worker:
     def _poll(self, timeout: float) -> list[Received]:
         assert self._consumer is not None  # noqa: S101 - only called while it is there
         try:
-            return self._consumer.poll(timeout, BATCH)
-        except BusUnavailable:
+            records = self._consumer.poll(timeout, BATCH)
+        except BusUnavailable as error:
+            self._bus_away(error)
             self.stop.wait(timeout)
             return []
+        self._bus_back()
+        return records
+
+    def _bus_away(self, error: BusUnavailable) -> None:
+        """One line for the change, none for each poll or commit that fails until it is back."""
+        if not self._bus_is_away:
+            self._bus_is_away = True
+            log(
+                LogEvent.BUS_AWAY,
+                route=self.plan.name,
+                error=str(error),
+                do="check the broker; nothing is lost, the ledger knows what was delivered",
+            )
+
+    def _bus_back(self) -> None:
+        if self._bus_is_away:
+            self._bus_is_away = False
+            log(LogEvent.BUS_BACK, route=self.plan.name)
 
     def _one(self, received: Received) -> None:
         """One record to its end, or from where a restart left it."""
@@ -227,12 +247,7 @@ class Worker:
             try:
                 self._consumer.commit(ours)
             except BusUnavailable as error:
-                log(
-                    LogEvent.BUS_AWAY,
-                    route=self.plan.name,
-                    error=str(error),
-                    do="nothing: the commit is tried again, and the ledger knows what was delivered",
-                )
+                self._bus_away(error)
                 return
             self._next = {partition: offset for partition, offset in self._next.items() if partition not in ours}
 
