@@ -40,7 +40,7 @@ class KafkaPending:
         try:
             done = self.future.get(timeout=max(0.0, timeout))
         except kafka_errors.KafkaTimeoutError:
-            raise BusUnavailable(f"not known to be durable after {timeout:g} s", where=self.topic) from None
+            raise BusUnavailable(f"not known to be durable after {timeout:.0f} s", where=self.topic) from None
         except kafka_errors.KafkaError as error:
             raise failure(error, self.topic) from None
         return Position(done.topic, done.partition, done.offset)

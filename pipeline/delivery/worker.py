@@ -16,9 +16,9 @@ from typing import Final
 from pipeline import flow
 from pipeline.bus.port import Bus, Consumer, Producer, Record, TopicPartition, Where
 from pipeline.delivery.attempts import Backoff, Delivery, Hands, Stopped
-from pipeline.delivery.steady import Steady
+from pipeline.delivery.steady import Outages, Steady
 from pipeline.delivery.weather import Weather
-from pipeline.errors import BusUnavailable
+from pipeline.errors import BusError, BusUnavailable
 from pipeline.ledger.port import Ledger
 from pipeline.model import Clock, Outcome, Received, Seen
 from pipeline.stages.plan import Plan
@@ -33,6 +33,8 @@ COMMIT_EVERY: Final = 1.0
 POLL: Final = 0.25
 """Seconds: how soon a stop is noticed."""
 BATCH: Final = 100
+EMIT_SECONDS: Final = 10.0
+"""How long a result may take to be durable before the bus counts as away; it is then written again, under the same result id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,8 @@ class Worker:
         self.backoff = backoff or Backoff()
         self.stop = threading.Event()
         self.progress = Progress()
-        self.steady = Steady(plan.name, self.wait, self.backoff)
+        self.outages = Outages(plan.name)
+        self.steady = Steady(self.outages, self.wait, self.backoff)
         self.weather = Weather(plan.name, plan.route.partner)
         self._consumer: Consumer | None = None
         self._producer: Producer | None = None
@@ -86,7 +89,6 @@ class Worker:
         self._next: dict[TopicPartition, int] = {}
         self._at: TopicPartition | None = None
         self._committed_at = time.monotonic()
-        self._bus_is_away = False
         self._until: dict[TopicPartition, int] | None = None
 
     def drain(self) -> None:
@@ -94,7 +96,8 @@ class Worker:
         self._until = {partition: end for partition, (_, end) in self.bus.bounds(self.topics.source).items()}
 
     def run(self) -> None:
-        """Work until told to stop."""
+        """Work until told to stop. Refused where another worker has the route, or it was started with another group (RELIABILITY R8)."""
+        self.ledger.claim(self.plan.name, self.group)
         self._first_start()
         log(
             LogEvent.WORKER_STARTED,
@@ -109,7 +112,8 @@ class Worker:
         ):
             while not self.stop.is_set():
                 self._round()
-            self.commit()
+            if not self.outages.bus:
+                self.commit()
         log(LogEvent.WORKER_STOPPED, route=self.plan.name, settled=self.progress.read)
 
     def _first_start(self) -> None:
@@ -142,27 +146,11 @@ class Worker:
         try:
             records = self._consumer.poll(timeout, BATCH)
         except BusUnavailable as error:
-            self._bus_away(error)
+            self.outages.gone(error)
             self.stop.wait(timeout)
             return []
-        self._bus_back()
+        self.outages.back(BusError)
         return records
-
-    def _bus_away(self, error: BusUnavailable) -> None:
-        """One line for the change, none for each poll or commit that fails until it is back."""
-        if not self._bus_is_away:
-            self._bus_is_away = True
-            log(
-                LogEvent.BUS_AWAY,
-                route=self.plan.name,
-                error=str(error),
-                do="check the broker; nothing is lost, the ledger knows what was delivered",
-            )
-
-    def _bus_back(self) -> None:
-        if self._bus_is_away:
-            self._bus_is_away = False
-            log(LogEvent.BUS_BACK, route=self.plan.name)
 
     def _one(self, received: Received) -> None:
         """One record to its end, or from where a restart left it."""
@@ -193,7 +181,7 @@ class Worker:
     def _emit(self, received: Received, records: list[Record]) -> None:
         producer = self._producer
         assert producer is not None  # noqa: S101 - as above
-        self.steady(lambda: producer.append(records))
+        self.steady(lambda: producer.append(records, EMIT_SECONDS))
         self.steady(lambda: self.ledger.emitted(self.plan.name, received.position))
 
     def _emit_again(self, received: Received, seen: Seen) -> None:
@@ -214,7 +202,7 @@ class Worker:
             log(LogEvent.OUTCOME_UNKNOWN, route=self.plan.name, at=str(outcome.received.position), reason=outcome.reason)
         result = result_of(outcome, self.plan, self.clock())
         record = result_record(result.model_dump_json(exclude_none=True), result.request_id, self.topics.results)
-        self.steady(lambda: producer.append([record]))
+        self.steady(lambda: producer.append([record], EMIT_SECONDS))
 
     def _hands(self) -> Hands:
         return Hands(
@@ -247,7 +235,7 @@ class Worker:
             try:
                 self._consumer.commit(ours)
             except BusUnavailable as error:
-                self._bus_away(error)
+                self.outages.gone(error)
                 return
             self._next = {partition: offset for partition, offset in self._next.items() if partition not in ours}
 

@@ -7,8 +7,9 @@ from typing import Any, Self
 import pytest
 
 from pipeline.bus.port import Bus, Record
-from pipeline.errors import BusUnavailable, NoAnswer, NotSent
+from pipeline.errors import BusRefused, BusUnavailable, NoAnswer, NotSent, Refused
 from pipeline.ledger.port import Query
+from pipeline.ledger.sql import SqlLedger
 from pipeline.model import Position
 from schemas.outcomes import Reason, State
 from tests.delivery.partner_script import House, Killed, adt, created, issue, reply, run_beside, settings_with, until, updated
@@ -304,3 +305,36 @@ def test_every_record_is_in_exactly_one_state(house: House) -> None:
     house.send(adt(), adt(), b"garbage", None, adt("A03", "3"), adt("A08", "4", time="20240503101500+0200"))
     house.work()
     assert sum(house.ledger.counts("roche-patients")["roche-patients"].values()) == 6
+
+
+def test_a_second_worker_on_a_sqlite_ledger_is_refused_before_it_reads_anything(house: House, tmp_path: Path) -> None:
+    house.send(adt())
+    house.script.answers.extend([NotSent(Reason.NOT_SENT_CONNECT)] * 10_000)
+    first = house.worker()
+    thread = run_beside(first)
+    until(lambda: len(house.script.requests) > 0)
+    other = SqlLedger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", house.pseudonyms)
+    second = house.worker()
+    second.ledger = other
+    with pytest.raises(Refused):
+        second.run()
+    first.stop.set()
+    thread.join(5)
+    other.close()
+
+
+def test_another_group_id_for_a_started_route_is_refused(house: House) -> None:
+    house.send(adt())
+    house.work()
+    other = house.worker()
+    other.group = "another"
+    with pytest.raises(Refused, match=r"emr-pipeline\.roche-patients"):
+        other.run()
+
+
+def test_a_route_that_was_started_and_has_no_offset_any_more_stops_instead_of_jumping(house: House) -> None:
+    house.send(adt())
+    house.ledger.start("roche-patients", house.settings.group_of("roche-patients"), "earliest")
+    with pytest.raises(BusRefused):
+        house.worker().run()
+    assert house.paths() == []
