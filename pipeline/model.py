@@ -73,6 +73,8 @@ class Decoded:
     hl7: Hl7 = field(repr=False)
     event: Event = field(repr=False)
     findings: tuple[Finding, ...] = ()
+    fields: frozenset[str] | None = field(default=None, repr=False)
+    """The fields that the templates said to read, beside which the event has only what this program reads itself; None: it has all."""
 
 
 class Kind(StrEnum):

@@ -12,7 +12,9 @@ from pipeline.errors import Parked
 from pipeline.fhir.degrade import degrade
 from pipeline.model import Finding, Identified, Intent, Mapped, Resource
 from pipeline.settings import Absent
+from pipeline.stages.decode import decode
 from pipeline.stages.plan import Plan
+from pipeline.templates.catalogue import NotBuilt
 from pipeline.templates.context import Context
 from schemas.event import Null
 from schemas.outcomes import FindingCode, Reason, Severity
@@ -29,7 +31,12 @@ MUST_NOT_LOSE: Final = (
 def mapping(identified: Identified, plan: Plan) -> Mapped:
     """Render and check; Parked where the template fails or a resource breaks FHIR's rules beyond what can be left out."""
     context = context_of(identified, plan)
-    rendered = plan.catalogue.render(plan.partner.name, context)
+    try:
+        rendered = plan.catalogue.render(plan.partner.name, context)
+    except NotBuilt:
+        identified = _with_whole_event(identified, plan)
+        context = context_of(identified, plan)
+        rendered = plan.catalogue.render(plan.partner.name, context)
     resources, findings = _checked(rendered.resources, context, plan)
     findings = (*rendered.findings, *findings)
     if identified.intent is Intent.UPDATE:
@@ -47,7 +54,14 @@ def context_of(identified: Identified, plan: Plan) -> Context:
         identities=identified.routed.identities,
         partner=plan.partner.variables(identified),
         site=plan.site.name,
+        fields=decoded.fields,
     )
+
+
+def _with_whole_event(identified: Identified, plan: Plan) -> Identified:
+    """Decoded anew with every field: the mapping was changed while this message was on its way, and reads more of it now."""
+    routed = identified.routed
+    return replace(identified, routed=replace(routed, decoded=decode(routed.decoded.received, plan, whole=True)))
 
 
 def _checked(resources: tuple[Resource, ...], context: Context, plan: Plan) -> tuple[tuple[Resource, ...], tuple[Finding, ...]]:

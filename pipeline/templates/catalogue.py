@@ -8,7 +8,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from pipeline.templates.filters import filters_of
 from pipeline.templates.lined import Lined, YamlMistake, load
 from pipeline.templates.places import PlacedHl7, placed_event, placed_identity, placing
 from pipeline.templates.provenance import Provenance
+from pipeline.templates.reads import fields_read
 from pipeline.templates.tables import CodeTable
 from pipeline.templates.text import NotResources, resources_of
 from schemas.outcomes import Reason
@@ -62,8 +63,14 @@ class Compiled:
     tables: Mapping[str, CodeTable]
     templates: tuple[Template, ...]
     environment: MappingEnvironment
+    fields: frozenset[str] | None
+    """Of the event, those that the templates can read; None: it may be any."""
     files: Files
     stamp: tuple[tuple[str, int, int], ...]
+
+
+class NotBuilt(Exception):
+    """The event lacks fields that the templates read: the files have changed since it was built. Build all of it, and render again."""
 
 
 class Catalogue:
@@ -91,6 +98,10 @@ class Catalogue:
         """`TYPE^TRIGGER` to EventRule; total over ADT."""
         return self._of(partner).rules
 
+    def fields(self, partner: str) -> frozenset[str] | None:
+        """Names of the event's fields that the partner's templates can read (reads.py); None: it may be any. The same object until a reload."""
+        return self._of(partner).fields
+
     def table(self, name: str) -> CodeTable:
         """A code table with the site's rows, as the files are now. SettingsError where there is none, or a mistake in it."""
         pair = table_files(self._folder, self._site).get(name)
@@ -99,8 +110,13 @@ class Catalogue:
         return _table(pair)
 
     def render(self, partner: str, context: Context) -> Rendered:
-        """The resources of one message. Parked(MAPPING_FAILED | MAPPING_DEADLINE), `where` naming file and line."""
+        """The resources of one message. Parked(MAPPING_FAILED | MAPPING_DEADLINE), `where` naming file and line.
+
+        NotBuilt: the templates read more of the event than was built; never where `context.fields` is None.
+        """
         compiled = self._of(partner)
+        if not _built(context, compiled):
+            raise NotBuilt
         rendering = begin(BUDGET, context.hl7)
         resources = _run(compiled.templates, compiled.environment, _names(context), rendering)
         if not rendering.findings:
@@ -114,9 +130,11 @@ class Catalogue:
         """FHIR path to HL7 place, of each element that comes from the message, and of what holds only such from one place.
 
         Paths are given from the resource (`Patient.name[0].family`; the first of its type) and from the bundle
-        (`Bundle.entry[1].resource.name[0].family`, in the order of the rendered resources).
+        (`Bundle.entry[1].resource.name[0].family`, in the order of the rendered resources). Empty where the files have changed since
+        the message was rendered and read more of it now: their places would be another mapping's.
         """
-        return self._traced(partner, self._of(partner), context)[1]
+        compiled = self._of(partner)
+        return self._traced(partner, compiled, context)[1] if _built(context, compiled) else {}
 
     def _traced(
         self, partner: str, compiled: Compiled, context: Context
@@ -127,18 +145,13 @@ class Catalogue:
                 provenance = Provenance()
                 filters = {name: placing(filter_) for name, filter_ in filters_of(compiled.tables).items()}
                 environment = MappingEnvironment(filters, provenance.finalize)
-                kept = (compiled.version, provenance, _compile(environment, compiled.files))
+                kept = (compiled.version, provenance, _compile(environment, compiled.files)[0])
                 self._provenance[partner] = kept
         _, provenance, templates = kept
         placed_hl7 = PlacedHl7(context.hl7)
         rendering = begin(BUDGET * 10, placed_hl7)
         provenance.begin()
-        names = _names(context) | {
-            "event": (event := placed_event(context.event)),
-            "patient": event.patient,
-            "visit": event.visit,
-            "diagnoses": event.diagnoses,
-            "coverages": event.coverages,
+        names = _names(replace(context, event=placed_event(context.event))) | {
             "hl7": placed_hl7,
             "identifiers": tuple(placed_identity(identity) for identity in context.identities),
         }
@@ -237,29 +250,34 @@ def _stamp(files: Files) -> tuple[tuple[str, int, int], ...]:
 def _compiled(partner: str, files: Files, stamp: tuple[tuple[str, int, int], ...]) -> Compiled:
     code_tables = {name: _table(pair) for name, pair in files.tables.items()}
     environment = MappingEnvironment(filters_of(code_tables))
-    templates = _compile(environment, files)
+    templates, fields = _compile(environment, files)
     return Compiled(
         version=_version(files),
         rules=events.rules(partner, *files.events),
         tables=code_tables,
         templates=templates,
         environment=environment,
+        fields=fields,
         files=files,
         stamp=stamp,
     )
 
 
-def _compile(environment: MappingEnvironment, files: Files) -> tuple[Template, ...]:
-    """Every template file into the environment; those of the mapping, in order."""
+def _compile(environment: MappingEnvironment, files: Files) -> tuple[tuple[Template, ...], frozenset[str] | None]:
+    """Every template file into the environment; those of the mapping, in order. Of the event, the fields that any of the files reads."""
+    fields: frozenset[str] | None = frozenset()
     try:
         for name, path in files.templates.items():
-            code = environment.compile(path.read_text(encoding="utf-8"), name, str(path))
+            tree = environment.parse(path.read_text(encoding="utf-8"), name, str(path))
+            read = fields_read(tree)
+            fields = None if fields is None or read is None else fields | read
+            code = environment.compile(tree, name, str(path))
             environment.loaded[name] = Template.from_code(environment, code, environment.globals)
     except TemplateSyntaxError as mistake:
         raise SettingsError(mistake.message or "is not a template", where=f"{mistake.filename}:{mistake.lineno}") from None
     except (OSError, UnicodeDecodeError):
         raise SettingsError("cannot be read as UTF-8", where=str(path)) from None
-    return tuple(environment.loaded[name] for name in order_of(load(files.mapping), files.mapping, files.templates))
+    return tuple(environment.loaded[name] for name in order_of(load(files.mapping), files.mapping, files.templates)), fields
 
 
 def _version(files: Files) -> str:
@@ -271,14 +289,21 @@ def _version(files: Files) -> str:
     return digest.hexdigest()[:16]
 
 
+def _built(context: Context, compiled: Compiled) -> bool:
+    """Whether the event was built with all that the templates read. Mostly it is the very same set, of the same compiled mapping."""
+    there, read = context.fields, compiled.fields
+    return there is read or there is None or (read is not None and read <= there)
+
+
+SHORT: Final = ("patient", "visit", "diagnoses", "coverages")
+"""Parts of the event that templates name without `event.` before them."""
+
+
 def _names(context: Context) -> dict[str, Any]:
-    event = context.event
+    members = context.event.__dict__  # what was not built is not there (hl7/parts.py), and no template names it
     return {
-        "event": event,
-        "patient": event.patient,
-        "visit": event.visit,
-        "diagnoses": event.diagnoses,
-        "coverages": event.coverages,
+        **{name: members[name] for name in SHORT if name in members},
+        "event": context.event,
         "hl7": context.hl7,
         "intent": context.intent,
         "identifiers": context.identities,

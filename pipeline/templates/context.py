@@ -19,6 +19,8 @@ class Context:
     partner: Mapping[str, str | bool | None] = field(repr=False)
     """What partners/<partner>.py computes; the names stand in mappings/<partner>/mapping.yaml."""
     site: str
+    fields: frozenset[str] | None = None
+    """Of which fields the event was built, as `Catalogue.fields` named them then; None: of all."""
 
 
 @dataclass(frozen=True, slots=True)

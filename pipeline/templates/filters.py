@@ -148,6 +148,11 @@ def filters_of(tables: Mapping[str, CodeTable]) -> dict[str, Callable[..., Any]]
     return {"code": lookups.code, "diagnosis": lookups.diagnosis} | {filter_.__name__: filter_ for filter_ in plain}
 
 
+READS: Final[Mapping[str, frozenset[str]]] = {
+    "diagnosis": frozenset({"action", "code", "coding_method", "type"}),
+    "prefer": frozenset({"type"}),
+}
+"""Fields of segments (schemas/event.py) that a filter reads by itself, which no template names: reads.py goes by it."""
 RANK: Final = {"F": 0, "W": 1, "A": 2}
 DELETED: Final = "D"
 

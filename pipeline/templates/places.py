@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any, Final, Self, TypeVar
 
-from pydantic import BaseModel
-
+from pipeline.hl7.parts import built
 from pipeline.model import Hl7, Identity
 from pipeline.templates.tables import Concept
-from schemas.event import Event, Null, Timestamp
+from schemas.event import Event, Frozen, Null, Timestamp
 
 T = TypeVar("T")
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M", bound=Frozen)
 
 
 class PlacedText(str):
@@ -114,11 +113,11 @@ def _text_of(result: object) -> object:
 
 def _placed(model: M, place: str) -> M:
     values: dict[str, Any] = {}
-    for name, info in type(model).model_fields.items():
-        extra = info.json_schema_extra
+    for name, value in model.__dict__.items():  # a part that was not built is not there
+        extra = type(model).model_fields[name].json_schema_extra
         below = str(extra["hl7"]) if isinstance(extra, dict) and "hl7" in extra else ""
-        values[name] = _value(getattr(model, name), joined_place(place, below))
-    return type(model).model_construct(**values)
+        values[name] = _value(value, joined_place(place, below))
+    return built(type(model), {}, values)
 
 
 def _value(value: Any, place: str) -> Any:  # noqa: ANN401 - a field's value
@@ -130,7 +129,7 @@ def _value(value: Any, place: str) -> Any:  # noqa: ANN401 - a field's value
         return value.model_copy(
             update={name: PlacedText(text, place) for name in TIMES if (text := getattr(value, name)) is not None}
         )
-    return _placed(value, place) if isinstance(value, BaseModel) else value
+    return _placed(value, place) if isinstance(value, Frozen) else value
 
 
 TIMES: Final = ("date", "datetime", "instant")
