@@ -1,4 +1,4 @@
-"""The same run on the embedded bus and on the real Kafka: the same requests, byte for byte, and the same ends."""
+"""The same run on the embedded bus with SQLite and on the real Kafka with the real PostgreSQL: the same requests, byte for byte, the same ends."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +9,7 @@ import pytest
 from pipeline.bus.kafka import KafkaBus
 from pipeline.model import Request
 from schemas.outcomes import Reason, State
+from tests import postgres_server
 from tests.delivery.partner_script import House, adt
 
 GOLDEN = sorted((Path(__file__).parents[2] / "mappings" / "roche" / "golden").glob("*.hl7"))
@@ -47,10 +48,10 @@ def told(request: Request) -> tuple[str, str, tuple[tuple[str, str], ...], bytes
 
 
 @pytest.mark.kafka
-def test_the_same_run_on_both_buses_gives_the_same_requests_and_ends(tmp_path: Path, kafka_bus: KafkaBus, prefix: str) -> None:
+@pytest.mark.postgres
+def test_the_same_run_gives_the_same_requests_and_ends(tmp_path: Path, kafka_bus: KafkaBus, prefix: str) -> None:
     (tmp_path / "embedded").mkdir()
-    (tmp_path / "kafka").mkdir()
     on_embedded = done(House(tmp_path / "embedded", change=named(prefix)))
-    on_kafka = done(House(tmp_path / "kafka", change=named(prefix), bus=kafka_bus))
+    on_kafka = done(House(tmp_path, change=named(prefix), bus=kafka_bus, ledger=postgres_server.a_schema()))
     assert len(on_embedded[1]) == len(MESSAGES)
     assert on_embedded == on_kafka

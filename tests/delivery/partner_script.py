@@ -23,6 +23,8 @@ from schemas.outcomes import Reason, State
 from schemas.result import Result
 
 ROUTE = "roche-patients"
+NOW = wiring.clock()
+"""The time of every record, so that two buses give the same where the message tells none."""
 TOPICS = Topics("his.adt", "emr.results", "emr.dead-letters")
 Scripted = Reply | NoAnswer | NotSent | BaseException
 
@@ -95,21 +97,28 @@ def adt(
 class House:
     """One route with everything real but the partner and, where a test says so, the bus."""
 
-    def __init__(self, folder: Path, *, change: Callable[[dict[str, Any]], None] | None = None, bus: Bus | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        change: Callable[[dict[str, Any]], None] | None = None,
+        bus: Bus | None = None,
+        ledger: str | None = None,
+    ) -> None:
         self.folder = folder
         self.script = Script()
         self.settings = settings_with(change)
         self.bus: Bus = bus or EmbeddedBus(folder / "bus")
         self.bus.create_topics(replace(topic, partitions=1) for topic in wiring.topic_settings(self.settings))
         self.pseudonyms = Pseudonyms("a secret of the tests, long enough")
-        self.ledger = SqlLedger(f"sqlite:///{folder / 'ledger.sqlite'}", self.pseudonyms)
+        self.ledger = SqlLedger(ledger or f"sqlite:///{folder / 'ledger.sqlite'}", self.pseudonyms)
         self.ledger.check()
         self.topics = wiring.topics_of(self.settings, ROUTE)
         self.clock = wiring.clock
 
     def send(self, *messages: bytes | None) -> None:
         with self.bus.producer() as producer:
-            producer.append([Record(self.topics.source, message, key=b"one patient") for message in messages])
+            producer.append([Record(self.topics.source, message, key=b"one patient", timestamp_ms=NOW) for message in messages])
 
     def worker(self) -> Worker:
         plan = wiring.plan_of(self.settings, ROUTE, wiring.catalogue_of(self.settings), self.pseudonyms)
