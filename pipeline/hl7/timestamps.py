@@ -6,12 +6,12 @@ dashes, colons, `T`, `Z`, year 0, dates and hours that do not exist, words.
 """
 
 import re
-from collections.abc import Callable
 from datetime import datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
+from pipeline.hl7.parts import Members, absent, built
 from schemas.event import Precision, Timestamp, Zone
 from schemas.outcomes import FindingCode
 
@@ -36,7 +36,9 @@ _PRECISIONS: Final = (
 _DAY: Final = 3
 _SECOND: Final = 6
 _DATE: Final = len("YYYYMMDD")
-_USUAL: Final = frozenset({_DATE, len("YYYYMMDDHHMMSS")})
+_SECONDS: Final = len("YYYYMMDDHHMMSS")
+_MOST_DIGITS: Final = 12
+"""Of a fraction."""
 
 
 Reading = tuple[Timestamp | None, FindingCode | None]
@@ -44,7 +46,7 @@ _UNREADABLE: Final[Reading] = (None, FindingCode.TIMESTAMP)
 _OFFSETS: Final = {
     minutes: f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}" for minutes in range(-900, 901)
 }
-_MAKE: Final[Callable[[object], Timestamp]] = Timestamp.__pydantic_validator__.validate_python
+_MISSING: Final = absent(Timestamp)
 
 
 def timestamp(text: str, *, zone: str, precision: str = "") -> Reading:
@@ -53,7 +55,7 @@ def timestamp(text: str, *, zone: str, precision: str = "") -> Reading:
     `zone`: IANA name, for where there is no offset; `precision`: TS.2 of old versions.
     """
     text = text.strip()
-    if not precision and len(text) in _USUAL and text.isascii() and text.isdigit():
+    if not precision:
         usual = _usual(text, zone)
         if usual is not None:
             return usual, None
@@ -92,7 +94,7 @@ def _members(parts: tuple[str | None, ...], depth: int, zone: str) -> Reading:
     if depth < _DAY:
         if depth > 1 and not "01" <= (month or "") <= "12":
             raise ValueError
-        return _MAKE({"date": date, "datetime": date, "precision": _PRECISIONS[depth], "zone": origin}), None
+        return _made({"date": date, "datetime": date, "precision": _PRECISIONS[depth], "zone": origin}), None
     hours, minutes, seconds = (int(part) if at < depth and part else 0 for at, part in enumerate((hour, minute, second), 3))
     local = datetime(int(year or 0), int(month or 0), int(day or 0), hours, minutes, seconds)  # noqa: DTZ001 - its zone is sought
     code = None
@@ -119,40 +121,51 @@ class _Hour(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def _usual(text: str, zone: str) -> Timestamp | None:
-    """The two forms that nearly all timestamps have, quickly: eight or fourteen digits, in an hour without a change of the clock.
+    """The forms that nearly all timestamps have, quickly: a day, or a second with or without fraction and offset; None: read it slowly.
 
-    Kept for a while, since they come back: MSH-7 in EVN-2, an admission in all of a visit's messages, the year of an insurance.
+    What is not plainly right is left to the slow way, which judges (a test holds the two against each other): 3 us instead of 7 to 10 for one
+    with an offset. Kept for a while, since they come back: MSH-7 in EVN-2, an admission in all of a visit's messages.
     """
-    hour = _steady(zone, text[:10])
-    if hour is None:
+    offset = text[-5:] if text[-5:-4] in {"+", "-"} else ""
+    digits, point, fraction = text.removesuffix(offset).partition(".")
+    if not (digits.isascii() and digits.isdigit()):
         return None
-    if len(text) == _DATE:
-        return _day(hour.date, hour.epoch, Zone.NONE)
-    minute, second = text[10:12], text[12:]
-    if minute > "59" or second > "59":
+    if len(digits) == _DATE and not offset and not point:
+        hour = _steady(zone, digits)
+        return _day(hour.date, hour.epoch, Zone.NONE) if hour is not None else None
+    if len(digits) != _SECONDS or (point and not (fraction.isascii() and fraction.isdigit() and len(fraction) <= _MOST_DIGITS)):
+        return None
+    hour = _fixed(offset, digits[:10]) if offset else _steady(zone, digits[:10])
+    minute, second = digits[10:12], digits[12:]
+    if hour is None or minute > "59" or second > "59":
         return None
     wall = f"{hour.wall}{minute}:{second}"
-    return _MAKE(
+    millis = f"{fraction[:3]:0<3}"
+    return _made(
         {
             "date": hour.date,
-            "datetime": wall + hour.tail,
-            "instant": f"{wall}.000{hour.tail}",
-            "epoch_ms": hour.epoch + int(minute) * 60_000 + int(second) * 1000,
-            "precision": Precision.SECOND,
-            "zone": Zone.SITE,
+            "datetime": f"{wall}{point}{fraction}{hour.tail}",
+            "instant": f"{wall}.{millis}{hour.tail}",
+            "epoch_ms": hour.epoch + int(minute) * 60_000 + int(second) * 1000 + int(millis),
+            "precision": Precision.FRACTION if point else Precision.SECOND,
+            "zone": Zone.EXPLICIT if offset else Zone.SITE,
         }
     )
 
 
+def _made(members: Members) -> Timestamp:
+    return built(Timestamp, _MISSING, members)
+
+
 def _day(date: str, epoch: int, origin: Zone) -> Timestamp:
-    return _MAKE({"date": date, "datetime": date, "epoch_ms": epoch, "precision": Precision.DAY, "zone": origin})
+    return _made({"date": date, "datetime": date, "epoch_ms": epoch, "precision": Precision.DAY, "zone": origin})
 
 
 def _moment(  # noqa: PLR0917 - the members of one value
     wall: str, text: str, millis: int, offset: int, epoch: int, precision: Precision, origin: Zone, *, ambiguous: bool
 ) -> Timestamp:
     tail = _OFFSETS[offset]
-    return _MAKE(
+    return _made(
         {
             "date": wall[:10],
             "datetime": text + tail,
@@ -168,16 +181,33 @@ def _moment(  # noqa: PLR0917 - the members of one value
 @lru_cache(maxsize=8192)
 def _steady(zone: str, hour: str) -> _Hour | None:
     """A local hour (YYYYMMDDHH, or YYYYMMDD for its midnight); None where it does not exist or its offset changes in it."""
-    try:
-        start = datetime.fromisoformat(f"{hour[:8]}T{hour[8:] or '00'}")
-    except ValueError:
+    start = _start(hour)
+    if start is None:
         return None
     where = _zone(zone)
     first = start.replace(tzinfo=where).utcoffset()
     last = start.replace(minute=59, second=59, tzinfo=where, fold=1).utcoffset()
-    if first != last or first is None:
+    return _hour(start, _minutes(first)) if first == last and first is not None else None
+
+
+@lru_cache(maxsize=8192)
+def _fixed(offset: str, hour: str) -> _Hour | None:
+    """An hour (YYYYMMDDHH) at an offset (+0200); None where one of them does not exist."""
+    start, number = _start(hour), offset[1:]
+    if start is None or not (number.isascii() and number.isdigit()) or number[2] > "5":
         return None
-    minutes = _minutes(first)
+    minutes = int(number[:2]) * 60 + int(number[2:])
+    return _hour(start, -minutes if offset[0] == "-" else minutes) if minutes <= _MOST_OFFSET else None
+
+
+def _start(hour: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(f"{hour[:8]}T{hour[8:] or '00'}")
+    except ValueError:
+        return None
+
+
+def _hour(start: datetime, minutes: int) -> _Hour:
     wall = start.isoformat()
     return _Hour(wall[:10], wall[:14], _OFFSETS[minutes], (start - _EPOCH) // _MILLISECOND - minutes * 60_000)
 

@@ -172,3 +172,21 @@ def test_the_quick_way_and_the_thorough_way_agree(local: datetime) -> None:
 def test_no_text_breaks_it(text: str) -> None:
     found, code = timestamp(text, zone=ZONE)
     assert (found is None) == (code is FindingCode.TIMESTAMP)
+
+
+MOMENTS = st.builds(
+    lambda when, point, fraction, offset: when + point + fraction + offset,
+    st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(2100, 1, 1)).map(lambda when: when.strftime("%Y%m%d%H%M%S"))  # noqa: DTZ001 - a local time
+    | st.sampled_from(
+        ["20261025023000", "20260329023000", "19370701000000", "99991231235959", "00010101000000", "00000101000000"]
+    )
+    | st.from_regex(r"\A[0-9]{4}[01][0-9][0-3][0-9][0-2][0-9][0-6][0-9][0-6][0-9]\Z"),
+    st.sampled_from(["", "."]),
+    st.text(alphabet="0123456789٣", max_size=14),
+    st.sampled_from(["", "", "+0200", "-0500", "+1400", "-1401", "+0260", "+02٣0", "+020"]),
+)
+
+
+@given(MOMENTS | MOMENTS.map(lambda text: text[:8]) | st.text(alphabet="0123456789.+- ", max_size=24))
+def test_the_quick_way_and_the_slow_way_agree(text: str) -> None:
+    assert timestamp(text, zone=ZONE) == timestamp(text, zone=ZONE, precision="?")  # it says nothing, and takes the slow way
