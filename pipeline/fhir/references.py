@@ -16,6 +16,7 @@ RESTFUL: Final = re.compile(
     r"(?P<base>https?://\S+/)?(?P<type>[A-Z][A-Za-z]+)/(?P<id>[A-Za-z0-9.\-]{1,64})(?:/_history/[A-Za-z0-9.\-]{1,64})?"
 )
 ABSOLUTE: Final = re.compile(rf"https?://\S+|{PATTERNS['uuid']}|{PATTERNS['oid']}")
+URN: Final = re.compile(PATTERNS["uuid"])
 UNNAMED: Final = frozenset({"batch", "transaction"})
 """Bundles whose entries need no fullUrl, since the server has still to name them."""
 
@@ -31,7 +32,43 @@ def check(resource: Resource, *, full_urls: bool = False, outside: Collection[st
     """
     if resource.get("resourceType") != "Bundle":
         return tuple(_contained(resource, str(resource.get("resourceType"))))
+    if _plainly_right(resource, full_urls=full_urls, outside=outside):
+        return ()
     return tuple(dict.fromkeys(_Bundle(resource, full_urls=full_urls, outside=outside).findings()))
+
+
+def _plainly_right(bundle: Resource, *, full_urls: bool, outside: Collection[str] | None) -> bool:
+    """Whether nothing can be wrong, of the messages that we make: the quick way (7 us instead of 22). False says nothing.
+
+    Every entry has a resource with an id of its own, and either all have a urn:uuid of their own as fullUrl or none has any; the
+    MessageHeader is first and alone; nothing is contained; each reference is of an entry, or of a type that the bundle has not.
+    """
+    entries = bundle.get("entry", ())
+    names: set[str] = set()
+    urls: set[str] = set()
+    kinds: list[str] = []
+    texts: list[str] = []
+    for entry in entries:
+        resource = entry.get("resource")
+        if not resource or "id" not in resource or "contained" in resource or ("fullUrl" in entry) is not full_urls:
+            return False
+        kind = str(resource.get("resourceType"))
+        kinds.append(kind)
+        names.add(f"{kind}/{resource['id']}")
+        if full_urls:
+            urls.add(str(entry["fullUrl"]))
+        _texts(resource, texts)
+    if bundle.get("type") != "message" or not kinds or kinds[0] != "MessageHeader" or kinds.count("MessageHeader") != 1:
+        return False
+    if len(names) != len(entries) or (full_urls and len(urls) != len(entries)) or not all(URN.fullmatch(url) for url in urls):
+        return False
+    here = urls if full_urls else names
+    return all(text in here or (outside is None and _of_no_entry(text, kinds)) for text in texts)
+
+
+def _of_no_entry(reference: str, kinds: list[str]) -> bool:
+    """A relative reference of a type that the bundle has not."""
+    return reference[:1] != "#" and reference[:4] != "urn:" and "?" not in reference and reference.partition("/")[0] not in kinds
 
 
 def _error(code: FindingCode, path: str, about: str | None = None) -> Finding:

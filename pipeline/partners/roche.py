@@ -15,7 +15,7 @@ import orjson
 
 from pipeline import __version__
 from pipeline.errors import NoAnswer, Parked, ProfileNotMet, SettingsError
-from pipeline.fhir import profile
+from pipeline.fhir import profile, references
 from pipeline.ids import uuid5
 from pipeline.model import (
     Decoded,
@@ -120,6 +120,7 @@ class Roche:
         """One request: the message bundle as a create or an update.
 
         ProfileNotMet: IDENTIFIER_SYSTEM, DIAGNOSIS_REQUIRED, PROFILE_REQUIRED, PROFILE_INVALID, with the FHIR path.
+        Parked(FHIR_INVALID): a reference of the bundle points at nothing, or two resources share an id; with the FHIR path.
         Parked(REJECTED_DUPLICATE): an update, and the partner never said under which id it has the patient.
         """
         identified = mapped.identified
@@ -129,6 +130,9 @@ class Roche:
         findings = profile.check(Bundle, bundle, "Bundle", self._terms)
         if findings:
             raise _not_met(bundle, findings[0])
+        broken = references.check(bundle, full_urls=self._settings.full_url)
+        if broken:
+            raise Parked(Reason.FHIR_INVALID, where=_path(bundle, broken[0]), message=_rule(broken[0]))
         try:
             body = orjson.dumps(bundle)
         except orjson.JSONEncodeError:
@@ -292,14 +296,23 @@ def _timeouts(times: OperationTimes) -> Timeouts:
     return Timeouts(times.connect, times.read, times.total)
 
 
-def _not_met(bundle: Resource, finding: Finding) -> ProfileNotMet:
-    """The first finding of the profile as an end: its path counted from the resource, as the mapping counts."""
+def _path(bundle: Resource, finding: Finding) -> str:
+    """A finding's path counted from its resource, as the mapping counts."""
     path = finding.fhir or "Bundle"
     found = RESOURCE.match(path)
-    if found:
-        kind = bundle["entry"][int(found[1])]["resource"].get("resourceType", "Resource")
-        path = f"{kind}{path[found.end() :]}"
-    rule = f"{finding.code.sentence} ({finding.about})" if finding.about else finding.code.sentence
+    if found is None:
+        return path
+    kind = bundle["entry"][int(found[1])]["resource"].get("resourceType", "Resource")
+    return f"{kind}{path[found.end() :]}"
+
+
+def _rule(finding: Finding) -> str:
+    return f"{finding.code.sentence} ({finding.about})" if finding.about else finding.code.sentence
+
+
+def _not_met(bundle: Resource, finding: Finding) -> ProfileNotMet:
+    """The first finding of the profile as an end."""
+    path, rule = _path(bundle, finding), _rule(finding)
     if finding.about == "Condition":
         return ProfileNotMet(Reason.DIAGNOSIS_REQUIRED, where="Condition")
     if finding.about == "identifier-system" or path == "Patient.identifier":

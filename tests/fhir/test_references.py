@@ -3,6 +3,8 @@
 from typing import Any, Final
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.fhir import references
 from schemas.outcomes import FindingCode as Code
@@ -137,3 +139,52 @@ def test_contained_resources_have_ids_of_their_own() -> None:
     one["contained"] += [one["contained"][0], {"resourceType": "Organization", "name": "x"}]
 
     assert found(one) == [(Code.ID_COLLISION, "Patient.contained[1].id"), (Code.MISSING_ELEMENT, "Patient.contained[2].id")]
+
+
+REFERENCES = (
+    "Patient/p",
+    "Patient/x",
+    "Organization/o",
+    "#a",
+    "#",
+    "urn:uuid:x",
+    URN,
+    "Patient?name=x",
+    f"{BASE}/Patient/p",
+    "no form",
+    "",
+)
+RESOURCES = st.fixed_dictionaries(
+    {"resourceType": st.sampled_from(["MessageHeader", "Patient", "Condition"])},
+    optional={
+        "id": st.sampled_from(["p", "q", "r"]),
+        "subject": st.sampled_from(REFERENCES).map(lambda reference: {"reference": reference}),
+        "contained": st.just([{"resourceType": "Organization", "id": "a"}]),
+        "meta": st.just({"versionId": "1"}),
+        "extension": st.lists(st.sampled_from(REFERENCES).map(lambda one: {"valueReference": {"reference": one}}), max_size=2),
+    },
+)
+ENTRIES = st.fixed_dictionaries(
+    {"resource": RESOURCES},
+    optional={"fullUrl": st.sampled_from([URN, URN[:-1] + "2", URN[:-1] + "3", f"{BASE}/Patient/p", "x"])},
+)
+
+
+@settings(max_examples=400)
+@given(
+    st.sampled_from(["message", "collection", "transaction"]),
+    st.lists(ENTRIES, max_size=4),
+    st.booleans(),
+    st.sampled_from([None, (), ("Organization",)]),
+)
+def test_the_quick_way_lets_nothing_pass_that_the_slow_way_finds(
+    kind: str, entries: list[dict[str, Any]], full_urls: bool, outside: tuple[str, ...] | None
+) -> None:
+    whole = {"resourceType": "Bundle", "type": kind, "entry": entries}
+    slow = tuple(dict.fromkeys(references._Bundle(whole, full_urls=full_urls, outside=outside).findings()))
+    assert references.check(whole, full_urls=full_urls, outside=outside) == slow
+
+
+def test_the_messages_that_we_send_take_the_quick_way() -> None:
+    assert references._plainly_right(message(), full_urls=False, outside=None)
+    assert references._plainly_right(message_with_full_urls(), full_urls=True, outside=None)

@@ -171,6 +171,26 @@ def test_what_the_profile_refuses_says_what_and_where_and_no_value(patient: dict
     assert "canary" not in str(caught.value)
 
 
+@pytest.mark.parametrize("full_url", [False, True])
+def test_a_reference_that_points_at_nothing_parks_the_message_with_its_path(*, full_url: bool) -> None:
+    partner = roche(full_url=full_url)
+    good = mapped(partner)
+    header, patient, condition = good.resources
+    elsewhere = condition | {"subject": {"reference": f"urn:uuid:{MESSAGE}" if full_url else "Patient/somebody-else"}}
+    with pytest.raises(Parked) as ended:
+        partner.pack(Mapped(good.identified, (header, patient, elsewhere), "version"))
+    assert (ended.value.reason, ended.value.where) == (Reason.FHIR_INVALID, "Condition.subject.reference")
+    assert "somebody-else" not in str(ended.value.message)
+
+
+def test_two_resources_of_one_id_park_the_message() -> None:
+    partner = roche()
+    good = mapped(partner)
+    with pytest.raises(Parked) as ended:
+        partner.pack(Mapped(good.identified, (*good.resources, good.resources[2]), "version"))
+    assert (ended.value.reason, ended.value.where) == (Reason.FHIR_INVALID, "Condition.id")
+
+
 def test_a_patient_with_no_identifier_that_is_accepted_is_parked() -> None:
     partner = roche()
     with pytest.raises(ProfileNotMet) as caught:
