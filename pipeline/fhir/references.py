@@ -38,7 +38,7 @@ def check(resource: Resource, *, full_urls: bool = False, outside: Collection[st
 
 
 def _plainly_right(bundle: Resource, *, full_urls: bool, outside: Collection[str] | None) -> bool:
-    """Whether nothing can be wrong, of the messages that we make: the quick way (7 us instead of 22). False says nothing.
+    """Whether nothing can be wrong, of the messages that we make: the quick way (9 us instead of 16). False says nothing.
 
     Every entry has a resource with an id of its own, and either all have a urn:uuid of their own as fullUrl or none has any; the
     MessageHeader is first and alone; nothing is contained; each reference is of an entry, or of a type that the bundle has not.
