@@ -14,10 +14,13 @@ from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
+from pipeline import offline
 from pipeline.fhir.validator import Release, Validator
+from pipeline.model import Packed
 from tests.fhir.golden import golden
 from tests.fhir.mutations import mutations
 from tests.fhir.samples import everything, message_with_full_urls
+from tests.stages.plans import plan_with
 
 PROJECT: Final = Path(__file__).parents[2]
 SHARED: Final = Path(os.environ.get("EMR_SHARED", PROJECT.parent / "shared"))
@@ -64,6 +67,26 @@ def test_hapi_has_no_error_on_any_golden_bundle_and_sample() -> None:
     verdicts = dict(zip(sent, judged(sent.values()), strict=True))
 
     assert {name: verdict["errors"] for name, verdict in verdicts.items() if not verdict["ok"]} == {}
+
+
+def test_hapi_has_no_error_on_what_roche_gets_with_its_setting_full_url_on() -> None:
+    """Create and update, v1 and v2, of every golden message, as the partner packs them."""
+    bundles = [json.loads(body) for api in ("v1", "v2") for body in packed_with_full_urls(api)]
+
+    verdicts = judged(bundles)
+
+    assert len(bundles) > 100
+    assert [verdict["errors"] for verdict in verdicts if not verdict["ok"]] == []
+
+
+def packed_with_full_urls(api: str) -> list[bytes]:
+    def change(tree: dict[str, Any]) -> None:
+        tree["partners"]["roche"] |= {"api": api, "full_url": True, "managing_organization": "Organization/1"}
+
+    plan = plan_with(change)
+    messages = [path.read_bytes() for path in sorted((PROJECT / "mappings" / "roche" / "golden").glob("*.hl7"))]
+    converted = [offline.convert(message, plan, known=known) for message in messages for known in (None, "Bj6.1Lq-hvb-28")]
+    return [request.body for one in converted if isinstance(one, Packed) for request in one.requests]
 
 
 BEYOND_OUR_CHECKS: Final = (
