@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from jinja2 import Environment, StrictUndefined, TemplateSyntaxError, Undefined, nodes
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.nodes import EvalContext
 from jinja2.runtime import Context as JinjaContext
 from jinja2.runtime import LoopContext, Macro
@@ -191,9 +192,20 @@ class MappingContext(JinjaContext):
         self.blocks = {}
 
 
+class MappingCode(CodeGenerator):
+    """What Jinja writes for a template, with `finalize` alone around what is emitted: it gives a text, and `str` of it costs a call."""
+
+    def _output_child_pre(self, node: nodes.Expr, frame: Frame, finalize: CodeGenerator._FinalizeInfo) -> None:  # noqa: ARG002 - Jinja's signature
+        self.write("environment.finalize(")
+
+    def _output_child_post(self, node: nodes.Expr, frame: Frame, finalize: CodeGenerator._FinalizeInfo) -> None:  # noqa: ARG002 - Jinja's signature
+        self.write(")")
+
+
 class MappingEnvironment(SandboxedEnvironment):
     """See the module. `templates` is filled by the catalogue before anything is rendered."""
 
+    code_generator_class = MappingCode
     intercepted_binops = frozenset({"+", "-", "*", "/", "//", "**", "%"})
 
     def __init__(self, filters: Mapping[str, Callable[..., Any]], final: Callable[[Any], str] = finalize) -> None:

@@ -24,6 +24,11 @@ PHONE: Final = re.compile(
 """A telephone number: 3 to 20 digits (E.164 has up to 15, an extension may follow) and what people write between them."""
 
 
+LEAST_DIGITS: Final = 3
+MOST_DIGITS: Final = 20
+"""Of a telephone number, as PHONE has them."""
+
+
 def note(code: FindingCode, hl7: str | None, about: str | None = None, severity: Severity = Severity.WARNING) -> None:
     """Keep a finding with the rendering of this thread."""
     finding = Finding(code, severity, hl7=hl7, about=about)
@@ -79,6 +84,8 @@ def email(value: Text) -> Text:
 
 def phone(value: Text) -> Text:
     """A telephone number; what cannot be one is left out with a finding."""
+    if value and value.isascii() and value.isdigit() and MOST_DIGITS >= len(value) >= LEAST_DIGITS:
+        return value  # what most are: PHONE takes 1.5 us to say so
     return _checked(value, lambda text: PHONE.fullmatch(text) is not None, "phone")
 
 
