@@ -75,11 +75,9 @@ def show(figures: dict[str, Any]) -> None:
     print(f"the same message over and over: {repeated['messages_per_second']:,.0f}/s, p50 {repeated['p50_ms']:.3f} ms")
     for hop, share in figures["hops"].items():
         print(f"  {hop:10} {share['us']:7.1f} µs  {share['share']:6.1%}")
-    for name in ("python_hl7_parse_per_second", "hl7apy_parse_per_second"):
-        if figures[name]:
-            print(
-                f"{name.removesuffix('_parse_per_second')} only parses it {figures[name]:,.0f}/s: {rate / figures[name]:.1f} times"
-            )
+    for name in ("python_hl7", "hl7apy"):
+        if figures[f"times_{name}"]:
+            print(f"{name} only parses it {figures[f'{name}_parse_per_second']:,.0f}/s: {figures[f'times_{name}']:.2f} times")
     print(f"on {figures['machine']['cpu']}, Python {figures['machine']['python']}")
 
 
@@ -115,6 +113,8 @@ def convert(value: bytes, plan: "Plan", seconds: float) -> dict[str, Any] | None
         "hops": _shares(rounds.hops),
         "python_hl7_parse_per_second": round(statistics.median(rounds.python_hl7), 1) or None,
         "hl7apy_parse_per_second": round(statistics.median(rounds.hl7apy), 1),
+        "times_python_hl7": _times(rounds.varied, rounds.python_hl7),
+        "times_hl7apy": _times(rounds.varied, rounds.hl7apy),
         "measured": f"{len(messages)} variants of the message in turn, median of {ROUNDS} rounds",
         "best_round": _figures([max(rounds.varied, key=_rate)]),
         "repeated": _figures(rounds.repeated),
@@ -179,6 +179,13 @@ def _figures(rounds: Sequence[list[int]]) -> dict[str, float]:
         "p50_ms": statistics.median(taken[len(taken) // 2] for taken in ordered) / 1e6,
         "p99_ms": statistics.median(taken[len(taken) * 99 // 100] for taken in ordered) / 1e6,
     }
+
+
+def _times(rounds: Sequence[list[int]], parses: Sequence[float]) -> float | None:
+    """How many conversions fit into the time of one parse: the median of each round's own ratio, since a machine's speed drifts."""
+    if not all(parses):
+        return None
+    return round(statistics.median(_rate(taken) / parsed for taken, parsed in zip(rounds, parses, strict=True)), 2)
 
 
 def _shares(hops: dict[str, list[int]]) -> dict[str, dict[str, float]]:
