@@ -26,7 +26,7 @@ def built(model: type[P], missing: Members, members: Members) -> P:
     """The part that validation would make of `members`; `missing` is what `absent` gives.
 
     A member in neither is not there at all: reading it raises AttributeError, so that nobody takes "not read" for "absent".
-    Ten of them make an event: 7 µs, where pydantic's validation took 18.
+    Ten of them make an event: 7 µs, where pydantic's validation took 15.
     """
     part = _new(model)
     _set(part, "__dict__", missing | members)
