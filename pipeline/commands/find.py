@@ -5,7 +5,7 @@
 """
 
 import re
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -27,10 +27,8 @@ SECONDS: Final = {"m": 60, "h": 3600, "d": 86400}
 
 def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--route", metavar="R")
-    parser.add_argument("--state", choices=[state.value for state in State], metavar="S", help=", ".join(State))
-    parser.add_argument(
-        "--reason", choices=[reason.value for reason in Reason], metavar="CODE", help="a reason's code, as fhir_invalid"
-    )
+    parser.add_argument("--state", type=state_of, metavar="S", help=", ".join(State))
+    parser.add_argument("--reason", type=reason_of, metavar="CODE", help="a reason's code, as fhir_invalid")
     parser.add_argument("--event", metavar="E", help="MSH-9, as ADT^A08 or A08")
     parser.add_argument("--control-id", metavar="ID", help="MSH-10")
     parser.add_argument("--request-id", metavar="ID", help="x-origin-request-id")
@@ -41,6 +39,24 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--most", type=int, default=100, metavar="N", help="how many at most (100)")
     json_argument(parser, "each delivery on a line")
     settings_argument(parser)
+
+
+def state_of(text: str) -> State:
+    """A state of the command line."""
+    if text not in list(State):
+        raise ArgumentTypeError(f"no such state; there is {', '.join(State)}")
+    return State(text)
+
+
+def reason_of(text: str) -> Reason:
+    """A reason of the command line; the whole list would be a wall, so what looks like it is named."""
+    from difflib import get_close_matches
+
+    if text not in list(Reason):
+        near = get_close_matches(text, list(Reason), n=3, cutoff=0.4)
+        hint = f"; there is {', '.join(near)}" if near else ""
+        raise ArgumentTypeError(f"no such reason{hint}; deploy/runbook.md has them all")
+    return Reason(text)
 
 
 def run(arguments: Namespace) -> int:
@@ -82,8 +98,8 @@ def query_of(arguments: Namespace, loaded: "Settings") -> "Query":
     event = arguments.event.upper() if arguments.event else None
     return Query(
         route=arguments.route,
-        state=State(arguments.state) if arguments.state else None,
-        reason=arguments.reason,
+        state=arguments.state,
+        reason=arguments.reason.value if arguments.reason else None,
         event=event if event is None or "^" in event else f"ADT^{event}",
         control_id=arguments.control_id,
         request_id=arguments.request_id,
@@ -146,6 +162,8 @@ def table(found: "list[Delivery]", most: int) -> list[str]:
     rows = [("at", "route", "state", "reason", "event", "control id", "try", "http", "ms", "source", "where"), *map(_row, found)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    if any(one.open for one in found):
+        lines += ["", "*: sent or about to be, and no answer tells yet; until one does, nothing else of this patient goes"]
     reasons = sorted({one.reason for one in found if one.reason})
     if reasons:
         sentences = {reason.value: reason.sentence for reason in Reason}

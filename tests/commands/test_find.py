@@ -2,16 +2,19 @@
 
 import json
 from argparse import Namespace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline import flow, wiring
 from pipeline.cli import main
-from pipeline.commands.find import _patients, printable, time_of
+from pipeline.commands.find import _patients, printable, table, time_of
 from pipeline.errors import SettingsError
+from pipeline.ledger.port import Delivery
 from pipeline.ledger.sql import SqlLedger
-from pipeline.model import Received, Routed
+from pipeline.model import Position, Received, Routed
 from pipeline.settings import load
 from schemas.outcomes import Reason, State
 from tests.commands import hospital
@@ -45,6 +48,15 @@ def test_a_table_says_what_the_reasons_mean(filled: str, capsys: pytest.CaptureF
     assert "his.adt/0/2" in out
     assert f"fhir_invalid: {Reason.FHIR_INVALID.sentence}" in out
     assert "his.adt/0/1" not in out
+
+
+def test_a_star_has_its_legend() -> None:
+    nothing: dict[str, Any] = dict.fromkeys(field.name for field in fields(Delivery))
+    one = Delivery(
+        **nothing | {"route": "r", "position": Position("his.adt", 0, 1), "state": State.PENDING, "at_ms": 0, "open": True}
+    )
+    assert any(line.startswith("*: sent or about to be") for line in table([one], 100))
+    assert not any(line.startswith("*") for line in table([replace(one, open=False)], 100))
 
 
 @pytest.mark.parametrize(
