@@ -4,14 +4,12 @@ import argparse
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 from pipeline import __version__
 from pipeline.commands import REFUSED, WRONG
-from pipeline.errors import PipelineError, Refused
+from pipeline.errors import PipelineError, Refused, place_of
 
 TRACEBACK: Final = "EMR_PIPELINE_TRACEBACK"
 DEFECT: Final = 1
@@ -85,10 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _defect(error: Exception) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    last = next((frame for frame in reversed(frames) if f"{os.sep}pipeline{os.sep}" in frame.filename), frames[-1])
-    place = f"{Path(last.filename).name}:{last.lineno}"
-    return f"a defect of ours: {type(error).__name__} at {place}. Report it; {TRACEBACK}=1 shows where (and may show values of a message)"
+    what = f"a defect of ours: {type(error).__name__} at {place_of(error)}"
+    return f"{what}. Report it; {TRACEBACK}=1 shows where (and may show values of a message)"
 
 
 if __name__ == "__main__":

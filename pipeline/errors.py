@@ -11,6 +11,7 @@
     ├── NoAnswer          bytes left, no answer that tells: unknown           transport
     ├── BusError          a topic cannot be read or written
     │   ├── BusUnavailable    try again later
+    │   ├── BusLost           what this member held is another's now: forget it and poll on
     │   └── BusRefused        trying again does not help: no such topic, no right, too large, offset out of range
     ├── LedgerError       the ledger cannot be read or written: no new work
     ├── SettingsError     wrong settings or input (exit 2)
@@ -19,6 +20,10 @@
 No error carries a value of a message: `where` names places (PID-3.4, Patient.gender, a file and line, a setting), `message` says
 what is wrong and what to do. `raise … from None` where the cause would carry values.
 """
+
+import os
+import traceback
+from pathlib import Path
 
 from schemas.outcomes import Reason, State
 
@@ -107,6 +112,10 @@ class BusRefused(BusError):
     """Trying again does not help."""
 
 
+class BusLost(BusError):
+    """What this member held is another's now: forget it and poll on."""
+
+
 class LedgerError(PipelineError):
     """The ledger cannot be read or written."""
 
@@ -117,3 +126,12 @@ class SettingsError(PipelineError):
 
 class Refused(PipelineError):
     """A guard said no."""
+
+
+def place_of(error: BaseException) -> str:
+    """Where in our code a defect showed itself, as file.py:line: all that may be said of an error whose text may hold values."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return "nowhere"
+    last = next((frame for frame in reversed(frames) if f"{os.sep}pipeline{os.sep}" in frame.filename), frames[-1])
+    return f"{Path(last.filename).name}:{last.lineno}"

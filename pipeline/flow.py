@@ -7,7 +7,7 @@ pure: frozen values in and out; an Outcome says that the message ends here. send
 delivery/attempts.py; the loop around is delivery/worker.py.
 """
 
-from pipeline.errors import Duplicate, Ended
+from pipeline.errors import Duplicate, Ended, Parked, place_of
 from pipeline.model import Decoded, Knowledge, Outcome, Packed, Received, Routed
 from pipeline.stages.decode import decode
 from pipeline.stages.identify import identify
@@ -15,6 +15,7 @@ from pipeline.stages.mapping import mapping
 from pipeline.stages.pack import pack
 from pipeline.stages.plan import Plan
 from pipeline.stages.route import route
+from schemas.outcomes import Reason
 
 
 def read(received: Received, plan: Plan) -> Routed | Outcome:
@@ -25,6 +26,8 @@ def read(received: Received, plan: Plan) -> Routed | Outcome:
         return route(decoded, plan)
     except Ended as ended:
         return ended_outcome(ended, received, plan, decoded)
+    except Exception as error:  # noqa: BLE001 - a defect of ours costs this message a delay, and no other message anything (RELIABILITY D2)
+        return ended_outcome(defect(error), received, plan, decoded)
 
 
 def prepare(routed: Routed, knowledge: Knowledge, plan: Plan) -> Packed | Outcome:
@@ -35,6 +38,13 @@ def prepare(routed: Routed, knowledge: Knowledge, plan: Plan) -> Packed | Outcom
         return pack(mapped, plan)
     except Ended as ended:
         return ended_outcome(ended, routed.decoded.received, plan, routed.decoded, routed)
+    except Exception as error:  # noqa: BLE001 - as above
+        return ended_outcome(defect(error), routed.decoded.received, plan, routed.decoded, routed)
+
+
+def defect(error: Exception) -> Parked:
+    """What is said of it: the place in the code, never its text, which may hold values."""
+    return Parked(Reason.DEFECT, where=place_of(error))
 
 
 def ended_outcome(

@@ -262,6 +262,9 @@ class DeliverySettings(Section):
     backoff_first: float = Field(default=0.5, gt=0)
     """Before the second attempt; doubled for each further one, with jitter."""
     backoff_most: float = Field(default=60, gt=0)
+    patience: float = Field(default=900, gt=0)
+    """How long one message may go on being answered with failures, or stay unknown, before it is parked and others go on. What was not sent, was
+    throttled, or was refused for the partner as a whole does not count: that is no message's fault."""
 
 
 class Listen(Section):

@@ -158,6 +158,7 @@ def workers(settings: Settings, routes: list[str]) -> Iterator[list["Worker"]]:
                 transport=transports[settings.routes[route].partner],
                 clock=clock,
                 backoff=backoff,
+                patience=settings.delivery.patience,
             )
             for route in routes
         ]

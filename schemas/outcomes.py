@@ -51,6 +51,7 @@ class Reason(StrEnum):
         "several_patients",
         "the message is about several patients: the sender has to split it, one message for each",
     )
+    DEFECT = "defect", "the program itself failed on this message, at the place in its code that is named"
     # filtered
     EVENT_NOT_FOR_PARTNER = "event_not_for_partner", "the partner has no use for this event"
     PARTNER_HAS_NO_VISIT = "partner_has_no_visit", "the event changes a visit, and the partner keeps none"

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from pipeline.commands import DONE, REFUSED, WRONG, settings_argument
-from pipeline.errors import PipelineError, Refused
+from pipeline.errors import PipelineError, Refused, place_of
 from pipeline.telemetry import LogEvent, log
 
 if TYPE_CHECKING:
@@ -52,6 +52,10 @@ def work(workers: "list[Worker]") -> int:
         except PipelineError as error:
             print(f"emr-pipeline run: {worker.plan.name}: {error}", file=sys.stderr)
             codes.append(REFUSED if isinstance(error, Refused) else WRONG)
+        except Exception as error:  # noqa: BLE001 - the thread's last line of defence: no text of it, which may hold values
+            what = f"a defect of ours: {type(error).__name__} at {place_of(error)}"
+            print(f"emr-pipeline run: {worker.plan.name}: {what}; the route stands still, nothing is lost", file=sys.stderr)
+            codes.append(WRONG)
 
     threads = [threading.Thread(target=one, args=(worker,), name=worker.plan.name) for worker in workers]
     for thread in threads:

@@ -5,13 +5,14 @@ is sent without its intent. What an answer means is the partner's table, what to
 """
 
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from pipeline import flow
 from pipeline.ledger.port import Begun, Held, Ledger
-from pipeline.model import Answer, Clock, Decision, Intent, Knowledge, Learned, Outcome, Packed, Request, Routed, Seen
+from pipeline.model import Answer, Clock, Decision, Intent, Knowledge, Learned, Outcome, Packed, Position, Request, Routed, Seen
 from pipeline.stages.plan import Plan
 from pipeline.stages.send import probe, send
 from pipeline.transport.port import Transport
@@ -26,8 +27,6 @@ class Waiting(Protocol):
         ...
 
 
-LANE_PAUSE: Final = 0.5
-"""Seconds until a lane that another holds is asked for again."""
 T = TypeVar("T")
 
 
@@ -41,6 +40,14 @@ class Steadily(Protocol):
 
 class Stopped(Exception):
     """The worker stops, or the partition went to another: leave everything as the ledger has it."""
+
+
+class Behind(Exception):
+    """Another record has an open intent on this lane: `holder` goes first."""
+
+    def __init__(self, holder: Position | None) -> None:
+        super().__init__()
+        self.holder = holder
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,9 @@ class Hands:
     told: Callable[[Decision, Reason | None], None]
     """Hears each verdict: the loop keeps what it knows of the partner."""
     backoff: Backoff = Backoff()
+    patience: float = 900
+    """Seconds (settings, delivery.patience)."""
+    monotonic: Callable[[], float] = time.monotonic
 
 
 class Delivery:
@@ -80,22 +90,30 @@ class Delivery:
         """`here` is what the ledger has of this record from before a restart."""
         self.routed, self.plan, self.hands = routed, plan, hands
         self.attempt = here.attempt if here else 0
-        self.unknown_since = here.sent_ms if here else None
-        self.crashed = self.unknown_since is not None
+        self.crashed = here is not None and here.sent_ms is not None
+        self.last_sent_ms = here.sent_ms if here else None
+        """Wall clock of a create that may have arrived, where only the ledger remembers it."""
+        self.probe_due: float | None = None
+        """Monotonic: when a probe begins to prove something."""
+        self.troubled_since: float | None = None
+        """Monotonic: the first answer that was a failure of this message or of the partner."""
         self.claimed = False
         """The partner said that it has the patient already."""
 
+    @property
+    def unknown(self) -> bool:
+        """Whether a request of this message may have arrived, and nothing has proven that it did not."""
+        return self.last_sent_ms is not None
+
     def run(self) -> Outcome:
-        """Attempt until there is an outcome."""
+        """Attempt until there is an outcome. Behind, Stopped: it is left open, as the ledger has it."""
         while True:
             packed = flow.prepare(self.routed, self._knowledge(), self.plan)
             if isinstance(packed, Outcome):
                 return packed
             request = packed.requests[0]
-            if self.unknown_since is not None and request.intent is Intent.CREATE:
-                outcome = self._find_out(packed, request)
-            else:
-                outcome = self._try(packed, request)
+            find_out = self.unknown and request.intent is Intent.CREATE
+            outcome = self._find_out(packed, request) if find_out else self._try(packed, request)
             if outcome is not None:
                 return outcome
 
@@ -103,19 +121,10 @@ class Delivery:
         return self.hands.steady(lambda: self.hands.ledger.knowledge(self.routed))
 
     def _try(self, packed: Packed, request: Request) -> Outcome | None:
-        self.attempt += 1
-        request = self.plan.partner.of_attempt(packed, request, self.attempt)
-        if not self._begin(packed, request, is_probe=False):
-            self._stand_back()
-            return None
-        answer = send(
-            packed,
-            request,
-            self.hands.transport,
-            self.plan.partner,
-            attempt=self.attempt,
-            after_unknown=self.unknown_since is not None,
-        )
+        request = self.plan.partner.of_attempt(packed, request, self.attempt + 1)
+        self._begin(packed, request, is_probe=False)
+        transport, partner = self.hands.transport, self.plan.partner
+        answer = send(packed, request, transport, partner, attempt=self.attempt, after_unknown=self.unknown)
         return self._next(packed, answer)
 
     def _find_out(self, packed: Packed, request: Request) -> Outcome | None:
@@ -123,21 +132,18 @@ class Delivery:
         question = self.plan.partner.probe(packed)
         if question is None:
             return self._outcome(packed, None, State.PARKED, Reason.PROBE_CANNOT_TELL)
-        due_ms = (self.unknown_since or 0) + self.plan.partner.probe_after(request.operation) * 1000
-        wait = (due_ms - self.hands.clock()) / 1000
-        if wait > 0:
-            self.hands.wait(wait)
-        self.attempt += 1
-        if not self._begin(packed, question, is_probe=True):
-            self._stand_back()
-            return None
+        self.hands.wait(self._until_probe(request))
+        self._begin(packed, question, is_probe=True)
         answer = probe(packed, question, self.hands.transport, self.plan.partner, attempt=self.attempt)
         return self._next(packed, answer)
 
-    def _stand_back(self) -> None:
-        """Another holds the lane: wait, and ask again what is known by then."""
-        self.attempt -= 1
-        self.hands.wait(LANE_PAUSE)
+    def _until_probe(self, request: Request) -> float:
+        """Seconds. In one process by the monotonic clock; after a restart by the wall clock, which a jump backwards must not stretch."""
+        after = self.plan.partner.probe_after(request.operation)
+        if self.probe_due is None:
+            passed = (self.hands.clock() - (self.last_sent_ms or 0)) / 1000
+            self.probe_due = self.hands.monotonic() + min(after - passed, after)
+        return max(self.probe_due - self.hands.monotonic(), 0)
 
     def _next(self, packed: Packed, answer: Answer) -> Outcome | None:
         """What follows from a verdict: the end, or another attempt."""
@@ -155,16 +161,29 @@ class Delivery:
                 return self._outcome(packed, answer, State.PARKED, Reason.REJECTED_DUPLICATE)
             case Decision.ABSENT if not answer.probe and not self.plan.partner.absent_is_create(packed.mapped.identified):
                 return self._outcome(packed, answer, State.PARKED, verdict.reason or Reason.REJECTED_NOT_FOUND)
+        if self._out_of_patience(answer):
+            reason = Reason.PROBE_CANNOT_TELL if answer.probe or self._still_unknown(answer) else verdict.reason
+            return self._outcome(packed, answer, State.PARKED, reason)
         self._again(packed, answer)
         self._turn(packed, answer)
         self._pause(packed, answer)
         return None
 
+    def _out_of_patience(self, answer: Answer) -> bool:
+        """Whether this message has been answered with failures for too long: nothing that waits long holds up the others."""
+        if answer.reply is None or answer.verdict.decision not in {Decision.FAILED, Decision.UNKNOWN}:
+            return False
+        if self.troubled_since is None:
+            self.troubled_since = self.hands.monotonic()
+        return self.hands.monotonic() - self.troubled_since > self.hands.patience
+
+    def _still_unknown(self, answer: Answer) -> bool:
+        decision = answer.verdict.decision
+        return decision is Decision.UNKNOWN or (answer.probe and decision not in {Decision.ABSENT, Decision.EXISTS})
+
     def _again(self, packed: Packed, answer: Answer) -> None:
         """An attempt that did not settle: in the ledger, and on the results topic."""
-        decision = answer.verdict.decision
-        still_unknown = answer.probe and decision not in {Decision.ABSENT, Decision.EXISTS}
-        state = State.UNKNOWN if decision is Decision.UNKNOWN or still_unknown else State.PENDING
+        state = State.UNKNOWN if self._still_unknown(answer) else State.PENDING
         outcome = self._outcome(packed, answer, state, answer.verdict.reason)
         position = self.routed.decoded.received.position
         self.hands.steady(lambda: self.hands.ledger.retry(self.plan.name, position, outcome, self.hands.clock()))
@@ -177,13 +196,15 @@ class Delivery:
             case Decision.EXISTS:
                 learned = answer.verdict.learned or self._went_out(packed)
                 self.hands.steady(lambda: ledger.import_identities(name, learned))
-                self.unknown_since, self.claimed = None, True
+                self.last_sent_ms, self.claimed = None, True
             case Decision.ABSENT:
                 if not answer.probe:
                     self.hands.steady(lambda: ledger.forget(name, self.routed.identities))
-                self.unknown_since = None
-            case Decision.UNKNOWN if not answer.probe:
-                self.unknown_since = self.hands.clock()
+                self.last_sent_ms = None
+            case Decision.UNKNOWN if not answer.probe or answer.request.operation == packed.requests[0].operation:
+                # a create, or a probe that is the same create once more: it may be working from now on
+                self.last_sent_ms = self.hands.clock()
+                self.probe_due = self.hands.monotonic() + self.plan.partner.probe_after(answer.request.operation)
 
     def _pause(self, packed: Packed, answer: Answer) -> None:
         """How long until the next attempt; waiting as told, or for a partner that refuses us as a whole, is no attempt."""
@@ -195,18 +216,18 @@ class Delivery:
                 self.hands.wait(backoff.after(self.attempt))
             case Decision.THROTTLED:
                 self.attempt -= 1
-                self.hands.wait(verdict.retry_after or backoff.after(1))
+                self.hands.wait(backoff.after(1) if verdict.retry_after is None else verdict.retry_after)
             case Decision.HALTED:
                 self.attempt -= 1
                 self.hands.wait(backoff.most)
 
-    def _begin(self, packed: Packed, request: Request, *, is_probe: bool) -> bool:
-        """The intent, durable before the first byte; False where another record or process holds the lane."""
+    def _begin(self, packed: Packed, request: Request, *, is_probe: bool) -> None:
+        """The intent, durable before the first byte. Behind: another record or process holds the lane."""
         now = self.hands.clock()
         begun = Begun(
             routed=self.routed,
             step=0,
-            attempt=self.attempt,
+            attempt=self.attempt + 1,
             intent=packed.requests[0].intent,
             operation=request.operation,
             request_id=request.request_id,
@@ -217,9 +238,9 @@ class Delivery:
         )
         try:
             self.hands.steady(lambda: self.hands.ledger.begin(begun))
-        except Held:
-            return False
-        return True
+        except Held as held:
+            raise Behind(held.by) from None
+        self.attempt += 1
 
     def _went_out(self, packed: Packed) -> tuple[Learned, ...]:
         """A success without an id: the partner knows the patient by the identity that went out."""

@@ -15,12 +15,12 @@ from typing import Final
 
 from pipeline import flow
 from pipeline.bus.port import Bus, Consumer, Producer, Record, TopicPartition, Where
-from pipeline.delivery.attempts import Backoff, Delivery, Hands, Stopped
+from pipeline.delivery.attempts import Backoff, Behind, Delivery, Hands, Stopped
 from pipeline.delivery.steady import Outages, Steady
 from pipeline.delivery.weather import Weather
-from pipeline.errors import BusError, BusUnavailable
+from pipeline.errors import BusError, BusLost, BusUnavailable, LedgerError, Refused
 from pipeline.ledger.port import Ledger
-from pipeline.model import Clock, Outcome, Received, Seen
+from pipeline.model import Clock, Outcome, Position, Received, Seen
 from pipeline.stages.plan import Plan
 from pipeline.stages.settle import SETTLED, dead_letter, result_of, result_record, settle
 from pipeline.telemetry import LogEvent, log
@@ -32,6 +32,8 @@ COMMIT_EVERY: Final = 1.0
 """Seconds between commits while records flow; the ledger makes a lost commit harmless."""
 POLL: Final = 0.25
 """Seconds: how soon a stop is noticed."""
+LANE_PAUSE: Final = 0.5
+"""Seconds until a lane that another worker holds is asked for again."""
 BATCH: Final = 100
 EMIT_SECONDS: Final = 10.0
 """How long a result may take to be durable before the bus counts as away; it is then written again, under the same result id."""
@@ -73,11 +75,13 @@ class Worker:
         transport: Transport,
         clock: Clock,
         backoff: Backoff | None = None,
+        patience: float = 900,
     ) -> None:
         """`bus`, `ledger` and `transport` are handed in and stay the caller's to close."""
         self.plan, self.topics, self.group = plan, topics, group
         self.bus, self.ledger, self.transport, self.clock = bus, ledger, transport, clock
         self.backoff = backoff or Backoff()
+        self.patience = patience
         self.stop = threading.Event()
         self.progress = Progress()
         self.outages = Outages(plan.name)
@@ -125,8 +129,9 @@ class Worker:
 
     def _round(self) -> None:
         if not self._backlog:
-            self._backlog.extend(self._poll(POLL))
-            if not self._backlog and self._drained():
+            polled = self._poll(POLL)  # first: a rebalance inside it gives the backlog a new deque
+            self._backlog.extend(polled)
+            if not polled and self._drained():
                 self.stop.set()
         while self._backlog and not self.stop.is_set():
             received = self._backlog.popleft()
@@ -136,10 +141,37 @@ class Worker:
                     self._one(received)
                 except Stopped:
                     return  # the record stays open in the ledger: after a stop, or at the partition's new owner
+                except Behind as behind:
+                    self._backlog.appendleft(received)
+                    if not self._holder_first(behind.holder):
+                        return
+                    continue
                 self._next[self._at] = received.position.offset + 1
             if time.monotonic() - self._committed_at > COMMIT_EVERY:
                 self.commit()
         self.commit()
+
+    def _holder_first(self, holder: Position | None) -> bool:
+        """What holds the lane goes first: it is ours, left open by a crash, or another worker's. False where the loop has to end."""
+        try:
+            left_open = self._left_open(holder)
+            if left_open is None:
+                self.wait(LANE_PAUSE)
+            else:
+                self._at = partition_of(left_open)
+                self._one(left_open)
+        except Stopped:
+            return False
+        except Behind:
+            self.stop.wait(LANE_PAUSE)
+        return True
+
+    def _left_open(self, holder: Position | None) -> Received | None:
+        """The record that holds the lane, where it is this route's and of one of our partitions."""
+        if holder is None or not self._ours(TopicPartition(holder.topic, holder.partition)):
+            return None
+        seen = self.steady(lambda: self.ledger.seen(self.plan.name, holder))
+        return self.steady(lambda: self.bus.fetch(holder)) if seen is not None and seen.state not in SETTLED else None
 
     def _poll(self, timeout: float) -> list[Received]:
         assert self._consumer is not None  # noqa: S101 - only called while it is there
@@ -154,27 +186,38 @@ class Worker:
 
     def _one(self, received: Received) -> None:
         """One record to its end, or from where a restart left it."""
-        seen = self.steady(lambda: self.ledger.seen(self.plan.name, received.position))
+        seen = self._seen(received)
         if seen is not None and seen.state in SETTLED:
             self._emit_again(received, seen)
             return
         routed = flow.read(received, self.plan)
-        outcome = routed if isinstance(routed, Outcome) else Delivery(routed, self.plan, self._hands(), seen).run()
-        self._settle(outcome)
+        try:
+            outcome = routed if isinstance(routed, Outcome) else Delivery(routed, self.plan, self._hands(), seen).run()
+        except Refused:
+            self._settled_elsewhere(received)
+        else:
+            self._settle(outcome)
+
+    def _seen(self, received: Received) -> Seen | None:
+        return self.steady(lambda: self.ledger.seen(self.plan.name, received.position))
+
+    def _settled_elsewhere(self, received: Received) -> None:
+        """Its former owner's late answer has settled it meanwhile: what the ledger says counts."""
+        seen = self._seen(received)
+        if seen is None or seen.state not in SETTLED:
+            raise LedgerError("refuses a record that it has not settled", where=str(received.position))
+        self._emit_again(received, seen)
 
     def _settle(self, outcome: Outcome) -> None:
         written = settle(
             outcome, self.plan, results_topic=self.topics.results, dead_letter_topic=self.topics.dead_letters, at_ms=self.clock()
         )
-        self.steady(lambda: self.ledger.settle(written.settlement))
+        if not self.steady(lambda: self.ledger.settle(written.settlement)):
+            self._settled_elsewhere(outcome.received)
+            return
         if outcome.state is State.PARKED:
-            log(
-                LogEvent.MESSAGE_PARKED,
-                route=self.plan.name,
-                at=str(outcome.received.position),
-                reason=outcome.reason,
-                where=outcome.where,
-            )
+            where = outcome.received.position
+            log(LogEvent.MESSAGE_PARKED, route=self.plan.name, at=str(where), reason=outcome.reason, where=outcome.where)
         self._emit(outcome.received, [written.result, *([written.dead_letter] if written.dead_letter else [])])
         self.progress.count(outcome.state)
 
@@ -206,7 +249,15 @@ class Worker:
 
     def _hands(self) -> Hands:
         return Hands(
-            self.ledger, self.transport, self.clock, self.wait, self.steady, self._emit_attempt, self.weather.told, self.backoff
+            ledger=self.ledger,
+            transport=self.transport,
+            clock=self.clock,
+            wait=self.wait,
+            steady=self.steady,
+            emit=self._emit_attempt,
+            told=self.weather.told,
+            backoff=self.backoff,
+            patience=self.patience,
         )
 
     def wait(self, seconds: float) -> None:
@@ -223,7 +274,10 @@ class Worker:
     def _wait_polling(self, consumer: Consumer, until: float) -> None:
         while (left := until - time.monotonic()) > 0:
             consumer.pause(consumer.assignment())
-            self._backlog.extend(self._poll(min(left, POLL)))  # what a partition assigned in this very poll brings is kept
+            polled = self._poll(
+                min(left, POLL)
+            )  # first, as in _round; what a partition assigned in this very poll brings is kept
+            self._backlog.extend(polled)
             if self.stop.is_set() or (self._at is not None and not self._ours(self._at)):
                 raise Stopped
 
@@ -236,6 +290,9 @@ class Worker:
                 self._consumer.commit(ours)
             except BusUnavailable as error:
                 self.outages.gone(error)
+                return
+            except BusLost:
+                self.lost(list(ours))
                 return
             self._next = {partition: offset for partition, offset in self._next.items() if partition not in ours}
 

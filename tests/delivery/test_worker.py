@@ -1,18 +1,34 @@
 """The loop of one route on the embedded bus and a SQLite ledger; only the partner answers from a script."""
 
-from collections.abc import Iterator
+import re
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
-from pipeline.bus.port import Bus, Record
+from pipeline import flow, wiring
+from pipeline.bus.port import Bus, Consumer, RebalanceListener, Record
+from pipeline.delivery.worker import Worker
 from pipeline.errors import BusRefused, BusUnavailable, NoAnswer, NotSent, Refused
 from pipeline.ledger.port import Query
 from pipeline.ledger.sql import SqlLedger
-from pipeline.model import Position
+from pipeline.model import Answer, Decision, Learned, Outcome, Packed, Position, Received, Reply, Request, Routed, Verdict
 from schemas.outcomes import Reason, State
-from tests.delivery.partner_script import House, Killed, adt, created, issue, reply, run_beside, settings_with, until, updated
+from tests.delivery.partner_script import (
+    House,
+    Killed,
+    Script,
+    adt,
+    created,
+    issue,
+    reply,
+    run_beside,
+    settings_with,
+    until,
+    updated,
+)
 
 DELIVERED = (State.DELIVERED, None)
 
@@ -338,3 +354,165 @@ def test_a_route_that_was_started_and_has_no_offset_any_more_stops_instead_of_ju
     with pytest.raises(BusRefused):
         house.worker().run()
     assert house.paths() == []
+
+
+class BackwardsConsumer:
+    """Gives what it polls in the opposite order, as two partitions may."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self.consumer = consumer
+
+    def poll(self, timeout: float, most: int = 500) -> list[Received]:
+        return list(reversed(self.consumer.poll(timeout, most)))
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.consumer, name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.consumer.close()
+
+
+class Reversing(Broken):
+    def consumer(self, group: str, topics: Sequence[str], *, listener: RebalanceListener | None = None) -> BackwardsConsumer:
+        return BackwardsConsumer(self.bus.consumer(group, topics, listener=listener))
+
+
+def test_a_record_that_a_crash_left_open_goes_first_wherever_it_is_read(house: House) -> None:
+    """The patient's two records lie on two partitions, and the one that the crash left open is read last."""
+    house.send(adt("A04", "1"))
+    house.work([created()])
+    house.send(adt("A08", "2", time="20240503101500+0200"))
+    with pytest.raises(Killed):
+        house.work([Killed()])
+    house.send(adt("A08", "3", time="20240504101500+0200"))
+    worker = house.worker()
+    worker.bus = Reversing(house.bus, 0)  # type: ignore[assignment]
+    thread = run_beside(worker)
+    until(lambda: len(house.settled()) == 3)
+    worker.stop.set()
+    thread.join(5)
+    assert [result.control_id for result in house.results() if result.settled] == ["1", "2", "3"]
+    assert house.settled() == [DELIVERED] * 3
+
+
+def test_a_defect_on_one_message_parks_it_with_the_place_and_no_value(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("Example^Ana 12345678Z")
+
+    house.send(adt(), adt(control_id="2", patient="87654321X"))
+    worker = house.worker()
+    monkeypatch.setattr(worker.plan.partner, "pack", broken)
+    worker.drain()
+    worker.run()
+    assert house.settled() == [(State.PARKED, Reason.DEFECT)] * 2
+    assert "Example" not in "".join(result.model_dump_json() for result in house.results())
+    assert re.fullmatch(r"pack\.py:\d+", str(house.results()[0].where))
+
+
+def test_a_message_answered_with_failures_for_too_long_is_parked_and_others_go_on(house: House) -> None:
+    house.send(adt("A04", "1"), adt("A08", "2", time="20240503101500+0200"), adt(control_id="3", patient="87654321X"))
+    house.script.answers.extend([created(), *[issue(500, "exception")] * 500])
+    worker = house.worker()
+    worker.patience = 0.1
+    thread = run_beside(worker)
+    until(lambda: len(house.settled()) == 2)
+    house.script.answers.clear()
+    until(lambda: len(house.settled()) == 3)
+    worker.stop.set()
+    thread.join(5)
+    assert house.settled() == [DELIVERED, (State.PARKED, Reason.PARTNER_EXCEPTION), DELIVERED]
+
+
+def test_what_is_not_sent_does_not_wear_out_the_patience(house: House) -> None:
+    house.send(adt())
+    house.script.answers.extend([NotSent(Reason.NOT_SENT_CONNECT)] * 12)
+    worker = house.worker()
+    worker.patience = 0.0
+    worker.drain()
+    worker.run()
+    assert house.settled() == [DELIVERED]
+
+
+def test_the_unknown_create_is_not_probed_before_the_partners_worst_time_is_over(house: House) -> None:
+    house.settings = settings_with(lambda tree: tree["partners"]["roche"].update(probe_margin=-9.7))
+    house.send(adt())
+    begun = time.monotonic()
+    house.work([NoAnswer(Reason.TIMEOUT), updated()])
+    assert time.monotonic() - begun > 0.3
+    assert house.paths() == ["POST /Bundle", "PUT /Bundle/12345678Z"]
+
+
+def test_a_clock_that_was_put_back_does_not_stretch_the_wait_for_the_probe(house: House) -> None:
+    house.send(adt())
+    with pytest.raises(Killed):
+        house.work([Killed()])
+    house.clock = lambda: wiring.clock() - 3_600_000
+    house.work([updated()])
+    assert house.settled() == [DELIVERED]
+
+
+def test_a_throttled_attempt_waits_as_told(house: House) -> None:
+    house.send(adt())
+    begun = time.monotonic()
+    house.work([reply(429, retry_after="1"), created()])
+    assert time.monotonic() - begun > 1
+
+
+def test_a_dead_letter_that_a_crash_held_back_is_written_at_the_next_start(house: House) -> None:
+    value = adt(authority="NOBODY")
+    house.send(value)
+    worker = house.worker()
+    worker._emit = lambda *_: Mute().append()  # type: ignore[assignment,method-assign]
+    with pytest.raises(Killed):
+        worker.run()
+    assert house.dead_letters() == []
+    house.work()
+    assert [letter for letter, _ in house.dead_letters()] == [value]
+
+
+def test_a_settlement_that_another_worker_made_meanwhile_counts_and_there_is_one_result(house: House) -> None:
+    house.send(adt())
+
+    worker = house.worker()
+    (record,) = house.bus.read(house.topics.source)
+    routed = flow.read(record, worker.plan)
+    assert isinstance(routed, Routed)
+    worker.transport = Late(worker, routed)
+    worker.drain()
+    worker.run()
+    assert len([result for result in house.results() if result.settled]) == 1
+
+
+class Late(Script):
+    """While the answer is on its way, the former owner of the partition settles the record."""
+
+    def __init__(self, worker: Worker, routed: Routed) -> None:
+        super().__init__()
+        self.worker, self.routed = worker, routed
+
+    def exchange(self, request: Request) -> Reply:
+        settle_first(self.worker, self.routed)
+        return super().exchange(request)
+
+
+def settle_first(worker: Worker, routed: Routed) -> None:
+    packed = flow.prepare(routed, worker.ledger.knowledge(routed), worker.plan)
+    assert isinstance(packed, Packed)
+    verdict = Verdict(Decision.DELIVERED, learned=(Learned(routed.identities[0], None),))
+    answer = Answer(packed.requests[0], created(), verdict, 1)
+    received = routed.decoded.received
+    worker._settle(
+        Outcome(
+            received,
+            worker.plan.name,
+            "roche",
+            State.DELIVERED,
+            decoded=routed.decoded,
+            routed=routed,
+            packed=packed,
+            answer=answer,
+        )
+    )
