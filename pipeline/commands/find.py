@@ -56,7 +56,7 @@ def reason_of(text: str) -> Reason:
         near = get_close_matches(text, list(Reason), n=3, cutoff=0.4)
         hint = f"; there is {', '.join(near)}" if near else ""
         raise ArgumentTypeError(f"no such reason{hint}; deploy/runbook.md has them all")
-    return Reason(text)
+    return next(reason for reason in Reason if reason == text)
 
 
 def run(arguments: Namespace) -> int:

@@ -2,7 +2,7 @@
 
 import reads CSV with the columns kind, system, value, partner_id (comma or semicolon; partner_id may be empty): kind is patient, system and
 value are the identifier as the partner knows it, partner_id is the partner's own id. All rows are checked first; one that is wrong, and nothing
-is imported. export shows hashes instead of values: the ledger has nothing else.
+is imported. A row that replaces the partner id of a patient who is known already is named. export shows hashes instead of values: the ledger has nothing else.
 """
 
 import sys
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pipeline.model import Learned
     from pipeline.settings import Settings
 
-EXAMPLE: Final = """  emr-pipeline identities import patients.csv --partner roche
+EXAMPLE: Final = """  emr-pipeline identities import --partner roche patients.csv
   emr-pipeline identities export --partner roche --json"""
 COLUMNS: Final = ("kind", "system", "value", "partner_id")
 SHOWN: Final = 20
@@ -28,11 +28,14 @@ SHOWN: Final = 20
 
 
 def configure(parser: ArgumentParser) -> None:
-    parser.add_argument("what", choices=("import", "export"))
-    parser.add_argument("file", nargs="?", metavar="FILE", help="of import: CSV in UTF-8, - for stdin")
-    parser.add_argument("--partner", metavar="P", help="a partner of the settings (not needed where there is one)")
-    json_argument(parser, "what was imported, or each identity on a line,")
-    settings_argument(parser)
+    actions = parser.add_subparsers(dest="what", metavar="ACTION", required=True)
+    import_ = actions.add_parser("import", help="bring in the patients that the partner knows already")
+    import_.add_argument("file", metavar="FILE", help="CSV in UTF-8, - for stdin")
+    export = actions.add_parser("export", help="show what the ledger has")
+    for action, what in ((import_, "what was imported"), (export, "each identity on a line")):
+        action.add_argument("--partner", metavar="P", help="a partner of the settings (not needed where there is one)")
+        json_argument(action, what)
+        settings_argument(action)
 
 
 def run(arguments: Namespace) -> int:
@@ -70,23 +73,42 @@ def _ledger(loaded: "Settings") -> "Iterator[SqlLedger]":
 def _import(arguments: Namespace, loaded: "Settings", partner: str) -> int:
     import json
 
-    if arguments.file is None:
-        raise SettingsError("which file? CSV with the columns " + ", ".join(COLUMNS), where="identities import")
     rows, wrong = read(_lines(arguments.file))
     if wrong:
         for line, what in wrong[:SHOWN]:
             print(f"{arguments.file}:{line}: {what}", file=sys.stderr)
         more = f" ({len(wrong) - SHOWN} more not shown)" if len(wrong) > SHOWN else ""
-        print(f"emr-pipeline identities: {len(wrong)} rows are wrong{more}, nothing was imported", file=sys.stderr)
+        count = "1 row is" if len(wrong) == 1 else f"{len(wrong)} rows are"
+        print(f"emr-pipeline identities: {count} wrong{more}, nothing was imported", file=sys.stderr)
         return WRONG
     with _ledger(loaded) as ledger:
         ledger.check()
-        changed = ledger.import_identities(partner, rows)
+        replaced = _replaced(ledger, loaded, partner, rows)
+        changed = ledger.import_identities(partner, [row for _, row in rows])
     if arguments.json:
-        print(json.dumps({"partner": partner, "rows": len(rows), "changed": changed}))
-    else:
-        print(f"{len(rows)} identities of {partner} read, {changed} new or changed")
+        print(json.dumps({"partner": partner, "rows": len(rows), "changed": changed, "replaced": replaced}))
+        return DONE
+    print(f"{len(rows)} {'identity' if len(rows) == 1 else 'identities'} of {partner} read, {changed} new or changed")
+    if replaced:
+        lines = ", ".join(map(str, replaced[:SHOWN])) + (", …" if len(replaced) > SHOWN else "")
+        print(f"{len(replaced)} of them replaced another partner id of a known patient: line {lines} of {arguments.file}")
     return DONE
+
+
+def _replaced(ledger: "SqlLedger", loaded: "Settings", partner: str, rows: "list[tuple[int, Learned]]") -> list[int]:
+    """Lines whose patient the ledger knows under another partner id: right after a change at the partner, else a wrong file."""
+    from pipeline.pseudonyms import Pseudonyms
+
+    there = {value_hash: partner_id for _, _, value_hash, partner_id in ledger.export_identities(partner)}
+    if not there:
+        return []
+    pseudonyms = Pseudonyms(loaded.keys.patient_hash.read("keys.patient_hash"))
+    replaced: list[int] = []
+    for line, row in rows:
+        known = there.get(pseudonyms.identity(row.identity.kind, row.identity.system, row.identity.value))
+        if None not in {known, row.partner_id} and known != row.partner_id:
+            replaced.append(line)
+    return replaced
 
 
 def _export(arguments: Namespace, loaded: "Settings", partner: str) -> int:
@@ -121,14 +143,14 @@ def _lines(name: str) -> list[str]:
         raise SettingsError("is not UTF-8: save it as CSV UTF-8", where=f"{name}:{line}") from None
 
 
-def read(lines: Iterable[str]) -> "tuple[list[Learned], list[tuple[int, str]]]":
-    """The rows, and line number and mistake of each that is wrong. No mistake repeats a value."""
+def read(lines: Iterable[str]) -> "tuple[list[tuple[int, Learned]], list[tuple[int, str]]]":
+    """The rows with their line numbers, and line number and mistake of each that is wrong. No mistake repeats a value."""
     import csv
 
     lines = list(lines)
     head = lines[0] if lines else ""
     reader = csv.reader(lines, delimiter=";" if head.count(";") > head.count(",") else ",", strict=True)
-    rows: list[Learned] = []
+    rows: list[tuple[int, Learned]] = []
     wrong: list[tuple[int, str]] = []
     there: dict[object, int] = {}
     try:
@@ -145,7 +167,7 @@ def read(lines: Iterable[str]) -> "tuple[list[Learned], list[tuple[int, str]]]":
                 wrong.append((reader.line_num, f"the same identity as in line {there[row.identity]}"))
             else:
                 there[row.identity] = reader.line_num
-                rows.append(row)
+                rows.append((reader.line_num, row))
     except csv.Error:
         wrong.append((reader.line_num, "not CSV: a quote that does not end, or text after one"))
     return rows, wrong

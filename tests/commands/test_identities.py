@@ -21,9 +21,9 @@ def settings(tmp_path: Path) -> str:
 def test_what_is_imported_is_exported_as_hashes(tmp_path: Path, settings: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "known.csv").write_text(f"\ufeff{HEAD}\npatient,{CIP},CIP1,P1\n\npatient,{CIP},CIP2,\n")
     assert (
-        main(["identities", "import", str(tmp_path / "known.csv"), "--partner", "roche", "--json", "--settings", settings]) == 0
+        main(["identities", "import", "--partner", "roche", str(tmp_path / "known.csv"), "--json", "--settings", settings]) == 0
     )
-    assert json.loads(capsys.readouterr().out) == {"partner": "roche", "rows": 2, "changed": 2}
+    assert json.loads(capsys.readouterr().out) == {"partner": "roche", "rows": 2, "changed": 2, "replaced": []}
     assert main(["identities", "export", "--json", "--settings", settings]) == 0
     out = capsys.readouterr().out
     assert {(row["value_hash"], row["partner_id"]) for row in map(json.loads, out.splitlines())} == {
@@ -38,8 +38,26 @@ def test_one_wrong_row_and_nothing_is_imported(tmp_path: Path, settings: str, ca
     assert main(["identities", "import", str(tmp_path / "known.csv"), "--settings", settings]) == 2
     err = capsys.readouterr().err
     assert f"{tmp_path / 'known.csv'}:3: kind is none of patient, visit, appointment, result" in err
+    assert "1 row is wrong, nothing was imported" in err
     assert "CANARY" not in err
     assert not (tmp_path / "ledger.sqlite").exists()
+
+
+def test_a_partner_id_that_is_replaced_is_named_by_its_line(
+    tmp_path: Path, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "known.csv"
+    words = ["identities", "import", str(file), "--settings", settings]
+    file.write_text(f"{HEAD}\npatient,{CIP},CIP1,P1\npatient,{CIP},CIP2,P2\npatient,{CIP},CIP3,\n")
+    assert main(words) == 0
+    assert "replaced" not in capsys.readouterr().out
+    file.write_text(f"{HEAD}\npatient,{CIP},CIP1,P1\npatient,{CIP},CIP2,CANARY\npatient,{CIP},CIP3,P3\n")
+    assert main(words) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out == [
+        "3 identities of roche read, 2 new or changed",
+        f"1 of them replaced another partner id of a known patient: line 3 of {file}",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +82,7 @@ def test_each_mistake_is_named_with_its_line(text: str, line: int, what: str) ->
 
 def test_semicolons_do_as_well() -> None:
     rows, wrong = read([HEAD.replace(",", ";"), f"patient;{CIP};CIP1;"])
-    assert (len(rows), rows[0].partner_id, wrong) == (1, None, [])
+    assert ([(line, row.partner_id) for line, row in rows], wrong) == ([(2, None)], [])
 
 
 def test_a_partner_that_is_not_there_is_one_line(settings: str, capsys: pytest.CaptureFixture[str]) -> None:
