@@ -6,7 +6,6 @@ With --jsonl it takes many files, folders and batches and prints one line for ea
 
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,6 +39,8 @@ def configure(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     from pipeline import settings, wiring
 
+    if arguments.known is not None and not arguments.known.strip():
+        raise SettingsError("which id? give the one under which the partner knows the patient", where="--known")
     loaded = settings.load(settings.find(arguments.settings))
     plan = wiring.plan_offline(loaded, wiring.the_route(loaded, arguments.route))
     return _lines(arguments, plan) if arguments.jsonl else _one(arguments, plan)
@@ -107,8 +108,9 @@ def _lines(arguments: Namespace, plan: "Plan") -> int:
     from pipeline import offline, wiring
     from pipeline.hl7.batch import split
 
-    for name in _files(arguments.files):
-        for index, message in enumerate(split(read(name)), 1):
+    for name in files(arguments.files):
+        # a file without a message has a line too: what was looked at is to be seen
+        for index, message in enumerate(list(split(read(name))) or [b""], 1):
             row = offline.line_json(
                 name, index, offline.convert(message, plan, known=arguments.known, received_ms=wiring.clock()), plan
             )
@@ -117,14 +119,19 @@ def _lines(arguments: Namespace, plan: "Plan") -> int:
     return DONE
 
 
-def _files(names: list[str]) -> Iterator[str]:
-    """Files as they are named, of folders all that is below, in order."""
+def files(names: list[str]) -> list[str]:
+    """Files as they are named, of folders all that is below, in order; SettingsError where a folder holds none."""
+    found: list[str] = []
     for name in names:
         path = Path(name)
-        if path.is_dir():
-            yield from (str(file) for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith("."))
-        else:
-            yield name
+        if name == "-" or not path.is_dir():
+            found.append(name)
+            continue
+        below = [str(file) for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith(".")]
+        if not below:
+            raise SettingsError("the folder holds no file (hidden ones are left out)", where=name)
+        found += below
+    return found
 
 
 def read(name: str) -> bytes:

@@ -100,6 +100,17 @@ class Tally:
         self.failures.append(failure)
         print(f"emr-pipeline send: {failure}", file=sys.stderr)
 
+    def end(self, unstored: list[Item], left: int, stored: int, why: str) -> None:
+        """The bus takes no more: one line for all of `unstored` and the `left` behind them. `stored` of them were, out of turn."""
+        first = unstored[0]
+        self.failures.append(Failure(first.file, first.index, first.line, why))
+        self.not_sent = len(unstored) - 1 + left
+        but = f" (but {stored} of those behind it, on other partitions)" if stored else ""
+        print(
+            f"emr-pipeline send: from {first.file}:{first.line} message {first.index} on nothing was stored{but}: {why}",
+            file=sys.stderr,
+        )
+
     def as_json(self) -> dict[str, Any]:
         """For --json."""
         return {
@@ -139,10 +150,10 @@ def run(arguments: Namespace) -> int:
 
 
 def _items(names: list[str]) -> Iterator[Item]:
-    from pipeline.commands.map import read
+    from pipeline.commands.map import files, read
     from pipeline.hl7.batch import split
 
-    for name in _files(names):
+    for name in files(names):
         data = read(name)
         at = line = 0
         for index, value in enumerate(split(data), 1):
@@ -151,15 +162,6 @@ def _items(names: list[str]) -> Iterator[Item]:
                 line += _line_ends(data[at:found])
                 at = found
             yield Item(name, index, line + 1, value)
-
-
-def _files(names: list[str]) -> Iterator[str]:
-    for name in names:
-        path = Path(name)
-        if name != "-" and path.is_dir():
-            yield from (str(file) for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith("."))
-        else:
-            yield name
 
 
 def _line_ends(data: bytes) -> int:
@@ -224,6 +226,7 @@ def _append(producer: "Producer", topic: str, loaded: "Settings", items: list[It
     from pipeline.errors import BusError
 
     for start in range(0, len(items), CHUNK):
+        until = time.monotonic() + STORE_SECONDS
         begun: list[tuple[Item, Pending | BusError]] = []
         for item in items[start : start + CHUNK]:
             try:
@@ -231,17 +234,20 @@ def _append(producer: "Producer", topic: str, loaded: "Settings", items: list[It
             except BusError as error:
                 begun.append((item, error))
                 break
-        before = len(tally.failures)
+        unstored: list[Item] = []
+        behind, why = 0, ""
         for item, pending in begun:
             try:
                 if isinstance(pending, BusError):
                     raise pending
-                pending.wait(STORE_SECONDS)
+                pending.wait(max(0.0, until - time.monotonic()))
                 tally.sent += 1
+                behind += bool(unstored)
             except BusError as error:
-                tally.fail(item, f"the bus did not take it ({error})")
-        if len(tally.failures) > before:
-            tally.not_sent = len(items) - start - len(begun)
+                unstored.append(item)
+                why = why or str(error)
+        if unstored:
+            tally.end(unstored, len(items) - start - len(begun), behind, why)
             return
 
 

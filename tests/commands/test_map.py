@@ -68,10 +68,12 @@ def test_many_messages_of_files_folders_and_batches_have_a_line_each(capsys: pyt
     Path("day").mkdir()
     file_with(adt() + b"\r" + adt("A03", "2") + b"\r", "day/several.hl7")
     file_with(b"garbage", "day/what.bin")
+    file_with(b"", "day/nothing.hl7")
     batch = b"FHS|^~\\&\rBHS|^~\\&\r" + adt(authority="NOBODY") + b"\rBTS|1\rFTS|1\r"
     assert main(["map", "--jsonl", "--route", "roche-patients", "day", file_with(batch, "batch.hl7")]) == 0
     lines: list[dict[str, Any]] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(line["file"], line["index"], line["event"], line["outcome"], line["reason"]) for line in lines] == [
+        ("day/nothing.hl7", 1, None, "parked", "empty"),
         ("day/several.hl7", 1, "ADT^A04", "mapped", None),
         ("day/several.hl7", 2, "ADT^A03", "filtered", "partner_has_no_visit"),
         ("day/what.bin", 1, None, "parked", "not_hl7"),
@@ -97,6 +99,14 @@ def test_explain_says_where_each_element_comes_from(capsys: pytest.CaptureFixtur
             ["map", "several.hl7"],
             "emr-pipeline map: several.hl7: has 2 messages: choose one with --message N, or take all with --jsonl",
         ),
+        (
+            ["map", "several.hl7", "--known", ""],
+            "emr-pipeline map: --known: which id? give the one under which the partner knows the patient",
+        ),
+        (
+            ["map", "--jsonl", "several.hl7", "hollow"],
+            "emr-pipeline map: hollow: the folder holds no file (hidden ones are left out)",
+        ),
         (["map", "several.hl7", "--message", "3"], "emr-pipeline map: several.hl7: has 2 messages, there is no number 3"),
         (
             ["map", "several.hl7", "--route", "x"],
@@ -106,5 +116,6 @@ def test_explain_says_where_each_element_comes_from(capsys: pytest.CaptureFixtur
 )
 def test_wrong_input_is_one_line_and_exit_2(capsys: pytest.CaptureFixture[str], words: list[str], line: str) -> None:
     file_with(adt() + b"\r" + adt("A03", "2"), "several.hl7")
+    Path("hollow").mkdir()
     assert main(words) == 2
     assert capsys.readouterr().err.splitlines() == [line]

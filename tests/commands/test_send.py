@@ -11,9 +11,11 @@ import pytest
 from pipeline.bus.embedded import EmbeddedBus
 from pipeline.bus.port import TopicSettings
 from pipeline.cli import main
+from pipeline.commands import send
+from pipeline.errors import BusRefused
 from pipeline.hl7.mllp import frame
 from pipeline.listen.server import MllpServer
-from pipeline.settings import Listen, Site
+from pipeline.settings import Listen, Site, load
 from tests.listen.certificates import Authority
 from tests.listen.stand_ins import TOPIC, FailingBus, adt
 
@@ -126,6 +128,7 @@ def test_what_is_no_message_or_too_large_is_said_with_its_place_and_the_rest_goe
         (["absent.hl7"], "absent.hl7: cannot be read (No such file or directory)"),
         (["a.hl7", "--topic", "nowhere"], "--topic: the bus has no topic nowhere; make it with: emr-pipeline topics create"),
         (["a.hl7", "--route", "nobody"], "--route nobody: no such route in the settings; there is roche-patients"),
+        (["a.hl7", "hollow"], "hollow: the folder holds no file (hidden ones are left out)"),
         (["a.hl7", "--tls"], "--tls: only with --to"),
         (["a.hl7", "--to", "localhost:1", "--ca", "ca.pem"], "--ca: only with --tls"),
         (["a.hl7", "--to", "localhost"], "--to: HOST:PORT, as 127.0.0.1:2575"),
@@ -136,6 +139,7 @@ def test_wrong_words_are_one_line_and_exit_2(
     folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
 ) -> None:
     (folder / "a.hl7").write_bytes(adt("C1"))
+    (folder / "hollow").mkdir()
     assert main(["send", *words]) == 2
     assert capsys.readouterr().err == f"emr-pipeline send: {said}\n"
 
@@ -190,3 +194,27 @@ def test_where_nobody_listens_nothing_went_and_that_is_exit_3(folder: Path, caps
     assert main(["send", "a.hl7", "--to", "127.0.0.1:1", "--json"]) == 3
     told = json.loads(capsys.readouterr().out)
     assert (told["sent"], told["not_sent"], told["problem"]) == (0, 1, "no connection to 127.0.0.1:1 (Connection refused)")
+
+
+@pytest.mark.parametrize(
+    ("failing", "stored", "tail"),
+    [
+        ({b"|C3|", b"|C4|", b"|C5|", b"|C6|"}, ["C1", "C2"], ""),
+        ({b"|C3|"}, ["C1", "C2", "C4", "C5", "C6"], " (but 3 of those behind it, on other partitions)"),
+    ],
+)
+def test_a_bus_that_takes_no_more_is_one_line_for_all(
+    folder: Path, failing: set[bytes], stored: list[str], tail: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bus = FailingBus(failing=failing, error=BusRefused("the disk is full", where="bus"))
+    (folder / "big.hl7").write_bytes(b"".join(adt(f"C{number}") for number in range(1, 7)))
+    tally = send.Tally(TOPIC)
+    loaded = load(folder / "emr-pipeline.yaml")
+    with bus.producer() as producer:
+        send._append(producer, TOPIC, loaded, list(send._items(["big.hl7"])), tally)
+    assert capsys.readouterr().err == (
+        f"emr-pipeline send: from big.hl7:7 message 3 on nothing was stored{tail}: bus: the disk is full\n"
+    )
+    told = tally.as_json()
+    assert (told["read"], told["sent"], told["failed"], told["not_sent"]) == (6, len(stored), 1, 5 - len(stored))
+    assert bus.values() == bare(*stored)
