@@ -9,7 +9,7 @@ from typing import Any, Self
 import pytest
 
 from pipeline import flow, wiring
-from pipeline.bus.port import Bus, Consumer, RebalanceListener, Record
+from pipeline.bus.port import Bus, Consumer, RebalanceListener, Record, TopicPartition
 from pipeline.delivery.worker import Worker
 from pipeline.errors import BusRefused, BusUnavailable, NoAnswer, NotSent, Refused
 from pipeline.ledger.port import Query
@@ -516,3 +516,12 @@ def settle_first(worker: Worker, routed: Routed) -> None:
             answer=answer,
         )
     )
+
+
+def test_a_record_that_is_read_again_after_all_was_written_is_neither_sent_nor_told_again(house: House) -> None:
+    house.send(adt(), adt(control_id="2", authority="NOBODY"))
+    house.work()
+    with house.bus.consumer(house.settings.group_of("roche-patients"), [house.topics.source]) as consumer:
+        consumer.commit({TopicPartition(house.topics.source, 0): 0})
+    house.work()
+    assert (house.paths(), len(house.results()), len(house.dead_letters()), house.committed()) == (["POST /Bundle"], 2, 1, 2)

@@ -1,0 +1,91 @@
+"""`emr-pipeline run` as a process: exit codes, one signal, two signals."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline import wiring
+from pipeline.bus.port import Record
+from pipeline.sandbox.roche import RocheSandbox
+from pipeline.settings import load
+from tests.delivery.partner_script import adt
+from tests.faults.test_kill9 import ROUTE, fill, settings_file
+
+
+@pytest.fixture
+def partner(tmp_path: Path) -> Iterator[RocheSandbox]:
+    with RocheSandbox(tmp_path / "sandbox", {"latency": 1.5}) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def settings(tmp_path: Path, partner: RocheSandbox) -> Path:
+    return settings_file(tmp_path, partner, {"kind": "embedded", "path": str(tmp_path / "bus")}, "")
+
+
+def start(settings: Path, *more: str, stderr: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", "pipeline.cli", "run", "--settings", str(settings), *more]
+    return subprocess.Popen(words, stderr=stderr, text=True)
+
+
+def sending(partner: RocheSandbox) -> None:
+    end = time.monotonic() + 20
+    while partner.requests == 0:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_one_signal_finishes_the_message_in_hand_and_commits(settings: Path, partner: RocheSandbox) -> None:
+    fill(load(settings), [(b"1", adt()), (b"1", adt("A08", "2", time="20240503101500+0200"))])
+    worker = start(settings)
+    sending(partner)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(10) == 0
+    with wiring.opened(load(settings)) as things:
+        assert {str(state): count for state, count in things.ledger.counts(ROUTE)[ROUTE].items() if count} == {"delivered": 1}
+
+
+def test_a_second_signal_ends_at_once_and_leaves_the_outcome_unknown_to_be_found_out(
+    settings: Path, partner: RocheSandbox
+) -> None:
+    fill(load(settings), [(b"1", adt())])
+    worker = start(settings)
+    sending(partner)
+    worker.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    begun = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(10) == -signal.SIGTERM
+    assert time.monotonic() - begun < 1.0
+    assert start(settings, "--drain").wait(30) == 0
+    assert len(partner.log.creates()) == 1
+
+
+def test_a_second_worker_is_refused_with_exit_4(settings: Path, partner: RocheSandbox) -> None:
+    fill(load(settings), [(b"1", adt())])
+    worker = start(settings)
+    sending(partner)
+    second = start(settings, stderr=subprocess.PIPE)
+    _, said = second.communicate(timeout=20)
+    worker.send_signal(signal.SIGTERM)
+    worker.wait(20)
+    assert (second.returncode, len(said.splitlines())) == (4, 1)
+
+
+def test_a_route_that_cannot_go_on_ends_with_exit_2_and_one_line(settings: Path) -> None:
+    """Started, and its offset is gone."""
+    loaded = load(settings)
+    with wiring.opened(loaded) as things:
+        things.bus.create_topics(wiring.topic_settings(loaded))
+        things.ledger.start(ROUTE, loaded.group_of(ROUTE), "earliest")
+        with things.bus.producer() as producer:
+            producer.append([Record(loaded.routes[ROUTE].source, adt())])
+    worker = start(settings, "--drain", stderr=subprocess.PIPE)
+    _, said = worker.communicate(timeout=20)
+    assert worker.returncode == 2
+    assert [line.partition(f"{ROUTE}: ")[0] for line in said.splitlines() if not line.startswith("{")] == ["emr-pipeline run: "]

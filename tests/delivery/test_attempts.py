@@ -1,0 +1,146 @@
+"""One delivery from its lane to its end, without a loop: the waits are written down instead of waited."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from pipeline import flow
+from pipeline.delivery.attempts import Backoff, Behind, Delivery, Hands
+from pipeline.errors import NoAnswer, NotSent
+from pipeline.ledger.port import Begun, Held
+from pipeline.model import Decision, Learned, Outcome, Position, Routed
+from schemas.outcomes import Reason, State
+from tests.delivery.partner_script import House, Scripted, adt, created, issue, reply, settings_with, updated
+from tests.stages.plans import received
+
+T = TypeVar("T")
+
+
+class Desk:
+    """A delivery with what it said and how long it would have waited."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.plan = house.worker().plan
+        self.waits: list[float] = []
+        self.attempts: list[Outcome] = []
+        self.told: list[Decision] = []
+        self.now = 1000.0
+
+    def hands(self) -> Hands:
+        return Hands(
+            ledger=self.house.ledger,
+            transport=self.house.script,
+            clock=self.house.clock,
+            wait=self.wait,
+            steady=at_once,
+            emit=self.attempts.append,
+            told=lambda decision, _reason: self.told.append(decision),
+            backoff=Backoff(1.0, 60.0),
+            monotonic=lambda: self.now,
+        )
+
+    def wait(self, seconds: float) -> None:
+        self.waits.append(round(seconds, 1))
+        self.now += seconds
+
+    def routed(self, value: bytes, offset: int = 0) -> Routed:
+        came = flow.read(received(value, offset), self.plan)
+        assert isinstance(came, Routed)
+        return came
+
+    def run(self, value: bytes, *answers: Scripted, offset: int = 0) -> Outcome:
+        self.house.script.answers.extend(answers)
+        return Delivery(self.routed(value, offset), self.plan, self.hands()).run()
+
+
+def at_once(action: Callable[[], T]) -> T:
+    return action()
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    house = House(tmp_path)
+    yield Desk(house)
+    house.close()
+
+
+def knows(desk: Desk, value: bytes) -> None:
+    desk.house.ledger.import_identities("roche", [Learned(identity, None) for identity in desk.routed(value).identities])
+
+
+def test_an_unknown_create_is_probed_after_the_published_worst_time_and_its_margin(desk: Desk) -> None:
+    outcome = desk.run(adt(), NoAnswer(Reason.TIMEOUT), updated())
+    assert (outcome.state, outcome.confirmed_by, desk.waits) == (State.DELIVERED, "probe", [15.0])
+
+
+def test_a_probe_without_an_answer_leaves_it_unknown_and_is_asked_again(desk: Desk) -> None:
+    outcome = desk.run(adt(), NoAnswer(Reason.TIMEOUT), NoAnswer(Reason.TIMEOUT), updated())
+    assert [attempt.state for attempt in desk.attempts] == [State.UNKNOWN, State.UNKNOWN]
+    assert (outcome.state, desk.house.paths()) == (State.DELIVERED, ["POST /Bundle", *["PUT /Bundle/12345678Z"] * 2])
+
+
+def test_an_update_in_doubt_is_sent_again_and_not_before_the_first_may_have_had_its_effect(desk: Desk) -> None:
+    knows(desk, adt())
+    outcome = desk.run(adt(), NoAnswer(Reason.TIMEOUT), updated())
+    assert desk.house.paths() == ["PUT /Bundle/12345678Z"] * 2
+    assert (outcome.state, desk.waits[0] >= 4.0) == (State.DELIVERED, True)
+
+
+def test_a_partner_that_says_how_long_is_waited_for_as_long(desk: Desk) -> None:
+    desk.run(adt(), reply(429, retry_after="7"), reply(503, retry_after="0"), created())
+    assert (desk.waits, desk.told) == ([7.0, 0.0], [Decision.THROTTLED, Decision.THROTTLED, Decision.DELIVERED])
+
+
+def test_an_update_of_what_is_not_there_is_parked(desk: Desk) -> None:
+    knows(desk, adt())
+    assert desk.run(adt(), issue(404, "not-found")).reason == Reason.REJECTED_NOT_FOUND
+
+
+def test_by_a_setting_an_update_of_what_is_not_there_goes_on_as_a_create(tmp_path: Path) -> None:
+    def create(tree: dict[str, Any]) -> None:
+        tree["partners"]["roche"]["on_absent"] = "create"
+
+    house = House(tmp_path, change=create)
+    desk = Desk(house)
+    knows(desk, adt())
+    outcome = desk.run(adt(), issue(404, "not-found"), created())
+    house.close()
+    assert (outcome.state, house.paths()) == (State.DELIVERED, ["PUT /Bundle/12345678Z", "POST /Bundle"])
+
+
+def test_without_a_probe_an_unknown_create_is_parked_for_a_person(tmp_path: Path) -> None:
+    house = House(tmp_path, change=lambda tree: tree["partners"]["roche"].update(api="v2"))
+    desk = Desk(house)
+    outcome = desk.run(adt(), NoAnswer(Reason.TIMEOUT))
+    house.close()
+    assert (outcome.state, outcome.reason, house.paths()) == (State.PARKED, Reason.PROBE_CANNOT_TELL, ["POST /v2/Bundle"])
+
+
+def test_nothing_is_sent_while_another_record_holds_the_lane(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def held(_begun: Begun) -> None:
+        raise Held("another's", by=Position("his.adt", 3, 7))
+
+    monkeypatch.setattr(desk.house.ledger, "begin", held)
+    with pytest.raises(Behind) as behind:
+        desk.run(adt())
+    assert (behind.value.holder, desk.house.paths()) == (Position("his.adt", 3, 7), [])
+
+
+def test_what_was_not_sent_is_tried_again_with_growing_pauses(desk: Desk) -> None:
+    desk.run(adt(), *[NotSent(Reason.NOT_SENT_CONNECT)] * 5, created())
+    floors = [0.5, 1.0, 2.0, 4.0, 8.0]
+    assert all(floor <= wait <= 2 * floor for floor, wait in zip(floors, desk.waits, strict=True))
+
+
+def test_a_partner_that_refuses_us_is_asked_again_after_the_longest_pause_and_it_is_no_attempt(desk: Desk) -> None:
+    outcome = desk.run(adt(), reply(401, b'{"error": "Invalid Client"}', content_type="application/json"), created())
+    assert outcome.answer is not None
+    assert (desk.waits, outcome.answer.attempt) == ([60.0], 1)
+
+
+def test_settings_of_the_built_in_are_those_that_these_tests_assume() -> None:
+    roche = settings_with(None).partners["roche"]
+    assert (roche.probe_margin, roche.probe, roche.on_absent) == (5, "on", "park")
