@@ -82,6 +82,11 @@ def test_a_probe_without_an_answer_leaves_it_unknown_and_is_asked_again(desk: De
     assert (outcome.state, desk.house.paths()) == (State.DELIVERED, ["POST /Bundle", *["PUT /Bundle/12345678Z"] * 2])
 
 
+def test_a_probe_that_could_not_be_sent_leaves_it_unknown(desk: Desk) -> None:
+    desk.run(adt(), NoAnswer(Reason.TIMEOUT), NotSent(Reason.NOT_SENT_CONNECT), updated())
+    assert [attempt.state for attempt in desk.attempts] == [State.UNKNOWN, State.UNKNOWN]
+
+
 def test_an_update_in_doubt_is_sent_again_and_not_before_the_first_may_have_had_its_effect(desk: Desk) -> None:
     knows(desk, adt())
     outcome = desk.run(adt(), NoAnswer(Reason.TIMEOUT), updated())
