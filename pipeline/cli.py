@@ -1,6 +1,8 @@
 """The command line: a table of commands, and the one place where an error becomes a line and an exit code."""
 
 import argparse
+import difflib
+import errno
 import importlib
 import os
 import sys
@@ -13,6 +15,8 @@ from pipeline.errors import PipelineError, Refused, place_of
 
 TRACEBACK: Final = "EMR_PIPELINE_TRACEBACK"
 DEFECT: Final = 1
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the system says of a disk on which there is no room."""
 COMMANDS: Final = {
     "demo": "everything on this machine: bus, partner stand-ins, sample traffic; a table of what happened",
     "run": "the worker: read, convert, deliver, prove",
@@ -22,6 +26,7 @@ COMMANDS: Final = {
     "lint": "mappings and settings: every mistake with file and line",
     "test": "golden pairs of the mappings",
     "find": "deliveries in the ledger",
+    "dead-letters": "parked messages, and the original bytes of one",
     "results": "what stands on the results topic",
     "identities": "import or export the patients that a partner knows",
     "topics": "create the topics of the settings",
@@ -29,7 +34,7 @@ COMMANDS: Final = {
     "doctor": "settings, certificates, Kafka, PostgreSQL, topics, clocks",
     "bench": "figures of conversion, as JSON",
 }
-"""Name and summary; the code is `pipeline.commands.<name>`."""
+"""Name and summary; the code is `pipeline.commands.<name>`, with `_` for `-`."""
 
 
 def parser_of(command: str | None) -> argparse.ArgumentParser:
@@ -45,7 +50,7 @@ def parser_of(command: str | None) -> argparse.ArgumentParser:
         if name != command:
             commands.add_parser(name, help=summary)
             continue
-        module = importlib.import_module(f"pipeline.commands.{name}")
+        module = importlib.import_module(f"pipeline.commands.{name.replace('-', '_')}")
         subparser = commands.add_parser(
             name,
             help=summary,
@@ -62,17 +67,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in words if not word.startswith("-")), None)
-    arguments = parser_of(command if command in COMMANDS else None).parse_args(words)
+    if command is not None and command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=2, cutoff=0.7)
+        hint = f"; there is {' and '.join(near)}" if near else ""
+        print(f"emr-pipeline: no such command: {command}{hint}; emr-pipeline --help has them all", file=sys.stderr)
+        return WRONG
+    return _run(parser_of(command).parse_args(words))
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
-        return int(arguments.run(arguments))
+        code = int(arguments.run(arguments))
+        sys.stdout.flush()  # here, where a full disk can still be told
     except PipelineError as error:
         print(f"emr-pipeline {arguments.command}: {error}", file=sys.stderr)
         return REFUSED if isinstance(error, Refused) else WRONG
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # the reader went away (`| head`): nothing to say, and nobody to say it to
+        _forget_stdout()  # the reader went away (`| head`): nothing to say, and nobody to say it to
         return 0
+    except OSError as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        print(f"emr-pipeline {arguments.command}: {_system(error)}", file=sys.stderr)
+        _forget_stdout()
+        return WRONG
     except KeyboardInterrupt:
         return 130
     except Exception as error:
@@ -80,6 +98,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"emr-pipeline {arguments.command}: {_defect(error)}", file=sys.stderr)
         return DEFECT
+    return code
+
+
+def _forget_stdout() -> None:
+    """What is left in its buffer goes nowhere, so that the end of the process does not stumble over it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _system(error: OSError) -> str:
+    """What the system refused, of which file; where it names none, at which of our lines."""
+    what = error.strerror or type(error).__name__
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {what}"
+    if error.errno in FULL:
+        return f"what it writes cannot be written ({what}): make room, or let it go elsewhere"
+    return f"{what} (at {place_of(error)})"
 
 
 def _defect(error: Exception) -> str:

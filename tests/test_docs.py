@@ -26,6 +26,6 @@ def test_every_heading_says_what_to_do() -> None:
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_shows_an_example_in_its_help(name: str) -> None:
-    module = importlib.import_module(f"pipeline.commands.{name}")
+    module = importlib.import_module(f"pipeline.commands.{name.replace('-', '_')}")
     assert f"emr-pipeline {name}" in module.EXAMPLE
     assert parser_of(name).format_help()

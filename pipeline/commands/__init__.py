@@ -4,7 +4,7 @@ Each has EXAMPLE (shown by --help), `configure(parser)` (its arguments) and `run
 input or settings, 3 some of it did not go, 4 refused by a guard). Errors of our tree are printed by cli.py as one line.
 """
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 from typing import Final
 
@@ -24,3 +24,14 @@ def settings_argument(parser: ArgumentParser) -> None:
 def json_argument(parser: ArgumentParser, what: str) -> None:
     """`--json`, where a script would want it."""
     parser.add_argument("--json", action="store_true", help=f"print {what} as JSON")
+
+
+def seconds(text: str) -> float:
+    """A number of seconds of the command line."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ArgumentTypeError("a number of seconds above 0")
+    return value

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pipeline
-from pipeline.commands import DONE, NOT_ALL, json_argument, settings_argument
+from pipeline.commands import DONE, NOT_ALL, json_argument, seconds, settings_argument
 
 if TYPE_CHECKING:
     from pipeline.stages.plan import Plan
@@ -33,7 +33,7 @@ EXAMPLE: Final = """  emr-pipeline bench convert
 
 def configure(parser: ArgumentParser) -> None:
     parser.add_argument("what", choices=["convert"], help="what to measure")
-    parser.add_argument("--seconds", type=float, default=9, metavar="N", help="how long to measure in all (default 9)")
+    parser.add_argument("--seconds", type=seconds, default=9, metavar="N", help="how long to measure in all (default 9)")
     parser.add_argument(
         "--file",
         type=Path,

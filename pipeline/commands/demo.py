@@ -74,6 +74,13 @@ def run(arguments: Namespace) -> int:
 
 def _fresh(folder: Path) -> None:
     """An empty folder; only what an earlier demo left is removed."""
+    try:
+        _emptied(folder)
+    except OSError as error:
+        raise SettingsError(f"cannot work there ({error.strerror}): name another --folder", where=str(folder)) from None
+
+
+def _emptied(folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()):
         if not (folder / MARK).is_file() or "name: demo" not in (folder / MARK).read_text(encoding="utf-8"):
             raise SettingsError("is not empty and was not made by a demo: name another --folder", where=str(folder))

@@ -103,7 +103,7 @@ def query_of(arguments: Namespace, loaded: "Settings") -> "Query":
         event=event if event is None or "^" in event else f"ADT^{event}",
         control_id=arguments.control_id,
         request_id=arguments.request_id,
-        position=_position(arguments.position),
+        position=None if arguments.position is None else position_of(arguments.position, "--position"),
         patients=_patients(arguments, loaded),
         since_ms=time_of(arguments.since, loaded.site.zone, "--since"),
         until_ms=time_of(arguments.until, loaded.site.zone, "--until"),
@@ -126,15 +126,14 @@ def _patients(arguments: Namespace, loaded: "Settings") -> tuple[str, ...]:
     return tuple(pseudonyms.lane(route, system, value) for route in loaded.routes)
 
 
-def _position(text: str | None) -> "Position | None":
+def position_of(text: str, where: str) -> "Position":
+    """A record's place of the command line."""
     from pipeline.model import Position
 
-    if text is None:
-        return None
     topic, _, rest = text.partition("/")
     partition, _, offset = rest.partition("/")
     if not (topic and partition.isdecimal() and offset.isdecimal()):
-        raise SettingsError("TOPIC/PARTITION/OFFSET, as his.adt/0/17", where="--position")
+        raise SettingsError("TOPIC/PARTITION/OFFSET, as his.adt/0/17", where=where)
     return Position(topic, int(partition), int(offset))
 
 
@@ -160,17 +159,25 @@ def table(found: "list[Delivery]", most: int) -> list[str]:
     if not found:
         return ["nothing found"]
     rows = [("at", "route", "state", "reason", "event", "control id", "try", "http", "ms", "source", "where"), *map(_row, found)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = columns(rows)
     if any(one.open for one in found):
         lines += ["", "*: sent or about to be, and no answer tells yet; until one does, nothing else of this patient goes"]
-    reasons = sorted({one.reason for one in found if one.reason})
-    if reasons:
-        sentences = {reason.value: reason.sentence for reason in Reason}
-        lines += ["", *(f"{reason}: {sentences.get(reason, 'a reason of a newer version')}" for reason in reasons)]
+    lines += reasons({one.reason for one in found if one.reason})
     if len(found) == most:
         lines += ["", f"the newest {most} are shown: ask for more with --most, or for less with --since, --state, --reason"]
     return lines
+
+
+def columns(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows of cells as lines, each column as wide as its widest cell."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def reasons(codes: set[str]) -> list[str]:
+    """What the reasons mean, behind an empty line."""
+    sentences = {reason.value: reason.sentence for reason in Reason}
+    return ["", *(f"{code}: {sentences.get(code, 'a reason of a newer version')}" for code in sorted(codes))] if codes else []
 
 
 def _row(one: "Delivery") -> tuple[str, ...]:

@@ -5,7 +5,6 @@ concatenated messages, MLLP frames. What is no HL7 v2 message, or too large, is 
 itself: after an answer that does not come, nothing more is sent, since what follows must not pass what may have failed.
 """
 
-import argparse
 import sys
 import time
 from argparse import ArgumentParser, Namespace
@@ -14,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pipeline.commands import DONE, NOT_ALL, json_argument, settings_argument
+from pipeline.commands import DONE, NOT_ALL, json_argument, seconds, settings_argument
 
 if TYPE_CHECKING:
     from pipeline.bus.port import Pending, Producer, Record
@@ -38,7 +37,7 @@ def configure(parser: ArgumentParser) -> None:
     where.add_argument("--route", help="route whose source topic it is (else the only one)")
     where.add_argument("--to", metavar="HOST:PORT", help="send by MLLP instead, and wait for each acknowledgement")
     mllp = parser.add_argument_group("with --to")
-    mllp.add_argument("--timeout", type=_seconds, default=30.0, metavar="SECONDS", help="for each acknowledgement (%(default)g)")
+    mllp.add_argument("--timeout", type=seconds, default=30.0, metavar="SECONDS", help="for each acknowledgement (%(default)g)")
     mllp.add_argument("--tls", action="store_true", help="speak TLS; the listener's certificate is checked")
     mllp.add_argument("--ca", type=Path, metavar="FILE", help="PEM of what vouches for the listener (else the system's list)")
     mllp.add_argument("--certificate", type=Path, metavar="FILE", help="our PEM certificate, for mutual TLS")
@@ -46,16 +45,6 @@ def configure(parser: ArgumentParser) -> None:
     mllp.add_argument("--server-name", metavar="NAME", help="name that the listener's certificate must have (else HOST)")
     settings_argument(parser)
     json_argument(parser, "the counts and what failed")
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError("a number of seconds above 0")
-    return seconds
 
 
 @dataclass(frozen=True, slots=True)

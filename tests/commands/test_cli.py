@@ -1,0 +1,74 @@
+"""The command line as a whole: what goes wrong is one line, whatever it is."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import COMMANDS, main
+
+ROOT = Path(__file__).parents[2]
+FULL = Path("/dev/full")
+
+
+def test_an_unknown_command_is_one_line_with_what_looks_like_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["result"]) == 2
+    assert (
+        capsys.readouterr().err == "emr-pipeline: no such command: result; there is results; emr-pipeline --help has them all\n"
+    )
+
+
+def test_an_unknown_command_is_no_wall_of_choices(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["xyzzy"]) == 2
+    assert capsys.readouterr().err == "emr-pipeline: no such command: xyzzy; emr-pipeline --help has them all\n"
+
+
+def test_every_module_of_a_command_is_in_the_table() -> None:
+    files = {
+        file.stem
+        for file in (ROOT / "pipeline" / "commands").iterdir()
+        if file.suffix == ".py" or (file / "__init__.py").is_file()
+    }
+    assert files - {"__init__"} == {name.replace("-", "_") for name in COMMANDS}
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+def test_a_full_disk_behind_stdout_is_one_line_and_exit_2() -> None:
+    with FULL.open("w") as full:
+        words = [sys.executable, "-m", "pipeline.cli", "map", "pipeline/sample.hl7"]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "emr-pipeline map: what it writes cannot be written (No space left on device): make room, or let it go elsewhere\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["demo", "--folder", "file"], "emr-pipeline demo: file: cannot work there (Not a directory): name another --folder\n"),
+        (
+            ["demo", "--folder", "file/below"],
+            "emr-pipeline demo: file/below: cannot work there (Not a directory): name another --folder\n",
+        ),
+        (
+            ["sandbox", "--folder", "file", "--port", "0"],
+            "emr-pipeline sandbox: file: the sandbox's folder cannot be made or written (File exists)\n",
+        ),
+    ],
+)
+def test_a_folder_that_is_a_file_is_one_line(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    assert main(words) == 2
+    assert capsys.readouterr().err == said
+
+
+def test_bench_takes_no_time_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "convert", "--seconds", "0"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("argument --seconds: a number of seconds above 0")
