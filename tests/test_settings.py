@@ -1,13 +1,16 @@
 """Settings: one line for a mistake, with file and setting; no secret in the file, none in an error."""
 
+import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from pipeline import settings
 from pipeline.errors import SettingsError
-from pipeline.settings import DEFAULTS, Secret, load
+from pipeline.settings import DEFAULTS, Embedded, Kafka, RocheSettings, Route, Secret, Settings, load
 
 ROOT = Path(__file__).parents[1]
 
@@ -98,3 +101,20 @@ def test_the_settings_that_count_are_named_then_the_environments_then_the_folder
     monkeypatch.setenv(settings.ENVIRONMENT, "elsewhere.yaml")
     assert settings.find(None) == Path("elsewhere.yaml")
     assert settings.find(Path("named.yaml")) == Path("named.yaml")
+
+
+def names(section: type[BaseModel]) -> set[str]:
+    """Setting names of a section and of those below it."""
+    found = set(section.model_fields)
+    for field in section.model_fields.values():
+        below = [
+            one for one in (field.annotation, *get_args(field.annotation)) if isinstance(one, type) and issubclass(one, BaseModel)
+        ]
+        found = found.union(*(names(one) for one in below))
+    return found
+
+
+def test_the_example_settings_name_every_setting() -> None:
+    example = (ROOT / "deploy" / "settings.example.yaml").read_text()
+    every = names(Settings).union(*(names(one) for one in (Embedded, Kafka, RocheSettings, Route)))
+    assert sorted(name for name in every if not re.search(rf"\b{name}:", example)) == []
