@@ -150,6 +150,12 @@ class EmbeddedConsumer:
         with self._log.reading(self._connection):
             return self._committed(partitions)
 
+    def position(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """See the port."""
+        self._check_open()
+        stand = {each: self._positions.get(each) for each in partitions}
+        return {each: at for each, at in stand.items() if at is not None}
+
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """See the port. An offset that is not there is refused by the next `poll`."""
         self._part(partition)

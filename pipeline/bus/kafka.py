@@ -14,7 +14,8 @@ from kafka.admin import ConfigResource, KafkaAdminClient
 from kafka.structs import OffsetAndMetadata
 
 from pipeline.bus.kafka_client import connect, failure, patiently, theirs
-from pipeline.bus.kafka_consumer import KafkaBusConsumer, metadata_of, received
+from pipeline.bus.kafka_consumer import KafkaBusConsumer, received
+from pipeline.bus.kafka_membership import metadata_of
 from pipeline.bus.kafka_producer import KafkaBusProducer
 from pipeline.bus.limits import MOST_BYTES, OVERHEAD_BYTES, check_name, no_such_topic
 from pipeline.bus.port import RebalanceListener, TopicPartition, TopicSettings, Where

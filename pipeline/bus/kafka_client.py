@@ -17,7 +17,7 @@ from kafka.net.compat import KafkaNetClient
 from pipeline.bus.kafka_diagnosis import why_unreachable
 from pipeline.bus.port import TopicPartition
 from pipeline.bus.tls import context_of
-from pipeline.errors import BusError, BusRefused, BusUnavailable, SettingsError
+from pipeline.errors import BusError, BusLost, BusRefused, BusUnavailable, SettingsError
 from pipeline.settings import Kafka
 
 CONNECT_SECONDS: Final = 10.0
@@ -46,9 +46,6 @@ REFUSED: Final[dict[str, str]] = {
     " go on, then commit that offset",
     "LogTruncationError": "the log was cut off behind what was read (an unclean election); nothing was skipped: decide where to go on",
     "NoOffsetForPartitionError": "the group has no offset here: start it first (setting routes.*.start)",
-    "CommitFailedError": "not committed: the group has given the partition to another member meanwhile",
-    "IllegalGenerationError": "not committed: the group has been divided anew meanwhile",
-    "UnknownMemberIdError": "the group does not know this member any more",
     "FencedInstanceIdError": "another worker has the same setting bus.static_membership",
     "InconsistentGroupProtocolError": "the group's other members divide partitions in another way (setting bus.rebalance)",
     "InvalidSessionTimeoutError": "the broker does not take this session_timeout_ms (group.min/max.session.timeout.ms)",
@@ -57,6 +54,12 @@ REFUSED: Final[dict[str, str]] = {
     "IllegalStateError": "the consumer or producer was closed",
 }
 """kafka-python's errors that no patience helps with. All others are worth another try."""
+LOST: Final[dict[str, str]] = {
+    "CommitFailedError": "not committed: the group has given the partition to another member meanwhile",
+    "IllegalGenerationError": "not committed: the group has been divided anew meanwhile",
+    "UnknownMemberIdError": "the group does not know this member any more",
+}
+"""Those that say that we are no member now: what we held is another's."""
 
 
 def failure(error: Exception, where: str) -> BusError:
@@ -64,6 +67,8 @@ def failure(error: Exception, where: str) -> BusError:
     for kind in type(error).__mro__:
         if kind.__name__ in REFUSED:
             return BusRefused(f"{REFUSED[kind.__name__]} ({type(error).__name__})", where=where)
+        if kind.__name__ in LOST:
+            return BusLost(f"{LOST[kind.__name__]} ({type(error).__name__})", where=where)
     return BusUnavailable(f"Kafka did not do it ({type(error).__name__}); it is worth another try", where=where)
 
 

@@ -1,74 +1,39 @@
 """Reading Kafka as a member of a group: manual commits, no reset of offsets ever, and the group's word passed on to the port's listener.
 
 A commit carries the topic's id, so that a topic that was deleted and made anew under the same name is noticed even where the old
-offset happens to exist in the new one.
+offset happens to exist in the new one. What is ours is what kafka_membership.py says; nothing is handed out while that is in doubt.
 """
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Self
 
 from kafka import KafkaConsumer
 from kafka import errors as kafka_errors
-from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
-from kafka.future import Future
 from kafka.structs import OffsetAndMetadata
 
 from pipeline.bus.kafka_client import connect, failure, ours, theirs
+from pipeline.bus.kafka_diagnosis import why_unreachable
+from pipeline.bus.kafka_membership import Bridge, Membership, metadata_of
 from pipeline.bus.port import RebalanceListener, TopicPartition
-from pipeline.errors import BusError, BusRefused, BusUnavailable
+from pipeline.errors import BusError, BusLost, BusRefused, BusUnavailable
 from pipeline.model import Position, Received
 from pipeline.settings import Kafka
 
 COMMIT_SECONDS: Final = 20.0
 AWAY_SECONDS: Final = 10.0
-"""An empty poll while no broker has led the group for this long is no longer quiet: the bus is away."""
+"""An empty poll while nothing was heard of the group's broker for this long is no longer quiet: the bus is away."""
+CHECK_SECONDS: Final = 1.0
+"""How soon the cluster is asked again what it could not say when a partition was assigned."""
+POSITION_SECONDS: Final = 0.5
 
 
 def received(record: Any) -> Received:  # noqa: ANN401 - kafka-python has no types
     """kafka-python's record as ours."""
     headers = tuple((name, value or b"") for name, value in record.headers)
     return Received(Position(record.topic, record.partition, record.offset), record.value, record.key, headers, record.timestamp)
-
-
-def metadata_of(topic_id: str | None) -> str:
-    """What goes with a committed offset: the id of the topic that it counts in."""
-    return f"topic={topic_id}" if topic_id else ""
-
-
-class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
-    """Runs the port's listener on a thread beside kafka-python's loop, so that it can commit while `poll` waits for it."""
-
-    def __init__(self, tell: Callable[[str, list[TopicPartition]], None]) -> None:
-        self._tell = tell
-        self.loop: Any = None
-
-    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
-        """Kafka's name for it."""
-        await self._beside("assigned", ours(assigned))
-
-    async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
-        """Kafka's name for it."""
-        await self._beside("revoked", ours(revoked))
-
-    async def on_partitions_lost(self, lost: Iterable[Any]) -> None:
-        """Kafka's name for it."""
-        await self._beside("lost", ours(lost))
-
-    async def _beside(self, what: str, partitions: list[TopicPartition]) -> None:
-        done = Future()
-
-        def run() -> None:
-            try:
-                self._tell(what, partitions)
-            finally:
-                self.loop.call_soon_threadsafe(lambda: done.success(None))
-
-        threading.Thread(target=run, name="bus-rebalance", daemon=True).start()
-        await done
 
 
 class KafkaBusConsumer:
@@ -85,13 +50,13 @@ class KafkaBusConsumer:
         stand_of: Callable[[str, Iterable[TopicPartition]], dict[TopicPartition, tuple[int, str]]],
     ) -> None:
         self._group = group
-        self._listener = listener
-        self._topic_ids = topic_ids
+        self._settings = settings
+        self._topics = frozenset(topics)
         self._stand_of = stand_of
-        self._ids = topic_ids(topics)
-        self._revoking: set[TopicPartition] = set()
-        self._broken: Exception | None = None
-        self._seen = time.monotonic()
+        self._member = Membership(group, listener, topic_ids=topic_ids, stand_of=stand_of, begin_at=self._begin_at)
+        self._member.ids = topic_ids(topics)
+        self._question: Any = None
+        self._checked = self._polled = self._heard = float("-inf")
         self._closed = False
         assignor = CooperativeStickyAssignor if settings.rebalance == "cooperative" else RangePartitionAssignor
         self._kafka = connect(
@@ -110,41 +75,48 @@ class KafkaBusConsumer:
             metrics_enabled=False,
             fetch_max_wait_ms=250,
         )
-        bridge = _Listener(self._tell)
+        bridge = Bridge(self._member.tell)
         bridge.loop = self._kafka._net  # noqa: SLF001 - its loop has no public name, and the listener must get back to it
         self._kafka.subscribe(list(topics), listener=bridge)
 
     def poll(self, timeout: float, most: int = 500) -> list[Received]:
         """See the port. BusUnavailable while nobody leads the group; polling on is right."""
         self._check_open()
+        self._member.raise_broken()
+        self._look_after_membership(timeout)
         try:
             batches = self._kafka.poll(timeout_ms=int(timeout * 1000), max_records=most)
-        except kafka_errors.NoOffsetForPartitionError as error:
-            raise self._refused(error) from None
-        except kafka_errors.OffsetOutOfRangeError as error:
+        except (kafka_errors.NoOffsetForPartitionError, kafka_errors.OffsetOutOfRangeError) as error:
             raise self._refused(error) from None
         except kafka_errors.KafkaError as error:
-            self._raise_broken()
-            raise failure(error, self._group) from None
-        self._raise_broken()
+            self._member.raise_broken()
+            failed = failure(error, self._group)
+            raise BusUnavailable(failed.message, where=self._group) if isinstance(failed, BusLost) else failed from None
+        try:
+            self._member.raise_broken()
+        except BusError:
+            self._put_back(batches, batches)
+            raise
+        in_doubt = batches if self._in_doubt() else theirs(self._member.unchecked)
+        batches = self._put_back(batches, in_doubt)
         self._check_away(found=bool(batches))
         return [received(record) for batch in batches.values() for record in batch]
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """See the port. BusRefused where a partition is not ours (any more): the broker itself would not look."""
+        """See the port. A partition that is not ours (any more) is not asked for: the broker itself would not look."""
         self._check_open()
         self._check_ours(offsets)
         given = {
-            each: OffsetAndMetadata(offset, metadata_of(self._ids.get(each.topic)), -1)
+            each: OffsetAndMetadata(offset, metadata_of(self._member.ids.get(each.topic)), -1)
             for each, offset in zip(theirs(offsets), offsets.values(), strict=True)
         }
         try:
             self._kafka.commit(given, timeout_ms=COMMIT_SECONDS * 1000)
-        except kafka_errors.RebalanceInProgressError:
-            raise BusUnavailable(
-                "not committed: the group is being divided anew; poll, then see what is still ours", where=self._group
-            ) from None
         except kafka_errors.KafkaError as error:
+            if _is_about_a_rebalance(error):  # we are a member still, and may well keep what we have
+                raise BusUnavailable(
+                    "not committed: the group is being divided anew; poll, then see what is still ours", where=self._group
+                ) from None
             raise failure(error, self._group) from None
 
     def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int | None]:
@@ -154,6 +126,25 @@ class KafkaBusConsumer:
         stand = self._stand_of(self._group, wanted)
         return {each: stand[each][0] if each in stand else None for each in wanted}
 
+    def position(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """See the port."""
+        self._check_open()
+        found: dict[TopicPartition, int] = {}
+        for each in partitions:
+            if each not in self._member.mine - self._member.unchecked:
+                continue
+            try:
+                at = self._kafka.position(theirs([each])[0], timeout_ms=int(POSITION_SECONDS * 1000))
+            except (kafka_errors.KafkaTimeoutError, kafka_errors.IllegalStateError):
+                continue  # not known yet, or taken in a rebalance that is under way
+            except kafka_errors.NoOffsetForPartitionError as error:
+                raise self._refused(error) from None
+            except kafka_errors.KafkaError as error:
+                raise failure(error, str(each)) from None
+            if at is not None:
+                found[each] = at
+        return found
+
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """See the port."""
         self._check_ours([partition])
@@ -161,23 +152,25 @@ class KafkaBusConsumer:
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         """See the port. What is taken from us and given back later is not paused any more."""
-        chosen = list(partitions)
+        chosen = set(partitions)
         self._check_ours(chosen)
-        self._kafka.pause(*theirs(chosen))
+        self._member.paused |= chosen
+        self._kafka.pause(*theirs(self._known(chosen)))
 
     def resume(self, partitions: Iterable[TopicPartition]) -> None:
         """See the port."""
-        mine = self.assignment()
-        self._kafka.resume(*theirs(each for each in partitions if each in mine))
+        chosen = set(partitions)
+        self._member.paused -= chosen
+        self._kafka.resume(*theirs(self._known(chosen - self._member.unchecked)))
 
     def assignment(self) -> frozenset[TopicPartition]:
         """See the port."""
-        return frozenset() if self._closed else frozenset(ours(self._kafka.assignment()))
+        return frozenset() if self._closed else frozenset(self._member.mine)
 
     def close(self) -> None:
         """See the port. The listener is not told: who closes knows."""
         if not self._closed:
-            self._listener = None
+            self._member.listener = None
             self._closed = True
             self._kafka.close(autocommit=False, timeout_ms=5_000)
 
@@ -187,51 +180,85 @@ class KafkaBusConsumer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _tell(self, what: str, partitions: list[TopicPartition]) -> None:
-        """On the listener's thread, while `poll` waits. What goes wrong here is raised by that `poll`."""
+    def _look_after_membership(self, timeout: float) -> None:
+        """Before kafka-python polls: what is lost is told as lost, and what could not be checked is asked for again."""
+        if time.monotonic() - self._polled > AWAY_SECONDS:
+            self._heard = time.monotonic()  # nobody has listened meanwhile
+        self._polled = time.monotonic()
+        if self._in_doubt():  # stopped for longer than a session, perhaps: kafka-python would read on until its next heartbeat
+            self._ask_the_group(timeout)
+        if self._member.mine and self._kafka._coordinator._generation.is_lost():  # noqa: SLF001 - there are no public questions for all this
+            self._member.tell("lost", sorted(self._member.mine, key=str))
+        if self._member.unchecked and time.monotonic() - self._checked > CHECK_SECONDS:
+            self._member.check_again()
+            self._checked = time.monotonic()
+        self._member.raise_broken()
+        self._kafka.pause(*theirs(self._known(self._member.unchecked)))
+
+    def _ask_the_group(self, timeout: float) -> None:
+        """A heartbeat at once; one that is not answered is waited for again by the next poll."""
+        coordinator = self._kafka._coordinator  # noqa: SLF001 - as above
+        if self._question is None or self._question.is_done:
+            self._question = coordinator._manager.call_soon(coordinator._do_heartbeat)  # noqa: SLF001 - as above
         try:
-            if what == "assigned":
-                self._check_same_topics(partitions)
-            self._revoking = set(partitions) if what == "revoked" else set()
-            if self._listener is not None:
-                getattr(self._listener, what)(partitions)
-        except Exception as error:  # noqa: BLE001 - kafka-python would swallow it
-            self._broken = error
-        finally:
-            self._revoking = set()
+            self._kafka._net.run(coordinator._manager.wait_for, self._question, timeout * 1000)  # noqa: SLF001 - as above
+        except kafka_errors.KafkaTimeoutError:
+            return  # still in doubt: nothing is handed out
 
-    def _check_same_topics(self, partitions: list[TopicPartition]) -> None:
-        """BusRefused where a topic was made anew since the group committed: its old offsets count in something that is gone."""
-        if self._closed or not partitions:
-            return
-        self._ids = self._topic_ids({each.topic for each in partitions})
-        for partition, (_, beside) in self._stand_of(self._group, partitions).items():
-            if beside.startswith("topic=") and beside != metadata_of(self._ids.get(partition.topic)):
-                raise BusRefused(
-                    f"the topic was made anew since the group {self._group} committed here; nothing was skipped: decide where to go on,"
-                    " delete the group's offsets, then start it again",
-                    where=str(partition),
-                )
+    def _in_doubt(self) -> bool:
+        """Whether a session has passed since the group's broker last said that we are a member."""
+        coordinator = self._kafka._coordinator  # noqa: SLF001 - as above
+        if not self._member.mine or not coordinator.stable():
+            return False
+        last = max(coordinator.heartbeat.last_receive, self._member.since)
+        return bool(time.monotonic() - last > self._settings.session_timeout_ms / 1000)
 
-    def _raise_broken(self) -> None:
-        if self._broken is not None:
-            raise self._broken
+    def _begin_at(self, offsets: Mapping[TopicPartition, int]) -> None:
+        for each, offset in zip(theirs(offsets), offsets.values(), strict=True):
+            self._kafka.seek(each, offset)
+        self._kafka.resume(
+            *theirs(each for each in offsets if each not in self._member.paused)
+        )  # eagerly given back it would be paused
+
+    def _put_back(self, batches: Mapping[Any, Any], chosen: Iterable[Any]) -> dict[Any, Any]:
+        """Without these partitions, whose records the next poll brings again."""
+        back = set(chosen)
+        known = self._kafka.assignment()
+        for each in back & batches.keys() & known:
+            self._kafka.seek(each, batches[each][0].offset)
+        return {each: batch for each, batch in batches.items() if each not in back}
+
+    def _known(self, partitions: Iterable[TopicPartition]) -> list[TopicPartition]:
+        """Those that kafka-python has too: while it tells of a change, it has only what will be."""
+        known = set(ours(self._kafka.assignment()))
+        return [each for each in partitions if each in known]
 
     def _check_open(self) -> None:
         if self._closed:
             raise BusRefused("the consumer is closed", where=self._group)
 
     def _check_ours(self, partitions: Iterable[TopicPartition]) -> None:
-        mine = self.assignment() | self._revoking
         for each in partitions:
-            if each not in mine:
-                raise BusRefused(f"is not (any more) a partition of this member of {self._group}", where=str(each))
+            if each not in self._member.mine:
+                kind = BusLost if each.topic in self._topics else BusRefused
+                raise kind(f"is not (any more) a partition of this member of {self._group}", where=str(each))
 
     def _check_away(self, *, found: bool) -> None:
-        if found or not self._kafka._coordinator.coordinator_unknown():  # noqa: SLF001 - there is no public question for it
-            self._seen = time.monotonic()
-        elif time.monotonic() - self._seen > AWAY_SECONDS:
-            raise BusUnavailable(f"no broker has led the group for {AWAY_SECONDS:.0f} s", where=self._group)
+        """An empty poll is quiet only while somebody is heard: the coordinator's heartbeats, or a knock while the group is divided."""
+        coordinator = self._kafka._coordinator  # noqa: SLF001 - as above
+        unknown = coordinator.coordinator_unknown()
+        if found:
+            self._heard = time.monotonic()
+        elif coordinator.stable() and not unknown:
+            self._heard = max(self._heard, coordinator.heartbeat.last_receive)
+        if time.monotonic() - self._heard <= AWAY_SECONDS:
+            return
+        if not unknown and not coordinator.stable():
+            if why := why_unreachable(self._settings):
+                raise BusUnavailable(why, where=self._group)
+            self._heard = time.monotonic()
+            return
+        raise BusUnavailable(f"no broker has led the group for {AWAY_SECONDS:.0f} s", where=self._group)
 
     def _refused(self, error: Exception) -> BusError:
         """With the partition's name, which kafka-python hands over as a set or a dict."""
@@ -240,3 +267,9 @@ class KafkaBusConsumer:
         where = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "") or self._group  # noqa: PLR2004 - enough to find it
         refused = failure(error, where)
         return type(refused)(f"{refused.message} [group {self._group}]", where=where)
+
+
+def _is_about_a_rebalance(error: Exception) -> bool:
+    """Also where kafka-python wraps the broker's word in a CommitFailedError."""
+    cause = error.args[0] if isinstance(error, kafka_errors.CommitFailedError) and error.args else error
+    return isinstance(cause, kafka_errors.RebalanceInProgressError)

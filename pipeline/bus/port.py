@@ -1,7 +1,7 @@
 """What a bus does: durable topics with partitions, offsets and consumer groups, in Kafka's terms. No implementation here.
 
-Both implementations pass one contract suite (tests/contract/test_bus.py). Errors: BusUnavailable (try again later), BusRefused
-(it does not help). No error and no log line carries a record's key or value.
+Both implementations pass one contract suite (tests/contract/test_bus.py). Errors: BusUnavailable (try again later), BusLost (what we
+held is another's now), BusRefused (trying again does not help). No error and no log line carries a record's key or value.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -84,14 +84,18 @@ class Producer(Protocol):
 
 
 class RebalanceListener(Protocol):
-    """Told from within `poll` what the group gives and takes. The embedded bus assigns once and never revokes."""
+    """Told from within `poll` what the group gives and takes. The embedded bus assigns once and never revokes.
+
+    Between these calls `Consumer.assignment` does not change. An error raised here is raised by that `poll`: BusUnavailable once, any other
+    by every later poll too.
+    """
 
     def assigned(self, partitions: Sequence[TopicPartition]) -> None:
-        """These are ours from now on."""
+        """These are ours from now on, read from what the group committed; so too what we had before and are given again."""
         ...
 
     def revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """Still ours for this call: commit here."""
+        """Still ours for this call, in `assignment` too: commit here."""
         ...
 
     def lost(self, partitions: Sequence[TopicPartition]) -> None:
@@ -105,16 +109,30 @@ class Consumer(Protocol):
     def poll(self, timeout: float, most: int = 500) -> list[Received]:
         """Up to `most` records of the assigned, unpaused partitions, in order per partition; empty after `timeout` seconds.
 
-        BusRefused where a committed offset is gone (retention, a topic made anew): never a silent jump.
+        BusRefused where a committed offset is gone (retention, a topic made anew): never a silent jump. BusUnavailable while the bus is
+        away, or cannot say yet where a new partition begins: poll on, nothing that was fetched is dropped.
         """
         ...
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """The next offsets to read. Returns when durable; BusError where refused, and then nothing counts as committed."""
+        """The next offsets to read. Returns when durable; any error: nothing counts as committed.
+
+        BusUnavailable: try again, after a poll (the group is being divided anew, or the broker is away). BusLost: this member is none any
+        more, or the partition is another's: forget what was read and poll on; the next poll tells `lost`, and what is given again begins at
+        what the group committed.
+        """
         ...
 
     def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int | None]:
         """What the group committed last."""
+        ...
+
+    def position(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The next offset that `poll` reads, of those that are ours and whose position is known.
+
+        It passes what holds no record (transaction markers, compaction), as commits of the last record's offset do not. At or past an end of
+        `Bus.bounds`, all that stood in the partition has been handed out.
+        """
         ...
 
     def seek(self, partition: TopicPartition, offset: int) -> None:

@@ -14,7 +14,7 @@ from kafka.admin import KafkaAdminClient
 from pipeline.bus.kafka import KafkaBus
 from pipeline.bus.kafka_consumer import KafkaBusConsumer
 from pipeline.bus.port import Record, TopicPartition, TopicSettings, Where
-from pipeline.errors import BusError, BusRefused, BusUnavailable
+from pipeline.errors import BusLost, BusRefused, BusUnavailable
 from pipeline.model import Position
 from pipeline.settings import Kafka
 from tests.bus.places import WAIT, drain, values
@@ -76,7 +76,7 @@ def test_a_second_member_takes_half_after_the_first_has_committed_and_gives_it_b
     taken = set(second.assignment())
     assert taken <= set(listener.committed)
     assert second.committed(taken) == dict.fromkeys(taken, 1)
-    with pytest.raises(BusRefused, match=r"is not .* a partition of this member"):
+    with pytest.raises(BusLost, match=r"is not .* a partition of this member"):
         first.commit(dict.fromkeys(taken, 1))
     second.close()
     until(lambda: len(first.assignment()) == 4, first)
@@ -93,7 +93,7 @@ def test_a_member_that_was_away_too_long_commits_nothing_and_hears_that_it_lost(
     mine = first.assignment()
     second = bus.consumer(prefix + "g", [topic])
     until(lambda: len(second.assignment()) == 4, second)  # the first does not poll meanwhile
-    with pytest.raises(BusError, match="not committed"):
+    with pytest.raises(BusLost, match="not committed"):
         first.commit(dict.fromkeys(mine, 1))
     assert second.committed(mine) == dict.fromkeys(mine, 0)
     second.close()
