@@ -30,6 +30,13 @@ class Secret(Section):
     env: str | None = None
     file: Path | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _place(cls, given: object) -> object:
+        if not isinstance(given, dict | Secret):
+            raise ValueError("write {env: NAME} or {file: PATH}, never the secret itself")  # noqa: TRY004 - pydantic's contract
+        return given
+
     @model_validator(mode="after")
     def _one(self) -> "Secret":
         if (self.env is None) == (self.file is None):
@@ -221,6 +228,22 @@ class RocheSettings(Section):
     v2_unknown: Literal["park", "again"] = "park"
     """v2: an unknown create is parked, or posted again where `duplicate` means that it is there (INFERENCE)."""
 
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, base_url: str) -> str:
+        from urllib.parse import urlsplit  # noqa: PLC0415 - `--help` does not need it
+
+        try:
+            parts = urlsplit(base_url)
+            host, _ = parts.hostname, parts.port
+        except ValueError:
+            raise ValueError("is no URL: https://HOST/partners/fhir/stu3/api") from None
+        if parts.scheme != "https" or not host or not base_url.isprintable() or " " in base_url:
+            raise ValueError("must be https:// and a host name, as https://HOST/partners/fhir/stu3/api")
+        if parts.query or parts.fragment or "@" in parts.netloc:
+            raise ValueError("may have no query, fragment, user name or password")
+        return base_url.rstrip("/")
+
 
 class Route(Section):
     """One source topic to one partner operation; its own consumer group."""
@@ -239,6 +262,13 @@ class Route(Section):
     """MSH-4 values that are taken; absent takes all."""
     strict: bool = False
     """Check the message structure against its grammar (hl7apy, 13 ms a message)."""
+
+    @field_validator("start", mode="before")
+    @classmethod
+    def _unquoted(cls, start: object) -> object:
+        """YAML reads a time without quotes as one."""
+        isoformat = getattr(start, "isoformat", None)
+        return start if isoformat is None else isoformat()
 
     @field_validator("start")
     @classmethod
@@ -328,15 +358,9 @@ def find(explicit: Path | None) -> Path:
 
 def load(path: Path) -> Settings:
     """Read and check a settings file. SettingsError with the file and the setting of the first mistake, and how many more there are."""
-    import yaml  # noqa: PLC0415 - `--help` does not need it
+    from pipeline import settings_yaml  # noqa: PLC0415 - `--help` does not need it
 
-    try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - a safe loader
-    except OSError as error:
-        raise SettingsError(f"cannot be read ({error.strerror})", where=str(path)) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        raise SettingsError("is not YAML", where=f"{path}:{mark.line + 1}" if mark else str(path)) from None
+    tree = settings_yaml.read(path)
     base = Path.cwd() if path == DEFAULTS else path.resolve().parent
     try:
         return Settings.model_validate(_resolve(tree, base))
@@ -360,12 +384,25 @@ def _resolve(tree: Any, base: Path, name: str = "") -> Any:  # noqa: ANN401 - YA
     return tree
 
 
+WORDS: Final = {
+    "extra_forbidden": "no such setting",
+    "missing": "this setting is missing",
+    "string_type": "must be text: put it in quotes",
+    "union_tag_not_found": "kind is missing",
+    "model_type": "must be a section (name: value)",
+    "model_attributes_type": "must be a section (name: value)",
+    "dict_type": "must be a section (name: value)",
+}
+"""pydantic's types of mistakes, where a person needs other words."""
+
+
 def _first(error: ValidationError, path: Path) -> SettingsError:
     errors = error.errors(include_input=False, include_url=False, include_context=False)
     first = errors[0]
     setting = ".".join(str(part) for part in first["loc"])
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    what = {"extra_forbidden": "no such setting", "missing": "this setting is missing"}.get(
-        first["type"], first["msg"].removeprefix("Value error, ")
-    )
+    message = first["msg"].removeprefix("Value error, ")
+    what = WORDS.get(first["type"], message)
+    if first["type"] == "union_tag_invalid":  # its message repeats the value
+        what = f"kind must be one of{message.rpartition(':')[2]}"
     return SettingsError(f"{what}{more}", where=f"{path}: {setting}" if setting else str(path))

@@ -1,6 +1,7 @@
 """Settings: one line for a mistake, with file and setting; no secret in the file, none in an error."""
 
 import re
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import get_args
 
@@ -8,7 +9,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from pipeline import settings
+from pipeline import settings, settings_yaml
 from pipeline.errors import SettingsError
 from pipeline.settings import DEFAULTS, Embedded, Kafka, RocheSettings, Route, Secret, Settings, load
 
@@ -52,6 +53,23 @@ def test_the_built_in_and_the_example_settings_are_whole() -> None:
             {"routes__roche-patients__start": "2026-01-31T00:00:00"},
             "routes.roche-patients.start: the time has no offset, as +01:00",
         ),
+        *(
+            (
+                {"partners__roche__base_url": url},
+                f"partners.roche.base_url: {said}",
+            )
+            for url, said in (
+                ("http://roche.example/api", "must be https:// and a host name, as https://HOST/partners/fhir/stu3/api"),
+                ("roche.example/api", "must be https:// and a host name, as https://HOST/partners/fhir/stu3/api"),
+                ("https://roche.example/a pi", "must be https:// and a host name, as https://HOST/partners/fhir/stu3/api"),
+                ("https://roche.example:x/api", "is no URL: https://HOST/partners/fhir/stu3/api"),
+                ("https://user:secret@roche.example/api", "may have no query, fragment, user name or password"),
+            )
+        ),
+        ({"partners__roche__client_id": 1234567890}, "partners.roche.client_id: must be text: put it in quotes"),
+        ({"bus": {"kind": "kafak"}}, "bus: kind must be one of 'embedded', 'kafka'"),
+        ({"bus": {"path": "x"}}, "bus: kind is missing"),
+        ({"site": "Ziekenhuis"}, "site: must be a section (name: value)"),
         ({"partners__roche__tls": {"certificate": "a.pem"}}, "partners.roche.tls: certificate and key go together"),
     ],
 )
@@ -62,11 +80,55 @@ def test_a_mistake_is_one_line_with_file_and_setting(tmp_path: Path, changes: di
     assert str(mistake.value) == f"{path}: {line}"
 
 
-def test_what_is_no_yaml_says_where(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (b"site:\n  name: [canary\n", ":3: is not YAML: did not find expected ',' or ']'"),
+        (b"site:\n\tname: canary\n", ":2: is not YAML: found character that cannot start any token"),
+        (b"secret: *canary\n", ":1: is not YAML: found undefined alias"),
+        (b"site:\n  name: !canary x\n", ":2: is not YAML: could not determine a constructor for the tag"),
+        (b"site: a\n--- canary\n", ":2: is not YAML: but found another document"),
+        (b"site:\n  name: caf\xe9\n", ":2: is not UTF-8"),
+        (b"site: \x00\n", ": is not YAML: it holds a control character"),
+        (b"", ": is no settings file: it is empty; deploy/settings.example.yaml shows one"),
+        (b"# canary\n", ": is no settings file: it is empty; deploy/settings.example.yaml shows one"),
+        (b"canary", ": is no settings file: it holds no settings by name (name: value); deploy/settings.example.yaml shows one"),
+        (
+            b"- canary",
+            ": is no settings file: it holds no settings by name (name: value); deploy/settings.example.yaml shows one",
+        ),
+        (b"site:\n  name: a\n  zone: b\n  name: canary\n", ":4: name stands twice, first on line 2"),
+        (b"routes:\n  a: [{x: 1, x: canary}]\n", ":2: x stands twice, first on line 2"),
+        (b"a: &canary\n  b: *canary\n", ":1: an anchor holds itself"),
+        (b"? [canary]\n: 1\n", ":1: a setting's name must be a plain text"),
+        (b"a:\n  b: 2026-13-45\n", ":2: looks like a date or a number and is none: put it in quotes, or mend it"),
+    ],
+)
+def test_a_file_that_is_no_settings_says_why_and_on_which_line_and_repeats_nothing(
+    tmp_path: Path, text: bytes, line: str
+) -> None:
     path = tmp_path / "settings.yaml"
-    path.write_text("site:\n  name: [unclosed\n")
-    with pytest.raises(SettingsError, match=r"settings.yaml:3: is not YAML"):
+    path.write_bytes(text)
+    with pytest.raises(SettingsError) as mistake:
         load(path)
+    assert str(mistake.value) == f"{path}{line}"
+    assert "canary" not in str(mistake.value)
+
+
+def test_a_part_that_is_used_twice_by_an_anchor_is_no_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("a: &x {b: 1}\nc: *x\nd: {<<: *x, b: 2}\n")
+    assert settings_yaml.read(path) == {"a": {"b": 1}, "c": {"b": 1}, "d": {"b": 2}}
+
+
+def test_a_start_needs_no_quotes(tmp_path: Path) -> None:
+    path = written(tmp_path, **{"routes__roche-patients__start": datetime(2026, 1, 31, tzinfo=timezone(timedelta(hours=1)))})
+    assert load(path).routes["roche-patients"].start == "2026-01-31T00:00:00+01:00"
+
+
+def test_a_slash_at_the_end_of_base_url_is_nothing(tmp_path: Path) -> None:
+    path = written(tmp_path, partners__roche__base_url="https://roche.example/api/")
+    assert load(path).partners["roche"].base_url == "https://roche.example/api"
 
 
 def test_relative_paths_count_from_the_settings_file(tmp_path: Path) -> None:
@@ -79,7 +141,9 @@ def test_a_secret_written_into_the_settings_is_refused_and_not_repeated(tmp_path
     path = written(tmp_path, partners__roche__client_secret="canary-secret")
     with pytest.raises(SettingsError) as mistake:
         load(path)
-    assert "canary-secret" not in str(mistake.value)
+    assert str(mistake.value) == (
+        f"{path}: partners.roche.client_secret: write {{env: NAME}} or {{file: PATH}}, never the secret itself"
+    )
 
 
 def test_a_secret_that_is_not_there_names_the_place_to_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
