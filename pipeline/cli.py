@@ -28,7 +28,7 @@ COMMANDS: Final = {
     "find": "deliveries in the ledger",
     "dead-letters": "parked messages, and the original bytes of one",
     "results": "what stands on the results topic",
-    "identities": "import or export the patients that a partner knows",
+    "identities": "import, export or forget the patients that a partner knows",
     "topics": "create the topics of the settings",
     "sandbox": "the partner stand-ins",
     "doctor": "settings, certificates, Kafka, PostgreSQL, topics, clocks",

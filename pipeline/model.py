@@ -143,11 +143,11 @@ class Routed:
     prior: tuple[Identity, ...]
     """Of a merge: the identities that end."""
     lane: str
-    """Keyed hash of the patient on this route."""
-    subject: str
-    """Keyed hash of the subject: what stale and supersede compare within."""
+    """Keyed hash of the patient on this route: of its least identity, so that the order of PID-3 does not matter."""
+    subjects: tuple[str, ...]
+    """Keyed hashes of the subject, one for each identity: what stale and supersede compare within."""
     sender: str
-    """Sending application and facility."""
+    """Keyed hash of sending application and facility."""
     dedupe: str
     """Hash of route, sender, control id and body."""
     request_id: str
@@ -193,25 +193,28 @@ class Known:
     """Keyed hash of the survivor, where it was merged away."""
     merged_ms: int | None = None
     """Event time of the merge, milliseconds since 1970."""
+    created_with: bool = False
+    """The create went out under it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
     """What the ledger knows about a routed message, read when the lane reaches it."""
 
-    here: Seen | None = None
-    """This very record, settled or begun before a restart."""
     same: Seen | None = None
     """Another record with the same route, sender, control id and body."""
     control_id_reused: bool = False
     known: Mapping[Identity, Known] = field(default_factory=dict, repr=False)
     """Of the routed identities, prior ones included: those that the partner knows or that were merged."""
     last_event_ms: int | None = None
-    """Event time of what was last delivered of this subject and sender."""
+    """Event time of the newest that was delivered of this subject (under whichever of its identities) and sender."""
     last_position: Position | None = None
     """Where that stood: with equal or missing event times the position decides."""
     open_create: Position | None = None
-    """Another record's create of this patient at this partner that is in flight, unknown, or parked as unknown."""
+    """Another record's create of this patient (of a merge: of the prior, too) at this partner that is unknown, or parked as unknown; or a merge that
+    waits for the partner to change an identifier."""
+    creating: Position | None = None
+    """The same, where it is merely in flight: `begin` raises Held, and its answer tells."""
     merge_cycle: bool = False
     """Of a merge: it would make a patient its own survivor."""
 
@@ -221,11 +224,13 @@ class Identified:
     """A message that is to go: as a create, or as an update of what the partner knows."""
 
     routed: Routed
+    """Without the identities that were merged away: they are not sent under the survivor's."""
     intent: Intent
     partner_id: str | None = field(default=None, repr=False)
     """The partner's own id of the patient, on an update, where it gave one."""
     identity: Identity | None = None
-    """The identity that the partner knows the patient by: on a create the first accepted one, on an update the one it was created with."""
+    """The identity that the partner knows the patient by: on a create the first accepted one, on an update one with the partner's own id first,
+    then the one it was created with."""
     findings: tuple[Finding, ...] = ()
 
 
@@ -314,6 +319,8 @@ class Learned:
 
     identity: Identity
     partner_id: str | None = field(repr=False)
+    created_with: bool = field(default=False, compare=False)
+    """The create went out under it."""
 
 
 @dataclass(frozen=True, slots=True)

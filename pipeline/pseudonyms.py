@@ -8,14 +8,27 @@ ledger and another secret is refused at start.
 import base64
 import hmac
 import os
+import re
 from hashlib import blake2b, sha256
 from typing import Final
 
 from pipeline.errors import SettingsError
+from schemas.event import Event
 
 HASH_LENGTH: Final = 32
 """Hex digits of a keyed hash: 128 bits."""
 MINIMUM_SECRET: Final = 16
+EVENT: Final = re.compile(r"[A-Z0-9]{3}\^[A-Z0-9]{3}")
+"""Message code and trigger event (HL7 v2.5.1, tables 0076 and 0003)."""
+CONTROL_ID: Final = re.compile(r"(?!(?:19|20)\d{6}\Z)(?=\D*\d)[!-%'-\[\]_-{}]{1,199}")
+"""MSH-10 as it may be shown: at most 199 characters (HL7 v2.7 section 2.14.9.10), printable ASCII without a space or a delimiter (& ^ \\ | ~), with
+a digit, and not eight digits that read as a day: so no name, birth date or piece of another field goes with it out of a garbled MSH."""
+
+
+def event_name(event: Event) -> str | None:
+    """MSH-9 as ADT^A01, for results and ledger; None where it does not look like one: then it may be anything, a name too."""
+    name = f"{event.type}^{event.trigger}"
+    return name if EVENT.fullmatch(name) else None
 
 
 def _derive(secret: bytes, purpose: bytes) -> bytes:
@@ -49,6 +62,17 @@ class Pseudonyms:
     def identity(self, kind: str, system: str, value: str) -> str:
         """Something that a partner may know under an id of its own, as it stands in the ledger."""
         return self.hash("identity", kind, system, value)
+
+    def control_id(self, event: Event) -> str | None:
+        """MSH-10 for results and ledger: as it came, or hashed where it does not look like one, or where MSH-9 shows that the fields are shifted."""
+        text = str(event.control_id or "")
+        if not text:
+            return None
+        return text if CONTROL_ID.fullmatch(text) and event_name(event) else self.control_id_hash(text)
+
+    def control_id_hash(self, text: str) -> str:
+        """What stands instead of a control id that may not be shown: # and 16 hex digits. `find --control-id` finds it by the original."""
+        return f"#{self.hash('control-id', text)[:16]}"
 
     @property
     def check(self) -> str:

@@ -34,6 +34,8 @@ class LogEvent(StrEnum):
     """A mapping file was changed and does not compile: the last good mapping stays in use."""
     MESSAGE_PARKED = "message_parked"
     OUTCOME_UNKNOWN = "outcome_unknown"
+    IDENTITIES_FORGOTTEN = "identities_forgotten"
+    """An operator said that a partner does not have these patients: the audit of `identities forget`."""
     LISTEN_STARTED = "listen_started"
     LISTEN_STOPPED = "listen_stopped"
     CONNECTION_REFUSED = "connection_refused"

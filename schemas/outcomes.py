@@ -70,6 +70,7 @@ class Reason(StrEnum):
     STALE = "stale", "something newer of the same subject was delivered before"
     OLDER_SNAPSHOT = "older_snapshot", "a newer snapshot of the same subject was delivered, so this one is not needed any more"
     BLOCKED_BEHIND = "blocked_behind", "an earlier message of the same patient is open, and this one must not pass it"
+    IDENTITY_CONFLICT = "identity_conflict", "the message has identifiers that the partner knows as different patients"
     MERGE_NEEDS_REKEY = "merge_needs_rekey", "the partner knows only the prior patient and has no way to change its identifier"
     MERGE_CYCLE = "merge_cycle", "the merge would make a patient its own survivor"
     MERGED_PRIOR = "merged_prior", "the message is of a patient who was merged into another"

@@ -44,8 +44,9 @@ class Result(BaseModel):
     operation: str | None = None
     kind: str | None = None
     event: str | None = None
-    """MSH-9 as ADT^A01."""
+    """MSH-9 as ADT^A01; none where MSH-9 does not look like one."""
     control_id: str | None = None
+    """MSH-10; # and a keyed hash where it does not look like one, which `find --control-id` finds by the original."""
     event_time_ms: int | None = None
     patient: str | None = None
     """Keyed hash."""

@@ -13,7 +13,8 @@ from pipeline.ledger.identities import insert
 from pipeline.ledger.port import Begun, Settlement
 from pipeline.ledger.tables import DELIVERIES, SUBJECTS
 from pipeline.model import Outcome, Position, Routed
-from pipeline.pseudonyms import Pseudonyms
+from pipeline.pseudonyms import Pseudonyms, event_name
+from schemas.event import Event
 from schemas.outcomes import CLOSED, Reason, State
 
 KEY: Final = ("route", "topic", "partition", "offset")
@@ -93,13 +94,15 @@ def key_of(route: str, position: Position) -> dict[str, Any]:
     return {"route": route, "topic": position.topic, "partition": position.partition, "offset": position.offset}
 
 
-def of_routed(routed: Routed) -> dict[str, Any]:
+def of_event(event: Event, pseudonyms: Pseudonyms) -> dict[str, Any]:
+    """What a row says of the event; nothing that a garbled MSH could put a patient into, or a character that a database refuses."""
+    return {"event": event_name(event), "control_id": pseudonyms.control_id(event)}
+
+
+def of_routed(routed: Routed, pseudonyms: Pseudonyms) -> dict[str, Any]:
     """What a row says of the message: hashes, codes, the control id."""
-    event = routed.decoded.event
-    return {
+    return of_event(routed.decoded.event, pseudonyms) | {
         "partner": routed.partner,
-        "event": f"{event.type}^{event.trigger}",
-        "control_id": event.control_id or None,
         "sender": routed.sender,
         "event_ms": routed.event_ms,
         "lane": routed.lane,
@@ -107,7 +110,7 @@ def of_routed(routed: Routed) -> dict[str, Any]:
     }
 
 
-def of_outcome(outcome: Outcome) -> dict[str, Any]:
+def of_outcome(outcome: Outcome, pseudonyms: Pseudonyms) -> dict[str, Any]:
     """What a row says of an outcome; of a message that could not be read there is less."""
     reply = outcome.answer.reply if outcome.answer else None
     event = outcome.decoded.event if outcome.decoded else None
@@ -121,9 +124,9 @@ def of_outcome(outcome: Outcome) -> dict[str, Any]:
         "response_ms": round(reply.elapsed_ms, 3) if reply else None,
     }
     if event is not None:
-        values |= {"event": f"{event.type}^{event.trigger}", "control_id": event.control_id or None}
+        values |= of_event(event, pseudonyms)
     if outcome.routed is not None:
-        values |= of_routed(outcome.routed)
+        values |= of_routed(outcome.routed, pseudonyms)
     if outcome.packed is not None:
         values["mapping_version"] = outcome.packed.mapped.mapping_version
     if outcome.answer is not None:
@@ -139,7 +142,7 @@ class Deliveries:
 
     def begin(self, connection: Connection, begun: Begun) -> int | None:
         """Write the intent; the row's id, or None where the record is closed. IntegrityError where the lane is another's."""
-        values = of_routed(begun.routed) | {
+        values = of_routed(begun.routed, self._pseudonyms) | {
             "open_lane": begun.routed.lane,
             "step": begun.step,
             "attempt": begun.attempt,
@@ -171,7 +174,7 @@ class Deliveries:
 
     def write(self, connection: Connection, outcome: Outcome, before: Row[*tuple[Any, ...]] | None, **more: Any) -> None:  # noqa: ANN401 - column values
         """Write an outcome over what stands there, or as the record's first row."""
-        values = of_outcome(outcome) | more
+        values = of_outcome(outcome, self._pseudonyms) | more
         if before is not None:
             connection.execute(UPDATE, {"k_id": before.id} | values)
             return
@@ -190,10 +193,10 @@ class Deliveries:
         }
 
     def delivered_last(self, connection: Connection, routed: Routed) -> None:
-        """Remember the event time and place of what was delivered; neither ever goes backwards."""
-        new = key_of(routed.route, routed.decoded.received.position)
-        new |= {"subject": routed.subject, "sender": routed.sender, "event_ms": routed.event_ms}
-        connection.execute(_delivered_last(connection.dialect.name), new)
+        """Remember the event time and place of what was delivered, under each identity; neither ever goes backwards."""
+        new = key_of(routed.route, routed.decoded.received.position) | {"sender": routed.sender, "event_ms": routed.event_ms}
+        for subject in sorted(routed.subjects):  # one order for all, so that two sessions never wait for each other
+            connection.execute(_delivered_last(connection.dialect.name), new | {"subject": subject})
 
 
 def maybe_done(outcome: Outcome) -> bool:

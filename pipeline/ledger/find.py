@@ -1,28 +1,33 @@
 """What `find` asks for, as one statement; newest first. It only reads."""
 
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Row, Select, select
 
 from pipeline.ledger.port import Delivery, Query
 from pipeline.ledger.tables import DELIVERIES
 from pipeline.model import Position
+from pipeline.pseudonyms import Pseudonyms
 from schemas.outcomes import State
 
+MOST: Final = 199
+"""Characters of a control id that stands here as it is."""
 
-def statement_of(query: Query) -> Select[Any]:
-    """The statement; what the query leaves open is any."""
+
+def statement_of(query: Query, pseudonyms: Pseudonyms) -> Select[Any]:
+    """The statement; what the query leaves open is any. A control id is asked for as the sender wrote it, however it stands here."""
     rows = DELIVERIES.c
     wanted = {
         rows.route: query.route,
         rows.state: query.state.value if query.state else None,
         rows.reason: query.reason,
         rows.event: query.event,
-        rows.control_id: query.control_id,
         rows.lane: query.patient,
         rows.request_id: query.request_id,
     }
     statement = select(DELIVERIES).where(*(column == value for column, value in wanted.items() if value is not None))
+    if query.control_id is not None:
+        statement = statement.where(rows.control_id.in_(control_ids(query.control_id, pseudonyms)))
     if query.patients:
         statement = statement.where(rows.lane.in_(query.patients))
     if query.position is not None:
@@ -34,6 +39,12 @@ def statement_of(query: Query) -> Select[Any]:
     if query.until_ms is not None:
         statement = statement.where(rows.at_ms < query.until_ms)
     return statement.order_by(rows.at_ms.desc(), rows.id.desc()).limit(query.most)
+
+
+def control_ids(text: str, pseudonyms: Pseudonyms) -> list[str]:
+    """How a control id may stand here: as it is, or hashed. No row has one with a NUL or beyond 199 characters as it is."""
+    plain = [text] if text.isprintable() and len(text) <= MOST else []
+    return [*plain, pseudonyms.control_id_hash(text)]
 
 
 def delivery_of(row: Row[Any]) -> Delivery:

@@ -3,18 +3,18 @@
 Values stand as keyed hashes, partner ids sealed: a sealed id differs each time, so that comparing means unsealing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, bindparam, delete, false, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, false, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from pipeline.ledger.port import Held, Merged
 from pipeline.ledger.tables import DELIVERIES, FACTS, IDENTITIES
 from pipeline.model import Identity, Learned, Position
 from pipeline.pseudonyms import Pseudonyms
-from schemas.outcomes import Reason
+from schemas.outcomes import Reason, State
 
 MERGES: Final = "merges"
 """The fact at which merges queue on PostgreSQL, so that two workers cannot close a cycle or split a chain between them."""
@@ -29,12 +29,20 @@ def insert(dialect: str, table: Any) -> Any:  # noqa: ANN401 - the two dialects'
 
 KEY: Final = and_(IDENTITIES.c.partner == bindparam("k_partner"), IDENTITIES.c.hash == bindparam("k_hash"))
 CREATING: Final = IDENTITIES.c.creating == bindparam("k_creating")
-SELECT: Final = select(IDENTITIES.c.known, IDENTITIES.c.partner_id, IDENTITIES.c.merged_into).where(KEY)
+SELECT: Final = select(
+    IDENTITIES.c.known, IDENTITIES.c.partner_id, IDENTITIES.c.merged_into, IDENTITIES.c.creating, IDENTITIES.c.created_with
+).where(KEY)
+PARKED: Final = select(DELIVERIES.c.id).where(
+    DELIVERIES.c.id == bindparam("k_id"), DELIVERIES.c.open_lane.is_(None), DELIVERIES.c.state == State.PARKED.value
+)
 DONE: Final = update(IDENTITIES).where(CREATING).values(creating=None, known=True)
 DROP_CLAIMED: Final = delete(IDENTITIES).where(CREATING, IDENTITIES.c.known == false(), IDENTITIES.c.merged_into.is_(None))
 UNCLAIM: Final = update(IDENTITIES).where(CREATING).values(creating=None)
+FOUND: Final = update(IDENTITIES).where(CREATING, IDENTITIES.c.merged_into.is_(None))
+REKEYED: Final = update(IDENTITIES).where(CREATING, IDENTITIES.c.merged_into.is_not(None)).values(known=False, partner_id=None)
 DROP: Final = delete(IDENTITIES).where(KEY, IDENTITIES.c.merged_into.is_(None), IDENTITIES.c.creating.is_(None))
-FORGET: Final = update(IDENTITIES).where(KEY).values(known=False, partner_id=None)
+FORGET: Final = update(IDENTITIES).where(KEY).values(known=False, partner_id=None, created_with=False)
+WAIT: Final = update(IDENTITIES).where(KEY, IDENTITIES.c.creating.is_(None))
 RECHAIN: Final = update(IDENTITIES).where(
     IDENTITIES.c.partner == bindparam("k_partner"), IDENTITIES.c.merged_into == bindparam("k_hash")
 )
@@ -76,11 +84,22 @@ class Identities:
         return self._pseudonyms.identity(identity.kind, identity.system, identity.value)
 
     def claim(self, connection: Connection, partner: str, identities: Iterable[Identity], delivery: int, at_ms: int) -> None:
-        """A create is about to leave. Held where another one is open, or the partner has the patient, or it was merged away."""
+        """A create is about to leave. Held where another one is open, or the partner has the patient, or it was merged away.
+
+        One that was merged away while others were not is the prior's number that the survivor's message still lists: it is not sent, nor claimed.
+        """
+        away: list[str] = []
+        claimed = 0
         for identity in sorted(identities, key=self.hash):  # one order for all, so that two sessions never wait for each other
             new = self._new(partner, identity) | {"creating": delivery, "at_ms": at_ms}
-            if connection.execute(_claim(connection.dialect.name), new).first() is None:
+            if connection.execute(_claim(connection.dialect.name), new).first() is not None:
+                claimed += 1
+            elif self._merged_into(connection, partner, new["hash"]) is not None:
+                away.append(new["hash"])
+            else:
                 raise _why(connection, partner, new["hash"])
+        if not claimed:
+            raise _why(connection, partner, away[0])
 
     def release(self, connection: Connection, delivery: int, *, done: bool, at_ms: int) -> None:
         """A create's outcome is known: done, and the partner has the patient under all that was claimed; or not, and a create may leave again."""
@@ -90,23 +109,43 @@ class Identities:
         connection.execute(DROP_CLAIMED, {"k_creating": delivery})
         connection.execute(UNCLAIM, {"k_creating": delivery, "at_ms": at_ms})
 
-    def learn(self, connection: Connection, partner: str, rows: Iterable[Learned], at_ms: int) -> int:
-        """What a partner has; a partner id that is there stays where none is given. Returns how many were new or changed."""
-        return sum(self._learn(connection, partner, row, at_ms) for row in rows)
+    def learn(self, connection: Connection, partner: str, rows: Iterable[Learned], at_ms: int, *, told: bool = False) -> int:
+        """What a partner has; a partner id that is there stays where none is given. Returns how many were new or changed.
 
-    def _learn(self, connection: Connection, partner: str, row: Learned, at_ms: int) -> bool:
+        `told` by a person or by the partner's own word, and not concluded from an answer: it replaces a partner id, and ends what is open.
+        """
+        rows = sorted(rows, key=lambda row: self.hash(row.identity))
+        return sum(self._learn(connection, partner, row, at_ms, told=told) for row in rows)
+
+    def _learn(self, connection: Connection, partner: str, row: Learned, at_ms: int, *, told: bool) -> bool:
         key = {"k_partner": partner, "k_hash": self.hash(row.identity)}
         there = connection.execute(SELECT, key).first()
-        same_id = row.partner_id is None or (
-            there is not None and there.partner_id is not None and self._pseudonyms.unseal(there.partner_id) == row.partner_id
-        )
-        if there is not None and there.known and same_id:
+        known = there is not None and there.known
+        had = self._pseudonyms.unseal(there.partner_id) if there is not None and there.partner_id is not None else None
+        if told and there is not None and there.creating is not None:
+            self._end_open(connection, there, row.partner_id, at_ms)
+        values: dict[str, Any] = {}
+        if row.partner_id not in (None, had) and (told or had is None or not known):
+            values["partner_id"] = self._pseudonyms.seal(str(row.partner_id))
+        if row.created_with and not (there is not None and there.created_with):
+            values["created_with"] = True
+        if known and not values:
             return False
-        values: dict[str, Any] = {"known": True, "at_ms": at_ms}
-        if not same_id and row.partner_id is not None:
-            values["partner_id"] = self._pseudonyms.seal(row.partner_id)
+        values |= {"known": True, "at_ms": at_ms}
         connection.execute(_upsert(connection.dialect.name, *values), self._new(partner, row.identity) | values)
         return True
+
+    def _end_open(self, connection: Connection, there: Row[*tuple[Any, ...]], partner_id: str | None, at_ms: int) -> None:
+        """The partner has a patient whose create is parked as unknown, or whose merge waits for a re-key: under all that was claimed with it.
+
+        Of a merge it is the survivor that was found: the prior's number is gone there, and stays merged away here.
+        """
+        if there.merged_into is not None or connection.execute(PARKED, {"k_id": there.creating}).first() is None:
+            return
+        given = {"partner_id": self._pseudonyms.seal(partner_id)} if partner_id is not None else {}
+        connection.execute(FOUND, {"k_creating": there.creating, "known": True, "at_ms": at_ms} | given)
+        connection.execute(REKEYED, {"k_creating": there.creating, "at_ms": at_ms})
+        connection.execute(UNCLAIM, {"k_creating": there.creating, "at_ms": at_ms})
 
     def _new(self, partner: str, identity: Identity) -> dict[str, Any]:
         return {
@@ -117,12 +156,34 @@ class Identities:
             "known": False,
         }
 
-    def forget(self, connection: Connection, partner: str, identities: Iterable[Identity], at_ms: int) -> None:
+    def forget(
+        self, connection: Connection, partner: str, identities: Iterable[Identity], at_ms: int, *, by_operator: bool = False
+    ) -> None:
         """The partner has them not. A merge stays recorded: a patient that was merged away is never created again."""
         for value in sorted(self.hash(identity) for identity in identities):
             key = {"k_partner": partner, "k_hash": value}
+            there = connection.execute(SELECT, key).first() if by_operator else None
+            if there is not None and connection.execute(PARKED, {"k_id": there.creating}).first() is not None:
+                self.release(connection, there.creating, done=False, at_ms=at_ms)
             connection.execute(DROP, key)
             connection.execute(FORGET, key | {"at_ms": at_ms})
+
+    def unknown(self, connection: Connection, partner: str, identities: Iterable[Identity]) -> Iterator[Identity]:
+        """Those that the partner neither knows nor has an open create of."""
+        for identity in identities:
+            there = connection.execute(SELECT, {"k_partner": partner, "k_hash": self.hash(identity)}).first()
+            if there is None or (not there.known and there.creating is None):
+                yield identity
+
+    def wait(self, connection: Connection, partner: str, merged: Merged, delivery: int, at_ms: int) -> None:
+        """A merge that needs a re-key there: both patients wait for an operator. Not where the partner has the survivor by now."""
+        for identity in sorted(merged.waiting, key=self.hash):
+            new = self._new(partner, identity) | {"creating": delivery, "at_ms": at_ms}
+            if connection.execute(_claim(connection.dialect.name), new).first() is None:
+                self.release(connection, delivery, done=False, at_ms=at_ms)
+                return
+        for identity in sorted(merged.prior, key=self.hash):
+            connection.execute(WAIT, {"k_partner": partner, "k_hash": self.hash(identity), "creating": delivery, "at_ms": at_ms})
 
     def merge(self, connection: Connection, partner: str, merged: Merged, at_ms: int) -> None:
         """From now on each prior is the survivor's last survivor. Held where that would be a cycle. Told twice, it stays as it was."""

@@ -1,14 +1,14 @@
 """What the ledger knows about a routed message: one statement, so one snapshot and one round trip. It is on the hot path. It only reads.
 
-Rows of five sorts come back, told apart by `what`: `here` (this record), `same` (the same bytes under another position), `reused` (the control id
-with other bytes), `identity` (one per routed identity that the ledger has), `subject` (what was last delivered of it).
+Rows of four sorts come back, told apart by `what`: `same` (the same bytes under another position), `reused` (the control id with other bytes),
+`identity` (one per routed identity that the ledger has), `subject` (what was last delivered of it, one per identity).
 """
 
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import CompoundSelect, Row, Select, and_, bindparam, cast, exists, func, literal, null, or_, select, union_all
+from sqlalchemy import CompoundSelect, Row, Select, bindparam, cast, exists, func, literal, null, or_, select, union_all
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.elements import KeyedColumnElement
 
@@ -35,6 +35,7 @@ SHAPE: Final[dict[str, KeyedColumnElement[Any]]] = {
     "known": IDENTITIES.c.known,
     "merged_into": IDENTITIES.c.merged_into,
     "merged_ms": IDENTITIES.c.merged_ms,
+    "created_with": IDENTITIES.c.created_with,
     "event_ms": SUBJECTS.c.event_ms,
 }
 """The columns of every row; what a sort of row has not is NULL."""
@@ -57,12 +58,6 @@ DELIVERY: Final = (
 )
 OTHER: Final = DELIVERIES.alias("other")
 
-HERE: Final = and_(
-    DELIVERIES.c.route == bindparam("route"),
-    DELIVERIES.c.topic == bindparam("topic"),
-    DELIVERIES.c.partition == bindparam("partition"),
-    DELIVERIES.c.offset == bindparam("offset"),
-)
 ELSEWHERE: Final = or_(
     OTHER.c.topic != bindparam("topic"), OTHER.c.partition != bindparam("partition"), OTHER.c.offset != bindparam("offset")
 )
@@ -79,8 +74,8 @@ def _of_delivery() -> dict[str, ColumnElement[Any]]:
 
 
 @cache
-def statement(identities: int) -> CompoundSelect[Any]:
-    """The statement for so many identities, bound as hash_0, hash_1 and so on."""
+def statement(identities: int, subjects: int) -> CompoundSelect[Any]:
+    """The statement for so many identities, bound as hash_0, hash_1 and so on, and subjects, bound as subject_0 and so on."""
     first_same = select(func.min(OTHER.c.id)).where(
         OTHER.c.dedupe == bindparam("dedupe"), OTHER.c.state != State.DUPLICATE.value, ELSEWHERE
     )
@@ -92,13 +87,12 @@ def statement(identities: int) -> CompoundSelect[Any]:
     )
     identity = IDENTITIES.outerjoin(DELIVERIES, DELIVERIES.c.id == IDENTITIES.c.creating)
     return union_all(
-        _row("here", **_of_delivery()).where(HERE),
         _row("same", **_of_delivery()).where(DELIVERIES.c.id == first_same.scalar_subquery()),
         _row("reused").where(exists(reused)),
         _row(
             "identity",
-            **{name: DELIVERIES.c[name] for name in ("topic", "partition", "offset")},
-            **{name: IDENTITIES.c[name] for name in ("hash", "partner_id", "known", "merged_into", "merged_ms")},
+            **{name: DELIVERIES.c[name] for name in ("topic", "partition", "offset", "state", "reason")},
+            **{name: IDENTITIES.c[name] for name in ("hash", "partner_id", "known", "merged_into", "merged_ms", "created_with")},
         )
         .select_from(identity)
         .where(
@@ -107,13 +101,13 @@ def statement(identities: int) -> CompoundSelect[Any]:
         ),
         _row("subject", **{name: SUBJECTS.c[name] for name in ("topic", "partition", "offset", "event_ms")}).where(
             SUBJECTS.c.route == bindparam("route"),
-            SUBJECTS.c.subject == bindparam("subject"),
+            SUBJECTS.c.subject.in_([bindparam(f"subject_{n}") for n in range(subjects)]),
             SUBJECTS.c.sender == bindparam("sender"),
         ),
     )
 
 
-def bound(routed: Routed, hashes: Sequence[str]) -> dict[str, Any]:
+def bound(routed: Routed, hashes: Sequence[str], pseudonyms: Pseudonyms) -> dict[str, Any]:
     """The values that `statement` asks for."""
     position = routed.decoded.received.position
     return {
@@ -124,35 +118,54 @@ def bound(routed: Routed, hashes: Sequence[str]) -> dict[str, Any]:
         "offset": position.offset,
         "dedupe": routed.dedupe,
         "sender": routed.sender,
-        "control_id": routed.decoded.event.control_id or None,
-        "subject": routed.subject,
+        "control_id": pseudonyms.control_id(routed.decoded.event),
         **{f"hash_{n}": value for n, value in enumerate(hashes)},
+        **{f"subject_{n}": value for n, value in enumerate(routed.subjects)},
     }
 
 
 def read(rows: Sequence[Row[Any]], routed: Routed, hashes: Mapping[Identity, str], pseudonyms: Pseudonyms) -> Knowledge:
     """The rows as Knowledge."""
     by_hash = {row.hash: row for row in rows if row.what == "identity"}
-    one = {row.what: row for row in rows if row.what != "identity"}
+    one = {row.what: row for row in rows if row.what in {"same", "reused"}}
     position = routed.decoded.received.position
-    creating = [position_of(row) for row in by_hash.values() if row.topic is not None and not row.known]
-    subject = one.get("subject")
+    creating = [row for row in by_hash.values() if _holds(row) and position_of(row) != position]
+    subject = _newest([row for row in rows if row.what == "subject"], routed)
     return Knowledge(
-        here=seen(one["here"], pseudonyms) if "here" in one else None,
         same=seen(one["same"], pseudonyms) if "same" in one else None,
         control_id_reused="reused" in one,
         known={
             identity: Known(
-                pseudonyms.unseal(row.partner_id) if row.partner_id is not None else None, row.merged_into, row.merged_ms
+                pseudonyms.unseal(row.partner_id) if row.partner_id is not None else None,
+                row.merged_into,
+                row.merged_ms,
+                bool(row.created_with),
             )
             for identity, value in hashes.items()
             if (row := by_hash.get(value)) is not None and (row.known or row.merged_into is not None)
         },
         last_event_ms=subject.event_ms if subject is not None else None,
         last_position=position_of(subject) if subject is not None else None,
-        open_create=next((other for other in creating if other != position), None),
+        open_create=next((position_of(row) for row in creating if row.state != State.PENDING), None),
+        creating=next((position_of(row) for row in creating if row.state == State.PENDING), None),
         merge_cycle=_closes_cycle(routed, hashes, by_hash),
     )
+
+
+def _holds(row: Row[Any]) -> bool:
+    """Whether a delivery holds this identity: a create of whom the partner is not known to have, or a merge that waits for a re-key."""
+    return row.topic is not None and (not row.known or row.reason == Reason.MERGE_NEEDS_REKEY)
+
+
+def _newest(subjects: Sequence[Row[Any]], routed: Routed) -> Row[Any] | None:
+    """What was delivered last under any of the identities: by event time, then by position; of a message without a time by position."""
+    here = routed.decoded.received.position
+
+    def order(row: Row[Any]) -> tuple[int, bool, int]:
+        timed = -1 if routed.event_ms is None or row.event_ms is None else row.event_ms
+        return timed, (row.topic, row.partition) == (here.topic, here.partition), row.offset
+
+    return max(subjects, key=order, default=None)
 
 
 def _closes_cycle(routed: Routed, hashes: Mapping[Identity, str], by_hash: Mapping[str, Row[Any]]) -> bool:

@@ -44,6 +44,9 @@ class Merged:
     prior: tuple[Identity, ...]
     survivor: Identity
     event_ms: int | None
+    waiting: tuple[Identity, ...] = ()
+    """The survivor's identities, where the partner has only the prior: until an operator imports one of them with the partner's id, or forgets it,
+    both patients' messages find an open create (`Knowledge.open_create`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,6 @@ class Settlement:
     """The result record as JSON (schemas/result.py), so that a restart can emit the same again."""
     at_ms: int
     learned: tuple[Learned, ...] = ()
-    forgotten: tuple[Identity, ...] = ()
-    """Identities that the partner turned out not to have."""
     merged: Merged | None = None
 
 
@@ -147,7 +148,7 @@ class Ledger(Protocol):
         """Write the intent; durable when this returns, so that a byte may leave.
 
         Held: another record has an open intent on this (route, lane), or a create of this patient is open, or the partner knows the patient
-        already (or it was merged away) and this is a create. Refused: the record is closed already.
+        already (or it was merged away under all its identities) and this is a create. Refused: the record is closed already.
         """
         ...
 
@@ -158,6 +159,7 @@ class Ledger(Protocol):
     def settle(self, settlement: Settlement) -> bool:
         """Write the outcome, what was learned and the merge, in one transaction; whether it changed anything.
 
+        What was learned takes no identity away from another patient: a partner's id that is there stays (only an import replaces it).
         Settling the same twice changes nothing. A closed record stays as it is, except that a late `delivered` is true whatever stood there;
         then `seen` has the settlement that counts. Held: the merge would make a patient its own survivor.
         """
@@ -175,12 +177,19 @@ class Ledger(Protocol):
         """Newest first."""
         ...
 
-    def forget(self, partner: str, identities: Iterable[Identity]) -> None:
-        """The partner turned out not to have these: the next message of the patient creates."""
+    def forget(self, partner: str, identities: Iterable[Identity], *, by_operator: bool = False) -> None:
+        """The partner turned out not to have these: the next message of the patient creates.
+
+        `by_operator`: that ends an open create or a waiting merge of theirs as well, where it is parked.
+        """
+        ...
+
+    def unknown(self, partner: str, identities: Iterable[Identity]) -> tuple[Identity, ...]:
+        """Those that the partner neither knows nor has an open create or a waiting merge of."""
         ...
 
     def import_identities(self, partner: str, rows: Iterable[Learned]) -> int:
-        """What a partner knows already; returns how many were new or changed."""
+        """What a partner knows already; returns how many were new or changed. It ends an open create or a waiting merge of theirs that is parked."""
         ...
 
     def export_identities(self, partner: str) -> Iterator[tuple[str, str, str, str | None]]:

@@ -133,8 +133,9 @@ class SqlLedger:
         """See the port."""
         hashes = {identity: self._identities.hash(identity) for identity in (*routed.identities, *routed.prior)}
         values = list(hashes.values())
+        statement, bound = known.statement(len(values), len(routed.subjects)), known.bound(routed, values, self._pseudonyms)
         with self._read() as connection:
-            rows = connection.execute(known.statement(len(values)), known.bound(routed, values)).all()
+            rows = connection.execute(statement, bound).all()
         return known.read(rows, routed, hashes, self._pseudonyms)
 
     def seen(self, route: str, position: Position) -> Seen | None:
@@ -181,10 +182,12 @@ class SqlLedger:
             self._deliveries.write(connection, outcome, before, **self._deliveries.settled(settlement))
             if before is not None and not maybe_done(outcome):
                 self._identities.release(connection, before.id, done=outcome.state is State.DELIVERED, at_ms=settlement.at_ms)
-            self._identities.forget(connection, outcome.partner, settlement.forgotten, settlement.at_ms)
             self._identities.learn(connection, outcome.partner, settlement.learned, settlement.at_ms)
             if settlement.merged is not None:
                 self._identities.merge(connection, outcome.partner, settlement.merged, settlement.at_ms)
+                delivery = self._deliveries.before(connection, outcome.route, outcome.received.position)
+                if settlement.merged.waiting and delivery is not None:
+                    self._identities.wait(connection, outcome.partner, settlement.merged, delivery.id, settlement.at_ms)
             if outcome.state is State.DELIVERED and outcome.routed is not None:
                 self._deliveries.delivered_last(connection, outcome.routed)
         return True
@@ -223,18 +226,23 @@ class SqlLedger:
     def find(self, query: Query) -> Iterator[Delivery]:
         """See the port."""
         with self._read() as connection:
-            rows = connection.execute(statement_of(query)).all()
+            rows = connection.execute(statement_of(query, self._pseudonyms)).all()
         return (delivery_of(row) for row in rows)
 
-    def forget(self, partner: str, identities: Iterable[Identity]) -> None:
+    def forget(self, partner: str, identities: Iterable[Identity], *, by_operator: bool = False) -> None:
         """See the port."""
         with self._write() as connection:
-            self._identities.forget(connection, partner, identities, self._clock())
+            self._identities.forget(connection, partner, identities, self._clock(), by_operator=by_operator)
+
+    def unknown(self, partner: str, identities: Iterable[Identity]) -> tuple[Identity, ...]:
+        """See the port."""
+        with self._read() as connection:
+            return tuple(self._identities.unknown(connection, partner, identities))
 
     def import_identities(self, partner: str, rows: Iterable[Learned]) -> int:
         """See the port."""
         with self._write() as connection:
-            return self._identities.learn(connection, partner, rows, self._clock())
+            return self._identities.learn(connection, partner, rows, self._clock(), told=True)
 
     def export_identities(self, partner: str) -> Iterator[tuple[str, str, str, str | None]]:
         """See the port."""

@@ -109,11 +109,13 @@ IDENTITIES: Final = Table(
     Column("merged_ms", BigInteger),
     Column("creating", RowId, ForeignKey("deliveries.id")),
     Column("at_ms", BigInteger, nullable=False),
+    Column("created_with", Boolean, nullable=False, server_default=false()),
     Index("ix_identities_merged_into", "partner", "merged_into"),
     Index("ix_identities_creating", "creating"),
 )
 """What a partner knows (`known`), what was merged away (`merged_into`: hash of the last survivor), and which delivery has an open or unknown create
-(`creating`): the primary key is what lets one create per patient and partner exist."""
+(`creating`): the primary key is what lets one create per patient and partner exist. A merge that waits for a re-key stands in `creating` too.
+`created_with` is the identity that the create went out under."""
 
 SUBJECTS: Final = Table(
     "subjects",

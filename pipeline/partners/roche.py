@@ -343,10 +343,24 @@ def _values(patients: Any) -> set[str]:  # noqa: ANN401 - resources of an answer
 
 
 def _learned(packed: Packed, body: Body | None) -> tuple[Learned, ...]:
+    """Every identity that went out, first the one that the request was about: the partner has one patient under all of them.
+
+    An update that went through proves the id it was sent to; v1 may answer with whichever business id comes first.
+    """
     identified = packed.mapped.identified
-    if identified.identity is None:
+    about = identified.identity
+    if about is None:
         return ()
     patient = _the_patient(packed, body) if body else None
     given = patient.get("id") if patient else None
-    known = given if isinstance(given, str) and GIVEN_ID.fullmatch(given) else identified.partner_id
-    return (Learned(identified.identity, known),)
+    answered = given if isinstance(given, str) and GIVEN_ID.fullmatch(given) else None
+    creating = identified.intent is Intent.CREATE
+    known = (answered or identified.partner_id) if creating else (identified.partner_id or answered)
+    sent = {
+        (one.get("system"), one.get("value"))
+        for resource in packed.mapped.resources
+        if resource.get("resourceType") == "Patient"
+        for one in resource.get("identifier", ())
+    }
+    others = (one for one in identified.routed.identities if one != about and (one.system, one.value) in sent)
+    return (Learned(about, known, created_with=creating), *(Learned(other, known) for other in others))

@@ -3,8 +3,10 @@
 It is asked when the lane reaches the message, and again on every attempt: two A04s decoded together must not both create.
 """
 
+from dataclasses import replace
+
 from pipeline.errors import Duplicate, Filtered, Parked, Superseded
-from pipeline.model import Action, Finding, Identified, Intent, Kind, Knowledge, Known, Routed
+from pipeline.model import Action, Finding, Identified, Identity, Intent, Kind, Knowledge, Known, Routed
 from schemas.outcomes import FindingCode, Reason
 
 
@@ -16,10 +18,11 @@ def identify(routed: Routed, knowledge: Knowledge) -> Identified:
         _merge(routed, knowledge)
     if _stale(routed, knowledge):
         raise Superseded(Reason.STALE, where="EVN-2")
-    _not_merged_away(routed, knowledge)
     if knowledge.open_create is not None:
         raise Parked(Reason.BLOCKED_BEHIND)
-    known_by = next((identity for identity in routed.identities if identity in knowledge.known), None)
+    left = _without_merged_away(routed, knowledge)
+    routed = routed if left == routed.identities else replace(routed, identities=left)
+    known_by = _known_by(routed, knowledge)
     findings = (Finding(FindingCode.CONTROL_ID_REUSED, hl7="MSH-10"),) if knowledge.control_id_reused else ()
     if known_by is None:
         return Identified(routed, Intent.CREATE, None, routed.identities[0], findings)
@@ -37,16 +40,36 @@ def _stale(routed: Routed, knowledge: Knowledge) -> bool:
     return there is not None and (here.topic, here.partition) == (there.topic, there.partition) and here.offset < there.offset
 
 
-def _not_merged_away(routed: Routed, knowledge: Knowledge) -> None:
-    """A patient who was merged away is never created again, and its identifier never written under the survivor's id."""
-    for identity in routed.identities:
-        known = knowledge.known.get(identity)
-        if known is None or known.merged_into is None:
-            continue
-        older = routed.event_ms is not None and known.merged_ms is not None and routed.event_ms < known.merged_ms
-        if older and routed.rule.kind is Kind.SNAPSHOT:
-            raise Superseded(Reason.OLDER_SNAPSHOT, where=identity.place)
-        raise Parked(Reason.MERGED_PRIOR, where=identity.place)
+def _without_merged_away(routed: Routed, knowledge: Knowledge) -> tuple[Identity, ...]:
+    """A survivor's message may still list the number that ended: it is left out, never written under the survivor's id.
+
+    A message of none but such is the prior patient's, who is never created again: superseded where it is older than the merge, else parked.
+    An identity that the partner has under the same id as one that was merged away is the prior patient's as well.
+    """
+    away = {identity: known for identity in routed.identities if (known := knowledge.known.get(identity)) and known.merged_into}
+    if not away:
+        return routed.identities
+    ids = {known.partner_id for known in away.values()} - {None}
+    left = tuple(
+        identity
+        for identity in routed.identities
+        if identity not in away and not (identity in knowledge.known and knowledge.known[identity].partner_id in ids)
+    )
+    if left:
+        return left
+    identity, known = next(iter(away.items()))
+    older = routed.event_ms is not None and known.merged_ms is not None and routed.event_ms < known.merged_ms
+    if older and routed.rule.kind is Kind.SNAPSHOT:
+        raise Superseded(Reason.OLDER_SNAPSHOT, where=identity.place)
+    raise Parked(Reason.MERGED_PRIOR, where=identity.place)
+
+
+def _known_by(routed: Routed, knowledge: Knowledge) -> Identity | None:
+    """The identity to update by: one with the partner's own id, then the one that was created with, then as the message has them."""
+    known = {identity: knowledge.known[identity] for identity in routed.identities if identity in knowledge.known}
+    if len({one.partner_id for one in known.values()} - {None}) > 1:
+        raise Parked(Reason.IDENTITY_CONFLICT, where="PID-3")
+    return min(known, key=lambda one: (known[one].partner_id is None, not known[one].created_with), default=None)
 
 
 def _merge(routed: Routed, knowledge: Knowledge) -> None:
@@ -59,6 +82,9 @@ def _merge(routed: Routed, knowledge: Knowledge) -> None:
         raise Parked(Reason.PATIENT_MISSING, where="MRG-1")
     if knowledge.merge_cycle:
         raise Parked(Reason.MERGE_CYCLE, where="MRG-1")
+    if knowledge.open_create is not None or knowledge.creating is not None:
+        # it is not known yet whether the partner has one of the two
+        raise Parked(Reason.BLOCKED_BEHIND, where="MRG-1")
     prior_there, survivor_there = at_partner(routed.prior), at_partner(routed.identities)
     if prior_there and not survivor_there:
         raise Parked(Reason.MERGE_NEEDS_REKEY, where="MRG-1")

@@ -21,10 +21,10 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
     rule = _rule(event, plan)
     identities, prior = _identities(event, plan)
     value = decoded.received.value or b""
-    patient = (identities[0].system, identities[0].value)
     sender = f"{event.sending_application or ''}^{event.sending_facility or ''}"
     when = event.time
     pseudonyms = plan.pseudonyms
+    ordered = sorted((identity.system, identity.value) for identity in identities)  # senders change the order of PID-3
     return Routed(
         decoded=decoded,
         route=plan.name,
@@ -32,9 +32,9 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
         rule=rule,
         identities=identities,
         prior=prior,
-        lane=pseudonyms.lane(plan.name, *patient),
-        subject=pseudonyms.hash("subject", plan.name, rule.subject, *patient),
-        sender=sender,
+        lane=pseudonyms.lane(plan.name, *ordered[0]),
+        subjects=tuple(pseudonyms.hash("subject", plan.name, rule.subject, *patient) for patient in ordered),
+        sender=pseudonyms.hash("sender", sender),
         dedupe=pseudonyms.hash("dedupe", plan.name, sender, str(event.control_id or ""), sha256(value).hexdigest()),
         request_id=request_id(plan.name, value),
         event_ms=None if when is None or when.ambiguous else when.epoch_ms,
@@ -71,7 +71,7 @@ def _identities(event: Event, plan: Plan) -> tuple[tuple[Identity, ...], tuple[I
     patient = event.patient
     if patient is None or not any(identifier.value for identifier in patient.identifiers):
         raise Parked(Reason.PATIENT_MISSING, where="PID-3" if patient else "PID")
-    identities = tuple(_accepted(patient.identifiers, "PID-3", plan))
+    identities = tuple(dict.fromkeys(_accepted(patient.identifiers, "PID-3", plan)))
     if not identities:
         raise ProfileNotMet(
             Reason.IDENTIFIER_SYSTEM,
@@ -84,7 +84,8 @@ def _identities(event: Event, plan: Plan) -> tuple[tuple[Identity, ...], tuple[I
         for number, merge in enumerate(event.prior, 1)
         for identity in _accepted(merge.identifiers, f"MRG[{number}]-1" if number > 1 else "MRG-1", plan)
     )
-    return identities, prior
+    # A number that stands in PID-3 and MRG-1 alike, as a national one does, is the survivor's: it does not end.
+    return identities, tuple(identity for identity in prior if identity not in identities)
 
 
 def _accepted(identifiers: Iterable[Identifier], place: str, plan: Plan) -> Iterable[Identity]:

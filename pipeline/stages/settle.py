@@ -3,17 +3,18 @@
 Nothing here may hold patient data or a secret: findings are places, partner ids that are business ids are hashed.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pipeline.bus.port import Record
 from pipeline.ids import uuid5
 from pipeline.ledger.port import Merged, Settlement
 from pipeline.model import Action, Finding, Learned, Outcome, Received, Routed
+from pipeline.pseudonyms import event_name
 from pipeline.stages.plan import Plan
 from pipeline.stages.route import NAMESPACE
 from schemas.dead_letter import PREFIX, DeadLetter
-from schemas.outcomes import CLOSED, State
+from schemas.outcomes import CLOSED, Reason, State
 from schemas.result import Result, ResultFinding
 
 SETTLED: Final = CLOSED | {State.PARKED}
@@ -67,8 +68,8 @@ def result_of(outcome: Outcome, plan: Plan, at_ms: int) -> Result:
         where=outcome.where,
         operation=answer.request.operation if answer else None,
         kind=routed.rule.kind if routed else None,
-        event=f"{event.type}^{event.trigger}" if event else None,
-        control_id=str(event.control_id) if event and event.control_id else None,
+        event=event_name(event) if event else None,
+        control_id=plan.pseudonyms.control_id(event) if event else None,
         event_time_ms=routed.event_ms if routed else None,
         patient=routed.lane if routed else None,
         source_topic=position.topic,
@@ -142,10 +143,13 @@ def _learned(outcome: Outcome) -> tuple[Learned, ...]:
 
 
 def _merged(outcome: Outcome) -> Merged | None:
+    """A merge that is filtered is recorded with it; one that needs a re-key as well, and stays open until an operator ends it."""
     routed = outcome.routed
-    if routed is None or routed.rule.action is not Action.MERGE or outcome.state is not State.FILTERED:
+    if routed is None or routed.rule.action is not Action.MERGE:
         return None
-    return merge_of(routed)
+    if outcome.state is State.PARKED and outcome.reason is Reason.MERGE_NEEDS_REKEY:
+        return replace(merge_of(routed), waiting=routed.identities)
+    return merge_of(routed) if outcome.state is State.FILTERED else None
 
 
 def merge_of(routed: Routed) -> Merged:

@@ -139,14 +139,14 @@ def test_a_route_that_began_with_another_group_is_refused(ledger: SqlLedger) -> 
 
 def test_of_a_new_message_nothing_is_known(ledger: SqlLedger) -> None:
     knowledge = ledger.knowledge(Message(1).routed())
-    assert (knowledge.here, knowledge.same, knowledge.control_id_reused, knowledge.known) == (None, None, False, {})
+    assert (knowledge.same, knowledge.control_id_reused, knowledge.known) == (None, False, {})
     assert (knowledge.last_event_ms, knowledge.last_position, knowledge.open_create) == (None, None, None)
 
 
 def test_an_intent_is_there_after_a_crash(ledger: SqlLedger, open_it: Open) -> None:
     message = Message(1)
     ledger.begin(begun(message, attempt=3, at_ms=5_000))
-    here = open_it().knowledge(message.routed()).here
+    here = open_it().seen(ROUTE, message.position)
     assert here is not None
     assert (here.state, here.open, here.intent, here.attempt, here.sent_ms) == (State.PENDING, True, Intent.CREATE, 3, 5_000)
 
@@ -335,8 +335,10 @@ def test_a_create_is_not_begun_twice_for_one_patient_over_two_routes(ledger: Sql
     with pytest.raises(Held, match="create") as caught:
         ledger.begin(begun(Message(7, route="other")))
     assert caught.value.by == first.position
-    assert ledger.knowledge(Message(7, route="other").routed()).open_create == first.position
-    assert ledger.knowledge(first.routed()).open_create is None
+    there = ledger.knowledge(Message(7, route="other").routed())
+    assert (there.open_create, there.creating) == (None, first.position)
+    own = ledger.knowledge(first.routed())
+    assert (own.open_create, own.creating) == (None, None)
 
 
 def test_a_create_is_not_begun_twice_under_another_identity_of_the_patient(ledger: SqlLedger) -> None:
@@ -422,13 +424,6 @@ def test_what_the_partner_has_not_is_created_again(ledger: SqlLedger) -> None:
     ledger.forget(PARTNER, [identity("CIP1")])
     assert known(ledger, Message(2)) == {}
     ledger.begin(begun(Message(2)))
-
-
-def test_a_settlement_forgets_and_learns_together(ledger: SqlLedger) -> None:
-    deliver(ledger, Message(1), partner_id="P1")
-    ledger.begin(begun(Message(2), Intent.UPDATE))
-    ledger.settle(settled(Message(2), forgotten=(identity("CIP1"),), learned=(Learned(identity("CIP9"), "P9"),)))
-    assert known(ledger, Message(3, others=("CIP9",))) == {"CIP9": Known("P9")}
 
 
 # stale

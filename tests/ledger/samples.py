@@ -82,7 +82,9 @@ class Message:
             identities=self.identities,
             prior=tuple(identity(value) for value in self.prior),
             lane=PSEUDONYMS.hash("lane", self.route, CIP, self.patient),
-            subject=PSEUDONYMS.hash("subject", self.subject or self.patient),
+            subjects=tuple(
+                PSEUDONYMS.hash("subject", one) for one in ((self.subject,) if self.subject else (self.patient, *self.others))
+            ),
             sender=self.sender,
             dedupe=PSEUDONYMS.hash("dedupe", self.route, self.sender, control_id, self.body or f"{self.position}"),
             request_id=f"request-{self.position}",
@@ -132,7 +134,6 @@ def settled(
     answered: Answer | None = None,
     learned: tuple[Learned, ...] = (),
     merged: Merged | None = None,
-    forgotten: tuple[Identity, ...] = (),
     result_id: str | None = None,
     at_ms: int = 6_000,
 ) -> Settlement:
@@ -143,7 +144,6 @@ def settled(
         at_ms=at_ms,
         learned=learned,
         merged=merged,
-        forgotten=forgotten,
     )
 
 

@@ -60,12 +60,13 @@ class Model:
             for key, row in self.rows.items()
         )
 
-    def open_create(self, message: Message) -> bool:
-        """Whether another record's create is open."""
+    def open_create(self, message: Message, *, in_flight: bool | None = None) -> bool:
+        """Whether another record's create is open: in flight, parked or unknown, or either."""
         return any(
             row.creating
             and row.patient == message.patient
             and row.patient not in self.known
+            and in_flight in (None, row.state is State.PENDING)
             and key != (message.route, message.position)
             for key, row in self.rows.items()
         )
@@ -173,7 +174,8 @@ class Ledgers(RuleBasedStateMachine):
             message = Message(99, patient=patient)
             knowledge = self.ledger.knowledge(message.routed())
             assert [one.value for one in knowledge.known] == ([patient] if patient in self.model.known else [])
-            assert (knowledge.open_create is not None) == self.model.open_create(message)
+            assert (knowledge.open_create is not None) == self.model.open_create(message, in_flight=False)
+            assert (knowledge.creating is not None) == self.model.open_create(message, in_flight=True)
 
     def teardown(self) -> None:
         self.ledger.close()

@@ -73,7 +73,7 @@ def identified(
         identities=(identity,) if accepted else (),
         prior=(),
         lane="lane",
-        subject="subject",
+        subjects=("subject",),
         sender="HIS|HOSPITAL",
         dedupe="dedupe",
         request_id=str(message),
