@@ -11,7 +11,8 @@ import pytest
 
 from pipeline.cli import main
 from pipeline.commands.doctor import outside
-from pipeline.commands.doctor.report import Level
+from pipeline.commands.doctor import exit_code
+from pipeline.commands.doctor.report import Level, Line
 from pipeline.ledger.sql import SqlLedger
 from pipeline.sandbox.roche import RocheSandbox
 from schemas.outcomes import Reason, State
@@ -127,8 +128,24 @@ def test_another_ledger_key_is_told(tmp_path: Path, sandbox: RocheSandbox, capsy
     ledger.close()
     (tmp_path / "hash.key").write_text("another key of at least sixteen bytes")
     code, lines = doctor(settings, capsys)
-    assert (code, lines["ledger"]["level"]) == (2, "FAIL")
-    assert "another key" in lines["ledger"]["found"]
+    assert (code, lines["ledger"]["level"]) == (main(["run", "--drain", "--settings", str(settings)]), "FAIL")
+    said = lines["ledger"]["found"]
+    assert (said.count("began with"), "another key" in said, lines["ledger"]["do"]) == (1, True, None)
+
+
+def test_an_overlay_that_is_not_there_is_told_as_run_tells_it(
+    tmp_path: Path, sandbox: RocheSandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = hospital.write(tmp_path, sandbox, site={"name": "test", "overlay": "nowhere"})
+    code, lines = doctor(settings, capsys)
+    assert main(["run", "--drain", "--settings", str(settings)]) == code == 2
+    assert capsys.readouterr().err == f"emr-pipeline run: {lines['mappings']['found']}\n"
+    assert "site.overlay: there is no folder" in lines["mappings"]["found"]
+
+
+def test_a_folder_without_mappings_is_told(tmp_path: Path, sandbox: RocheSandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    code, lines = doctor(hospital.write(tmp_path, sandbox, mappings="nowhere"), capsys)
+    assert (code, lines["mappings"]["found"]) == (2, f"{tmp_path / 'nowhere'} is no mappings folder: it has no events.yaml")
 
 
 def test_what_waits_for_a_person_is_a_warning_with_the_command(
@@ -180,3 +197,16 @@ def test_a_clock_that_differs_is_named(seconds: int, level: Level) -> None:
     line = outside._clock("roche", Answer(), now.timestamp())  # type: ignore[arg-type]
     assert line.level is level
     assert seconds == 0 or ("ahead of" if seconds > 0 else "behind") in line.found
+
+
+@pytest.mark.parametrize(
+    ("failed", "code"),
+    [
+        ([], 0),
+        ([Line(Level.FAIL, "partner", "away")], 3),
+        ([Line(Level.FAIL, "partner", "away"), Line(Level.FAIL, "ledger", "refused", ours=True, refused=True)], 4),
+        ([Line(Level.FAIL, "ledger", "refused", ours=True, refused=True), Line(Level.FAIL, "mappings", "wrong", ours=True)], 2),
+    ],
+)
+def test_the_exit_code_is_that_of_what_is_to_be_mended_first(failed: list[Line], code: int) -> None:
+    assert exit_code(failed) == code

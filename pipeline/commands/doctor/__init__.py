@@ -1,14 +1,15 @@
 """Is everything in place? One line each: OK, WARN or FAIL, what was looked at, what was found, what to do. It makes and changes nothing.
 
 Looked at: settings, secrets, certificates, mappings, disk, bus and topics, ledger and its key, partners over TLS, clocks. No secret is printed.
-Exit: 0 where nothing fails, 2 where settings, secrets, certificates or mappings do, 3 where only something outside does.
+Exit: 0 where nothing fails, 2 where settings, secrets, certificates or mappings do, 3 where only something outside does,
+4 where nothing is wrong but that a guard refuses to run (another key than the ledger's).
 """
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import Final
 
-from pipeline.commands import DONE, NOT_ALL, WRONG, json_argument, settings_argument
+from pipeline.commands import DONE, NOT_ALL, REFUSED, WRONG, json_argument, settings_argument
 from pipeline.commands.doctor.report import Level, Line
 from pipeline.errors import PipelineError, SettingsError
 
@@ -30,8 +31,15 @@ def run(arguments: Namespace) -> int:
     if not arguments.json:
         warned = sum(line.level is Level.WARN for line in lines)
         print(f"\n{len(lines)} looked at, {len(failed)} failed, {warned} with a warning")
-    if any(line.ours for line in failed):
+    return exit_code(failed)
+
+
+def exit_code(failed: list[Line]) -> int:
+    """What `run` would end with: what is ours to mend goes before a guard, and a guard before what is outside."""
+    if any(line.ours and not line.refused for line in failed):
         return WRONG
+    if any(line.refused for line in failed):
+        return REFUSED
     return NOT_ALL if failed else DONE
 
 
@@ -60,6 +68,6 @@ def examine(arguments: Namespace) -> Iterator[Line]:
         try:
             yield from check(loaded)
         except PipelineError as error:
-            yield Line(Level.FAIL, check.__name__, str(error), "see the message")
+            yield Line(Level.FAIL, check.__name__, str(error), ours=isinstance(error, SettingsError))
         except Exception as error:  # noqa: BLE001 - the other checks are wanted all the more; its message might hold a value
             yield Line(Level.FAIL, check.__name__, f"a defect of ours: {type(error).__name__}", "report it")

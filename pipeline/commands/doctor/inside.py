@@ -130,9 +130,14 @@ def _rights(name: str, file: Path) -> Line:
 def mappings(settings: Settings) -> Iterator[Line]:
     """The mappings pass lint."""
     from pipeline.templates.lint.folder import lint
-    from pipeline.wiring import MAPPINGS
+    from pipeline.wiring import MAPPINGS, catalogue_of
 
     folder = settings.mappings or MAPPINGS
+    if not (folder / "events.yaml").is_file():
+        yield Line(Level.FAIL, "mappings", f"{folder} is no mappings folder: it has no events.yaml", "mend `mappings`", ours=True)
+        return
+    if settings.site.overlay is not None:
+        catalogue_of(settings)  # one that is not there is told as `run` tells it
     problems = lint(folder, settings.site.overlay)
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

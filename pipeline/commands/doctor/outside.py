@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from pipeline.commands.doctor.report import Level, Line
-from pipeline.errors import BusError, LedgerError, NotSent, PipelineError
+from pipeline.errors import BusError, LedgerError, NotSent, PipelineError, Refused
 from pipeline.settings import Embedded, Kafka, Settings
 from schemas.outcomes import State
 
@@ -101,8 +101,8 @@ def ledger(settings: Settings) -> Iterator[Line]:
         yield Line(
             Level.FAIL, "ledger", str(error).removeprefix("ledger "), "mend ledger.url and ledger.password, or the way there"
         )
-    except PipelineError as error:
-        yield Line(Level.FAIL, "ledger", str(error), "give the key and password that the ledger began with", ours=True)
+    except PipelineError as error:  # it says what to do itself
+        yield Line(Level.FAIL, "ledger", str(error), ours=True, refused=isinstance(error, Refused))
 
 
 def _ledger(settings: Settings, opened: "SqlLedger") -> Iterator[Line]:
@@ -151,9 +151,7 @@ def partners(settings: Settings) -> Iterator[Line]:
 
 def _partner(name: str, base_url: str, context: ssl.SSLContext) -> Iterator[Line]:
     address = urlsplit(base_url)
-    if address.scheme != "https" or not address.hostname:
-        yield Line(Level.FAIL, f"partner {name}", "base_url is no https:// address", f"mend partners.{name}.base_url", ours=True)
-        return
+    assert address.hostname  # noqa: S101 - the settings saw to it
     what, place = f"partner {name}", f"{address.hostname}:{address.port or 443}"
     connection = HTTPSConnection(address.hostname, address.port or 443, timeout=SECONDS, context=context)
     try:

@@ -23,6 +23,8 @@ class Line:
     do: str | None = None
     ours: bool = False
     """A failure lies in settings, secrets, certificates or mappings: exit 2 instead of 3."""
+    refused: bool = False
+    """A guard refuses to run: exit 4, as `run` ends."""
 
     def __str__(self) -> str:
         do = f" → {self.do}" if self.do else ""
