@@ -216,9 +216,8 @@ class KafkaBusConsumer:
     def _begin_at(self, offsets: Mapping[TopicPartition, int]) -> None:
         for each, offset in zip(theirs(offsets), offsets.values(), strict=True):
             self._kafka.seek(each, offset)
-        self._kafka.resume(
-            *theirs(each for each in offsets if each not in self._member.paused)
-        )  # eagerly given back it would be paused
+        awake = [each for each in offsets if each not in self._member.paused]
+        self._kafka.resume(*theirs(awake))  # eagerly given back it would be paused as before
 
     def _put_back(self, batches: Mapping[Any, Any], chosen: Iterable[Any]) -> dict[Any, Any]:
         """Without these partitions, whose records the next poll brings again."""
