@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.cli import main
-from pipeline.commands.doctor import outside
-from pipeline.commands.doctor import exit_code
+from pipeline.commands.doctor import exit_code, outside
 from pipeline.commands.doctor.report import Level, Line
 from pipeline.ledger.sql import SqlLedger
 from pipeline.sandbox.roche import RocheSandbox
