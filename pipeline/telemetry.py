@@ -41,6 +41,8 @@ class LogEvent(StrEnum):
     CONNECTION_REFUSED = "connection_refused"
     CONNECTION_GARBLED = "connection_garbled"
     """Bytes outside of MLLP frames came in on a connection: said once, when it closes."""
+    FRAME_REFUSED = "frame_refused"
+    """A frame was not stored: no MSH, too large, or cut off. Once for each peer and problem, then every ten minutes at most."""
     LISTEN_FAILED = "listen_failed"
     """A defect of ours: a connection went without an answer, or a message was stored without a key."""
     SANDBOX_STARTED = "sandbox_started"

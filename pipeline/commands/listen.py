@@ -41,7 +41,7 @@ def run(arguments: Namespace) -> int:
         with MllpServer(bus, listen, loaded.site) as server:
             print(f"listening for MLLP on {server.address} ({server.encryption}), onto topic {listen.topic}", flush=True)
             stop.wait()
-        print(f"stopped; {server.stored} messages stored", flush=True)
+        print(f"stopped; {server.stored} messages stored, {server.refused} refused", flush=True)
     finally:
         bus.close()
     return DONE

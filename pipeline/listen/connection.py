@@ -97,6 +97,8 @@ class Connection:
                     return
             if items:
                 deadline = time.monotonic() + self._limits.idle_seconds
+        if self._framer.is_open:
+            self._intake.cut_off(self._peer)
 
     def _read(self) -> bytes:
         """What lies ready; nothing where the sender is gone, and then it is the last round."""

@@ -22,6 +22,7 @@ from pipeline.hl7.batch import split
 from pipeline.hl7.er7 import parse
 from pipeline.hl7.event import source_key
 from pipeline.hl7.mllp import Frame, TooLarge, frame
+from pipeline.listen.refusals import Refusal, Refusals
 from pipeline.settings import Site
 from pipeline.telemetry import LogEvent, log
 
@@ -81,12 +82,17 @@ class Intake:
         self._guard = threading.Lock()
         self._away = False
         self.stored = 0
-        self.refused = 0
+        self._refusals = Refusals()
+
+    @property
+    def refused(self) -> int:
+        """Frames, and messages of batches, that were not stored for their own sake."""
+        return self._refusals.count
 
     def take(self, item: Frame | TooLarge, peer: Peer) -> Taken:
         """Store what the frame holds and say what to answer."""
         if isinstance(item, TooLarge):
-            return self._refuse(read_header(item.head), Problem.TOO_LARGE, ends=item.abandoned)
+            return self._refuse(peer, read_header(item.head), Problem.TOO_LARGE, ends=item.abandoned)
         header = read_header(item.content)
         if header is not None and header.segment != "MSH":
             return self._take_batch(header, item.content, peer)
@@ -96,7 +102,7 @@ class Intake:
 
     def _take_message(self, message: bytes, header: Header | None, peer: Peer) -> Taken:
         if header is None:
-            return self._refuse(None, Problem.NOT_HL7)
+            return self._refuse(peer, None, Problem.NOT_HL7)
         problem = self._store(message, peer)
         if problem and self._bus_away == "close":
             return Taken(ends=True)
@@ -119,6 +125,8 @@ class Intake:
         messages = list(split(content))
         for message in messages:
             its = read_header(message)
+            if its is None:
+                self._refusals.note(peer.host, Refusal.NOT_HL7)
             problem = Problem.NOT_HL7 if its is None else Problem.STORE_AWAY if away else self._store(message, peer)
             away = away or problem is Problem.STORE_AWAY
             if away and self._bus_away == "close":
@@ -135,9 +143,12 @@ class Intake:
             ends=away,
         )
 
-    def _refuse(self, header: Header | None, problem: Problem, *, ends: bool = False) -> Taken:
-        with self._guard:
-            self.refused += 1
+    def cut_off(self, peer: Peer) -> None:
+        """The connection ended within a frame: there is nothing to store, and nobody to answer."""
+        self._refusals.note(peer.host, Refusal.CUT_OFF)
+
+    def _refuse(self, peer: Peer, header: Header | None, problem: Problem, *, ends: bool = False) -> Taken:
+        self._refusals.note(peer.host, Refusal.TOO_LARGE if problem is Problem.TOO_LARGE else Refusal.NOT_HL7)
         return Taken(_framed(self._answer(header, problem)), ends=ends)
 
     def _answer(self, header: Header | None, problem: Problem | None) -> bytes | None:

@@ -77,6 +77,11 @@ class MllpServer:
         """Messages on the bus since the start."""
         return self._intake.stored
 
+    @property
+    def refused(self) -> int:
+        """Frames that were not stored since the start: no MSH, too large, cut off."""
+        return self._intake.refused
+
     def start(self) -> None:
         """Bind and accept. SettingsError where the address cannot be bound."""
         self._socket = _bind(self._wanted)
@@ -112,7 +117,7 @@ class MllpServer:
         if not late:  # a thread that still runs may look at the pipe
             os.close(self._wake)
             os.close(self._waker)
-        log(LogEvent.LISTEN_STOPPED, address=str(address), stored=self._intake.stored, unanswered=late)
+        log(LogEvent.LISTEN_STOPPED, address=str(address), stored=self.stored, refused=self.refused, unanswered=late)
 
     def __enter__(self) -> Self:
         self.start()

@@ -123,7 +123,7 @@ def test_a_sigterm_under_load_loses_no_acknowledgement(settings: Path) -> None:
         out, log = process.communicate()
     ids = stored(settings)
     assert sorted(ids) == sorted(control_id for each in load.acknowledged.values() for control_id in each)
-    assert out == f"stopped; {len(ids)} messages stored\n"
+    assert out == f"stopped; {len(ids)} messages stored, 0 refused\n"
     assert "listen_stopped" in log
     assert "Jansen" not in log
 

@@ -1,5 +1,6 @@
 """The MLLP listener over real sockets; the bus is a stand-in where it has to fail, else the embedded one."""
 
+import json
 import socket
 import threading
 import time
@@ -418,6 +419,37 @@ def test_half_a_message_is_not_stored(bus: FailingBus) -> None:
             sender.socket.sendall(VT + adt("C1"))
         assert until(lambda: not server._connections)
     assert bus.values() == []
+
+
+def test_what_is_refused_is_said_once_for_each_problem_and_counted_at_the_end(
+    bus: FailingBus, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with serving(bus, most_bytes=1000) as server:
+        for _ in range(3):
+            with Sender.to(server.address) as sender:
+                sender.ask(b"CANARY")
+                sender.ask(adt("C1", extra="OBX|CANARY" + "x" * 5000))
+                assert sender.ask(adt("C2")) == Acknowledgement("AA", "C2")
+                sender.socket.sendall(VT + adt("CANARY"))
+        with Sender.to(server.address) as sender:  # this one is answered, and ends by it
+            sender.socket.sendall(VT + adt("C1") + b"x" * 20_000)
+            sender.acknowledgement()
+        assert until(lambda: not server._connections)
+    err = capfd.readouterr().err
+    lines = [json.loads(line) for line in err.splitlines()]
+    assert [line["problem"].partition(",")[0] for line in lines if line["event"] == "frame_refused"] == [
+        "no readable MSH segment",
+        "larger than site.most_bytes",
+        "the connection ended within a frame",
+    ]
+    assert (lines[-1]["event"], lines[-1]["stored"], lines[-1]["refused"]) == ("listen_stopped", 3, 10)
+    assert "CANARY" not in err
+
+
+def test_a_message_of_a_batch_that_is_none_is_counted(bus: FailingBus) -> None:
+    with serving(bus) as server, Sender.to(server.address) as sender:
+        sender.ask(b"BHS|^~\\&|\rXYZ|garbage\r" + adt("C1") + b"BTS|1\r")
+        assert (server.stored, server.refused) == (1, 1)
 
 
 # stopping and starting
