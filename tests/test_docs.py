@@ -19,6 +19,26 @@ def test_every_log_event_and_every_reason_has_one_heading_in_the_runbook() -> No
     assert sorted(HEADINGS) == sorted([*(event.value for event in LogEvent), *(reason.value for reason in Reason)])
 
 
+def test_the_runbook_and_the_readme_name_no_command_that_is_not_there() -> None:
+    text = RUNBOOK + (ROOT / "README.md").read_text(encoding="utf-8")
+    named = re.findall(r"emr-pipeline ([a-z][a-z-]*)(?: ([a-z]+)\b)?", text)
+    assert {command for command, _ in named} - set(COMMANDS) == set()
+    actions = {(command, action) for command, action in named if command in {"identities", "topics"} and action}
+    for command, action in sorted(actions):
+        assert (
+            action
+            in parser_of(command)
+            .parse_args([command, action, *(["x.csv"] if action in {"import", "forget"} else [])])
+            .__dict__.values()
+        )
+
+
+def test_the_runbook_counts_on_no_replay_and_no_discard_before_they_are_commands() -> None:
+    for word in ("replay", "discard"):
+        said = re.findall(rf"\b{word}\b", RUNBOOK, re.IGNORECASE)
+        assert word in COMMANDS or len(said) == (1 if word == "replay" else 0)  # "there is no replay command yet"
+
+
 def test_every_heading_says_what_to_do() -> None:
     sections = dict(re.findall(r"^#{3,4} ([a-z0-9_]+)\n([^#]*)", RUNBOOK, re.MULTILINE))
     assert [name for name in HEADINGS if not sections[name].strip()] == []
