@@ -20,6 +20,15 @@ AFTER: Final = {Decision.FAILED: Sky.AWAY, Decision.UNKNOWN: Sky.AWAY, Decision.
 """What a verdict says of the partner; any other is fair weather."""
 
 
+DO: Final = {
+    Reason.NOT_SENT_DNS: "check DNS and base_url; it is tried again, nothing is lost",
+    Reason.NOT_SENT_CONNECT: "check firewall, base_url and the partner's announcements; it is tried again, nothing is lost",
+    Reason.NOT_SENT_TLS: "check tls.ca and the partner's certificate with emr-pipeline doctor: this does not pass by itself; nothing is lost",
+}
+"""What an operator does about a partner that is away, where it is not mere waiting."""
+WAIT: Final = "nothing yet: it is tried again; ask the partner when it lasts"
+
+
 class Weather:
     """Keeps the state and logs its changes."""
 
@@ -49,7 +58,7 @@ class Weather:
                 LogEvent.PARTNER_AWAY,
                 **self._names,
                 reason=reason,
-                do="nothing yet: it is tried again; ask the partner when it lasts",
+                do=DO.get(reason, WAIT) if reason else WAIT,
             )
         else:
             log(LogEvent.ROUTE_RESUMED if was is Sky.HALTED else LogEvent.PARTNER_BACK, **self._names)
