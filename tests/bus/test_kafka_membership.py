@@ -259,6 +259,21 @@ def test_nothing_is_handed_out_or_dropped_while_the_cluster_cannot_say_what_was_
 
 
 @pytest.mark.kafka
+def test_what_was_fetched_while_the_listener_failed_comes_with_the_next_poll(kafka_bus: KafkaBus, prefix: str) -> None:
+    topic = topic_of(kafka_bus, prefix)
+
+    class Failing(Notes):
+        def note(self, what: str, partitions: Sequence[TopicPartition]) -> None:
+            raise BusUnavailable(f"{what} {len(partitions)}")
+
+    consumer = kafka_bus.consumer(prefix + "g", [topic], listener=Failing())
+    with pytest.raises(BusUnavailable, match="assigned 2"):
+        consumer.poll(10)
+    found = [(record.position.partition, record.position.offset) for record in drain(consumer, 20, seconds=10)]
+    assert sorted(found) == [(number, offset) for number in range(2) for offset in range(10)]
+
+
+@pytest.mark.kafka
 def test_a_member_that_the_group_has_put_out_hears_so_from_its_next_poll_once_a_session_has_passed(
     kafka: Kafka, prefix: str
 ) -> None:
