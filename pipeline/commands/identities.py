@@ -1,8 +1,10 @@
-"""The patients that a partner knows already: brought into the ledger before the first message, or shown as it has them.
+"""The patients that a partner knows: brought into the ledger, shown as it has them, or taken out where the partner does not have them.
 
 import reads CSV with the columns kind, system, value, partner_id (comma or semicolon; partner_id may be empty): kind is patient, system and
 value are the identifier as the partner knows it, partner_id is the partner's own id. All rows are checked first; one that is wrong, and nothing
-is imported. A row that replaces the partner id of a patient who is known already is named. export shows hashes instead of values: the ledger has nothing else.
+is imported. A row that replaces the partner id of a patient who is known already is named.
+export shows hashes instead of values: the ledger has nothing else. forget reads the same CSV (partner_id does not matter, and may be left
+out) and refuses all where the ledger does not know one of them. Its audit is a line of the log, without values.
 """
 
 import sys
@@ -12,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pipeline.commands import DONE, WRONG, json_argument, settings_argument
+from pipeline.commands import DONE, REFUSED, WRONG, json_argument, settings_argument
 from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
 
 EXAMPLE: Final = """  emr-pipeline identities import --partner roche patients.csv
-  emr-pipeline identities export --partner roche --json"""
+  emr-pipeline identities export --partner roche --json
+  emr-pipeline identities forget --partner roche gone-there.csv"""
 COLUMNS: Final = ("kind", "system", "value", "partner_id")
 SHOWN: Final = 20
 """Mistakes of a file that are named one by one."""
@@ -32,7 +35,11 @@ def configure(parser: ArgumentParser) -> None:
     import_ = actions.add_parser("import", help="bring in the patients that the partner knows already")
     import_.add_argument("file", metavar="FILE", help="CSV in UTF-8, - for stdin")
     export = actions.add_parser("export", help="show what the ledger has")
-    for action, what in ((import_, "what was imported"), (export, "each identity on a line")):
+    forget = actions.add_parser(
+        "forget", help="say that the partner does not have these patients: their next message creates them"
+    )
+    forget.add_argument("file", metavar="FILE", help="CSV in UTF-8 as for import, - for stdin; partner_id may be left out")
+    for action, what in ((import_, "what was imported"), (export, "each identity on a line"), (forget, "what was forgotten")):
         action.add_argument("--partner", metavar="P", help="a partner of the settings (not needed where there is one)")
         json_argument(action, what)
         settings_argument(action)
@@ -43,7 +50,7 @@ def run(arguments: Namespace) -> int:
 
     loaded = settings.load(settings.find(arguments.settings))
     partner = _partner(loaded, arguments.partner)
-    return _import(arguments, loaded, partner) if arguments.what == "import" else _export(arguments, loaded, partner)
+    return {"import": _import, "export": _export, "forget": _forget}[arguments.what](arguments, loaded, partner)
 
 
 def _partner(loaded: "Settings", name: str | None) -> str:
@@ -75,12 +82,7 @@ def _import(arguments: Namespace, loaded: "Settings", partner: str) -> int:
 
     rows, wrong = read(_lines(arguments.file))
     if wrong:
-        for line, what in wrong[:SHOWN]:
-            print(f"{arguments.file}:{line}: {what}", file=sys.stderr)
-        more = f" ({len(wrong) - SHOWN} more not shown)" if len(wrong) > SHOWN else ""
-        count = "1 row is" if len(wrong) == 1 else f"{len(wrong)} rows are"
-        print(f"emr-pipeline identities: {count} wrong{more}, nothing was imported", file=sys.stderr)
-        return WRONG
+        return _refuse(arguments, wrong, "wrong, nothing was imported", WRONG)
     with _ledger(loaded) as ledger:
         ledger.check()
         replaced = _replaced(ledger, loaded, partner, rows)
@@ -109,6 +111,42 @@ def _replaced(ledger: "SqlLedger", loaded: "Settings", partner: str, rows: "list
         if None not in {known, row.partner_id} and known != row.partner_id:
             replaced.append(line)
     return replaced
+
+
+def _forget(arguments: Namespace, loaded: "Settings", partner: str) -> int:
+    import json
+    import os
+
+    from pipeline.telemetry import LogEvent, log
+
+    rows, wrong = read(_lines(arguments.file), without_id=True)
+    if wrong:
+        return _refuse(arguments, wrong, "wrong, nothing was forgotten", WRONG)
+    with _ledger(loaded) as ledger:
+        if not ledger.exists():
+            raise SettingsError(f"nothing has run yet: there is no {ledger.place}", where="identities forget")
+        ledger.check()
+        unknown = set(ledger.unknown(partner, [row.identity for _, row in rows]))
+        if unknown:
+            not_there = [(line, f"{partner} is not known to have it") for line, row in rows if row.identity in unknown]
+            return _refuse(arguments, not_there, "not known, nothing was forgotten", REFUSED)
+        ledger.forget(partner, [row.identity for _, row in rows], by_operator=True)
+    log(LogEvent.IDENTITIES_FORGOTTEN, partner=partner, identities=len(rows), by=os.environ.get("SUDO_USER") or os.environ.get("USER") or f"uid {os.getuid()}")
+    if arguments.json:
+        print(json.dumps({"partner": partner, "forgotten": len(rows)}))
+    else:
+        what = "identity" if len(rows) == 1 else "identities"
+        print(f"{len(rows)} {what} of {partner} forgotten: the patient's next message creates")
+    return DONE
+
+
+def _refuse(arguments: Namespace, wrong: "list[tuple[int, str]]", what: str, code: int) -> int:
+    for line, mistake in wrong[:SHOWN]:
+        print(f"{arguments.file}:{line}: {mistake}", file=sys.stderr)
+    more = f" ({len(wrong) - SHOWN} more not shown)" if len(wrong) > SHOWN else ""
+    count = "1 row is" if len(wrong) == 1 else f"{len(wrong)} rows are"
+    print(f"emr-pipeline identities: {count} {what}{more}", file=sys.stderr)
+    return code
 
 
 def _export(arguments: Namespace, loaded: "Settings", partner: str) -> int:
@@ -143,8 +181,11 @@ def _lines(name: str) -> list[str]:
         raise SettingsError("is not UTF-8: save it as CSV UTF-8", where=f"{name}:{line}") from None
 
 
-def read(lines: Iterable[str]) -> "tuple[list[tuple[int, Learned]], list[tuple[int, str]]]":
-    """The rows with their line numbers, and line number and mistake of each that is wrong. No mistake repeats a value."""
+def read(lines: Iterable[str], *, without_id: bool = False) -> "tuple[list[tuple[int, Learned]], list[tuple[int, str]]]":
+    """The rows with their line numbers, and line number and mistake of each that is wrong. No mistake repeats a value.
+
+    `without_id`: the column partner_id may be missing.
+    """
     import csv
 
     lines = list(lines)
@@ -155,12 +196,12 @@ def read(lines: Iterable[str]) -> "tuple[list[tuple[int, Learned]], list[tuple[i
     there: dict[object, int] = {}
     try:
         header = tuple(cell.strip() for cell in next(reader, []))
-        if header != COLUMNS:
+        if header != COLUMNS and not (without_id and header == COLUMNS[:-1]):
             return [], [(1, f"the first line has to be {','.join(COLUMNS)}")]
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue
-            row = _row(cells)
+            row = _row(cells, len(header))
             if isinstance(row, str):
                 wrong.append((reader.line_num, row))
             elif row.identity in there:
@@ -173,12 +214,12 @@ def read(lines: Iterable[str]) -> "tuple[list[tuple[int, Learned]], list[tuple[i
     return rows, wrong
 
 
-def _row(cells: list[str]) -> "Learned | str":
+def _row(cells: list[str], columns: int) -> "Learned | str":
     from pipeline.model import Identity, Learned, Subject
 
-    if len(cells) != len(COLUMNS):
-        return f"{len(cells)} columns instead of {len(COLUMNS)}"
-    kind, system, value, partner_id = (cell.strip() for cell in cells)
+    if len(cells) != columns:
+        return f"{len(cells)} columns instead of {columns}"
+    kind, system, value, partner_id = (*(cell.strip() for cell in cells), "")[: len(COLUMNS)]
     if kind not in {subject.value for subject in Subject}:
         return f"kind is none of {', '.join(Subject)}"
     if not system or not value:

@@ -80,6 +80,40 @@ def test_each_mistake_is_named_with_its_line(text: str, line: int, what: str) ->
     assert len(rows) <= 1
 
 
+def test_what_is_forgotten_is_created_again_and_the_log_says_who_without_a_value(
+    tmp_path: Path, settings: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", "nurse-it")
+    (tmp_path / "known.csv").write_text(f"{HEAD}\npatient,{CIP},CIP1,P1\npatient,{CIP},CIP2,\n")
+    (tmp_path / "gone.csv").write_text(f"kind,system,value\npatient,{CIP},CIP1\n")
+    assert main(["identities", "import", str(tmp_path / "known.csv"), "--settings", settings]) == 0
+    capsys.readouterr()
+    assert main(["identities", "forget", str(tmp_path / "gone.csv"), "--settings", settings]) == 0
+    told = capsys.readouterr()
+    assert "1 identity of roche forgotten" in told.out
+    line = json.loads(told.err)
+    assert (line["event"], line["identities"], line["by"]) == ("identities_forgotten", 1, "nurse-it")
+    assert "CIP1" not in told.out + told.err
+    assert main(["identities", "export", "--settings", settings]) == 0
+    assert PSEUDONYMS.hash("identity", "patient", CIP, "CIP1") not in capsys.readouterr().out
+
+
+def test_who_is_not_known_is_not_forgotten_and_neither_is_anybody_else(
+    tmp_path: Path, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "known.csv").write_text(f"{HEAD}\npatient,{CIP},CIP1,P1\n")
+    (tmp_path / "gone.csv").write_text(f"{HEAD}\npatient,{CIP},CIP1,\npatient,{CIP},CANARY,\n")
+    assert main(["identities", "forget", str(tmp_path / "gone.csv"), "--settings", settings]) == 2
+    assert "nothing has run yet" in capsys.readouterr().err
+    assert main(["identities", "import", str(tmp_path / "known.csv"), "--settings", settings]) == 0
+    assert main(["identities", "forget", str(tmp_path / "gone.csv"), "--settings", settings]) == 4
+    err = capsys.readouterr().err
+    assert f"{tmp_path / 'gone.csv'}:3: roche is not known to have it" in err
+    assert "CANARY" not in err
+    assert main(["identities", "export", "--settings", settings]) == 0
+    assert "P1" in capsys.readouterr().out
+
+
 def test_semicolons_do_as_well() -> None:
     rows, wrong = read([HEAD.replace(",", ";"), f"patient;{CIP};CIP1;"])
     assert ([(line, row.partner_id) for line, row in rows], wrong) == ([(2, None)], [])

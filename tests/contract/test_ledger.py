@@ -1,6 +1,8 @@
 """One suite on both ledgers: SQLite and a real PostgreSQL."""
 
 import os
+import random
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,13 +12,15 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import make_url
 
+from pipeline import flow
 from pipeline.errors import Refused, SettingsError
 from pipeline.ledger.port import Held, Ledger, Merged, Query
 from pipeline.ledger.sql import SqlLedger
-from pipeline.model import Decision, Identity, Intent, Known, Learned, Position
+from pipeline.model import Decision, Identity, Intent, Known, Learned, Position, Received, Routed
 from pipeline.pseudonyms import Pseudonyms
 from schemas.outcomes import Reason, State
 from tests import postgres_server
+from tests.delivery.partner_script import adt
 from tests.ledger.samples import (
     CIP,
     PARTNER,
@@ -30,6 +34,7 @@ from tests.ledger.samples import (
     settled,
     unreadable,
 )
+from tests.stages.plans import plan_with
 
 Open = Callable[..., SqlLedger]
 
@@ -426,6 +431,61 @@ def test_what_the_partner_has_not_is_created_again(ledger: SqlLedger) -> None:
     ledger.begin(begun(Message(2)))
 
 
+def test_what_an_answer_taught_takes_no_number_from_another_patient(ledger: SqlLedger) -> None:
+    deliver(ledger, Message(1), partner_id="P1")
+    deliver(ledger, Message(2, patient="CIP2"), partner_id="P2")
+    both = (Learned(identity("CIP1"), "P1"), Learned(identity("CIP2"), "P1"))
+    ledger.settle(settled(Message(3, others=("CIP2",)), learned=both))
+    assert known(ledger, Message(4, others=("CIP2",))) == {"CIP1": Known("P1"), "CIP2": Known("P2")}
+
+
+def test_the_number_that_a_create_went_out_under_is_remembered_until_it_is_forgotten(ledger: SqlLedger) -> None:
+    message = Message(1, others=("MET1",))
+    ledger.begin(begun(message))
+    learned = (Learned(identity("CIP1"), "P1", created_with=True), Learned(identity("MET1"), "P1"))
+    ledger.settle(settled(message, learned=learned))
+    assert known(ledger, message) == {"CIP1": Known("P1", created_with=True), "MET1": Known("P1")}
+    ledger.forget(PARTNER, [identity("CIP1")])
+    ledger.import_identities(PARTNER, [Learned(identity("CIP1"), "P2")])
+    assert known(ledger, Message(2)) == {"CIP1": Known("P2")}
+
+
+def parked_create(ledger: Ledger) -> Message:
+    first = Message(1, others=("MET1",))
+    ledger.begin(begun(first))
+    ledger.settle(settled(first, State.PARKED, Reason.PROBE_CANNOT_TELL))
+    return first
+
+
+def test_an_import_ends_a_parked_create_under_all_its_numbers(ledger: SqlLedger) -> None:
+    first = parked_create(ledger)
+    ledger.import_identities(PARTNER, [Learned(identity("MET1"), "P1")])
+    assert known(ledger, Message(2, others=("MET1",))) == {"CIP1": Known("P1"), "MET1": Known("P1")}
+    ledger.forget(PARTNER, [identity("CIP1")])
+    assert ledger.knowledge(Message(2).routed()).open_create is None
+    assert first.identities[0].value == "CIP1"
+
+
+def test_an_operator_forgets_a_parked_create_and_the_next_may_leave(ledger: SqlLedger) -> None:
+    parked_create(ledger)
+    assert ledger.unknown(PARTNER, [identity("CIP1"), identity("MET1"), identity("NEW")]) == (identity("NEW"),)
+    ledger.forget(PARTNER, [identity("CIP1")])
+    assert ledger.knowledge(Message(2).routed()).open_create is not None
+    ledger.forget(PARTNER, [identity("CIP1")], by_operator=True)
+    assert ledger.knowledge(Message(2, patient="MET1").routed()).open_create is None
+    assert ledger.unknown(PARTNER, [identity("CIP1"), identity("MET1")]) == (identity("CIP1"), identity("MET1"))
+    ledger.begin(begun(Message(2)))
+
+
+def test_an_operator_does_not_end_a_create_that_is_in_flight(ledger: SqlLedger) -> None:
+    ledger.begin(begun(Message(1, others=("MET1",))))
+    ledger.forget(PARTNER, [identity("CIP1")], by_operator=True)
+    ledger.import_identities(PARTNER, [Learned(identity("MET1"), "P1")])
+    assert ledger.knowledge(Message(2).routed()).creating == Message(1).position
+    with pytest.raises(Held):
+        ledger.begin(begun(Message(2)))
+
+
 # stale
 
 
@@ -447,6 +507,15 @@ def test_an_earlier_position_does_not_take_back_the_later_one(ledger: SqlLedger)
     deliver(ledger, Message(5, event_ms=None))
     deliver(ledger, Message(2, event_ms=None), Intent.UPDATE)
     assert ledger.knowledge(Message(6).routed()).last_position == Position("his.adt", 0, 5)
+
+
+def test_what_was_delivered_under_one_number_counts_under_all_that_a_message_has(ledger: SqlLedger) -> None:
+    deliver(ledger, Message(1, others=("MET1",), event_ms=3_000))
+    deliver(ledger, Message(2, patient="MET2", event_ms=2_000))
+    knowledge = ledger.knowledge(Message(3, patient="MET2", others=("MET1",)).routed())
+    assert (knowledge.last_event_ms, knowledge.last_position) == (3_000, Message(1).position)
+    untimed = ledger.knowledge(Message(3, patient="MET2", others=("MET1",), event_ms=None).routed())
+    assert untimed.last_position == Message(2).position
 
 
 def test_only_delivered_counts_as_delivered(ledger: SqlLedger) -> None:
@@ -537,6 +606,54 @@ def test_a_patient_merged_into_itself_is_a_cycle(ledger: SqlLedger) -> None:
     assert ledger.knowledge(Message(1, patient="A", prior=("A",)).routed()).merge_cycle
 
 
+def waiting_merge(ledger: Ledger) -> None:
+    """CIP1 is at the partner, CIP2 (and MET2) not; CIP1 is merged into CIP2."""
+    deliver(ledger, Message(1), partner_id="P1")
+    a40 = Message(2, patient="CIP2", others=("MET2",), prior=("CIP1",))
+    merged = Merged(a40.routed().prior, identity("CIP2"), 4_000, waiting=a40.identities)
+    ledger.settle(settled(a40, State.PARKED, Reason.MERGE_NEEDS_REKEY, merged=merged))
+
+
+def waits(ledger: Ledger) -> list[bool]:
+    messages = [Message(3), Message(4, patient="CIP2"), Message(5, patient="MET2")]
+    return [ledger.knowledge(message.routed()).open_create == Message(2).position for message in messages]
+
+
+def test_a_merge_that_waits_holds_both_patients_and_lets_no_create_leave(ledger: SqlLedger, open_it: Open) -> None:
+    waiting_merge(ledger)
+    assert waits(open_it()) == [True, True, True]
+    with pytest.raises(Held) as caught:
+        ledger.begin(begun(Message(4, patient="CIP2")))
+    assert caught.value.by == Message(2).position
+
+
+def test_an_import_of_the_survivor_ends_a_merge_that_waits(ledger: SqlLedger) -> None:
+    waiting_merge(ledger)
+    ledger.import_identities(PARTNER, [Learned(identity("CIP1"), "P1")])
+    assert waits(ledger) == [True, True, True]
+    ledger.import_identities(PARTNER, [Learned(identity("CIP2"), "P1")])
+    assert waits(ledger) == [False, False, False]
+    assert known(ledger, Message(6, patient="CIP2", others=("MET2", "CIP1"))) == {
+        "CIP2": Known("P1"),
+        "MET2": Known("P1"),
+        "CIP1": Known(None, hashed("CIP2"), 4_000),
+    }
+
+
+def test_a_survivor_whom_the_partner_has_by_then_waits_for_nobody(ledger: SqlLedger) -> None:
+    deliver(ledger, Message(9, patient="CIP2"), partner_id="P2")
+    waiting_merge(ledger)
+    assert waits(ledger) == [False, False, False]
+
+
+def test_a_survivor_that_lists_the_old_number_is_created_and_the_prior_alone_is_not(ledger: SqlLedger) -> None:
+    merge(ledger, 1, "CIP1", "CIP2")
+    with pytest.raises(Held, match="merged away"):
+        ledger.begin(begun(Message(2)))
+    ledger.begin(begun(Message(3, patient="CIP2", others=("CIP1",))))
+    assert ledger.knowledge(Message(4).routed()).creating is None
+
+
 # people
 
 
@@ -614,6 +731,52 @@ def test_no_canary_is_in_the_database(ledger: SqlLedger, url: str) -> None:
     kept = everything(url)
     assert b"ADT^A08" in kept
     assert b"CANARY" not in kept
+
+
+GARBAGE = [
+    b"|",
+    b"^",
+    b"~",
+    b"\\",
+    b"&",
+    b'""',
+    b"\r",
+    b"\n",
+    b"\x00",
+    b"\xff\xfe",
+    b"\\X00\\",
+    b"\xed\xa0\x80",
+    b"PID|",
+    9000 * b"x7q",
+]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_garbled_messages_are_kept_whatever_stands_in_them(ledger: SqlLedger, seed: int) -> None:
+    """Each goes the way of a message: knowledge, intent, settlement. What a row says of it is a code, a hash, or looks like a control id."""
+    chance = random.Random(seed)
+    plan = plan_with()
+    ways: set[str] = set()
+    for offset in range(60):
+        value = bytearray(
+            adt(chance.choice(["A04", "A08", "A40", "A03"]), f"C{offset}", patient=f"{offset}2345678Z", prior="OLD1")
+        )
+        for _ in range(chance.randint(1, 4)):
+            at = chance.randrange(min(len(value), 90))
+            value[at : at + chance.choice([0, 0, 1, 12])] = chance.choice(GARBAGE)
+        came = flow.read(Received(Position("his.adt", 0, offset), bytes(value)), plan)
+        if isinstance(came, Routed):
+            ledger.knowledge(came)
+            ledger.begin(replace(begun(Message(offset), Intent.UPDATE), routed=came))
+            came = replace(outcome(Message(offset), State.DELIVERED), decoded=came.decoded, routed=came)
+        ways.add(came.state)
+        ledger.settle(replace(settled(Message(offset)), outcome=came))
+    assert len(ways) > 1
+    rows = list(ledger.find(Query(most=100)))
+    assert len(rows) == 60
+    assert [row.event for row in rows if row.event and not re.fullmatch(r"[A-Z0-9]{3}\^[A-Z0-9]{3}", row.event)] == []
+    assert [row.control_id for row in rows if row.control_id and not re.fullmatch(r"[!-~]{1,199}", row.control_id)] == []
+    assert not re.search("Example|Ana|19800203", repr(rows))
 
 
 def everything(url: str) -> bytes:

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.errors import Duplicate, Filtered, Parked, Superseded
-from pipeline.model import Identified, Intent, Knowledge, Known, Position, Seen
+from pipeline.model import Identified, Identity, Intent, Knowledge, Known, Position, Seen
 from pipeline.stages.identify import identify
 from schemas.outcomes import FindingCode, Reason, State
 from tests.delivery.partner_script import adt
@@ -74,6 +74,51 @@ def test_while_a_create_of_the_patient_is_open_no_other_leaves() -> None:
     assert ended.value.reason == Reason.BLOCKED_BEHIND
 
 
+def test_a_create_that_is_merely_in_flight_is_left_to_the_ledger() -> None:
+    assert identify(ROUTED, Knowledge(creating=Position("his.adt", 0, 1))).intent is Intent.CREATE
+
+
+TWO = read(adt().replace(b"12345678Z^^^CIP^PI", b"M1^^^METEDA^PI~12345678Z^^^CIP^PI"), PLAN)
+MET, CIP = TWO.identities
+
+
+@pytest.mark.parametrize(
+    ("known_of", "partner_id", "identity"),
+    [
+        ({MET: Known(None), CIP: Known("roche-1")}, "roche-1", CIP),
+        ({MET: Known("roche-1"), CIP: Known("roche-1", created_with=True)}, "roche-1", CIP),
+        ({MET: Known(None), CIP: Known(None, created_with=True)}, None, CIP),
+        ({MET: Known(None), CIP: Known(None)}, None, MET),
+        ({MET: Known("roche-1"), CIP: Known(None, created_with=True)}, "roche-1", MET),
+    ],
+)
+def test_an_update_goes_by_the_partners_id_then_by_what_was_created_with_then_as_they_stand(
+    known_of: dict[Identity, Known], partner_id: str | None, identity: Identity
+) -> None:
+    identified = identify(TWO, Knowledge(known=known_of))
+    assert (identified.intent, identified.partner_id, identified.identity) == (Intent.UPDATE, partner_id, identity)
+
+
+def test_numbers_of_two_patients_in_one_message_park_it() -> None:
+    with pytest.raises(Parked) as ended:
+        identify(TWO, Knowledge(known={MET: Known("roche-1"), CIP: Known("roche-2")}))
+    assert (ended.value.reason, ended.value.where) == (Reason.IDENTITY_CONFLICT, "PID-3")
+
+
+@pytest.mark.parametrize("partner_id", [None, "roche-2"])
+def test_a_number_that_was_merged_away_is_left_out_of_the_survivors_message(partner_id: str | None) -> None:
+    merged = Known("roche-1", merged_into="hash", merged_ms=1)
+    identified = identify(TWO, Knowledge(known={MET: merged, CIP: Known(partner_id)}))
+    assert (identified.routed.identities, identified.identity, identified.partner_id) == ((CIP,), CIP, partner_id)
+
+
+def test_a_number_that_the_partner_has_with_one_that_was_merged_away_is_the_priors_too() -> None:
+    merged = Known("roche-1", merged_into="hash", merged_ms=1)
+    with pytest.raises(Parked) as ended:
+        identify(TWO, Knowledge(known={MET: merged, CIP: Known("roche-1")}))
+    assert ended.value.reason == Reason.MERGED_PRIOR
+
+
 MERGE = read(adt("A40", prior="PRIOR1"), PLAN)
 PRIOR = MERGE.prior[0]
 SURVIVOR = MERGE.identities[0]
@@ -87,6 +132,8 @@ SURVIVOR = MERGE.identities[0]
         (Knowledge(known={SURVIVOR: Known(None), PRIOR: Known(None)}), Filtered, Reason.MERGE_LEAVES_TWO),
         (Knowledge(known={PRIOR: Known(None)}), Parked, Reason.MERGE_NEEDS_REKEY),
         (Knowledge(merge_cycle=True), Parked, Reason.MERGE_CYCLE),
+        (Knowledge(open_create=Position("his.adt", 0, 1)), Parked, Reason.BLOCKED_BEHIND),
+        (Knowledge(creating=Position("his.adt", 0, 1)), Parked, Reason.BLOCKED_BEHIND),
     ],
 )
 def test_a_merge_ends_by_what_the_partner_has(knowledge: Knowledge, kind: type[Parked | Filtered], reason: Reason) -> None:

@@ -36,6 +36,25 @@ def test_only_identifiers_whose_system_the_partner_takes_are_identities() -> Non
     assert [identity.place for identity in read(value, PLAN).identities] == ["PID-3[2].1"]
 
 
+@given(st.permutations(["12345678Z^^^CIP^PI", "M1^^^METEDA^PI", "M2^^^METEDA^PI", "M1^^^METEDA^PI"]))
+def test_lane_and_subjects_are_the_same_in_whatever_order_the_numbers_stand(numbers: list[str]) -> None:
+    first = read(adt().replace(b"12345678Z^^^CIP^PI", b"12345678Z^^^CIP^PI~M1^^^METEDA^PI~M2^^^METEDA^PI"), PLAN)
+    routed = read(adt().replace(b"12345678Z^^^CIP^PI", "~".join(numbers).encode()), PLAN)
+    assert (routed.lane, routed.subjects, len(routed.identities)) == (first.lane, first.subjects, 3)
+
+
+def test_a_number_that_stands_in_pid_and_mrg_alike_is_no_prior() -> None:
+    value = adt("A40", prior="OLD1").replace(b"OLD1^^^CIP^PI", b"12345678Z^^^CIP^PI~OLD1^^^CIP^PI")
+    assert [identity.value for identity in read(value, PLAN).prior] == ["OLD1"]
+    assert read(adt("A40", prior="12345678Z"), PLAN).prior == ()
+
+
+def test_the_sender_is_a_hash_and_duplicates_are_told_by_the_whole_of_it() -> None:
+    one, other = read(adt(), PLAN), read(adt().replace(b"|HIS|", b"|HI\x00S|"), PLAN)
+    assert "HIS" not in one.sender
+    assert (one.sender == other.sender, one.dedupe == other.dedupe) == (False, False)
+
+
 @pytest.mark.parametrize(
     ("value", "state", "reason", "where"),
     [

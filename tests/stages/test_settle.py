@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline import flow
-from pipeline.model import Answer, Decision, Knowledge, Learned, Outcome, Packed, Reply, Verdict
+from pipeline.model import Answer, Decision, Knowledge, Known, Learned, Outcome, Packed, Reply, Verdict
 from pipeline.stages.settle import Written, settle
 from schemas.outcomes import Reason, State
 from schemas.result import Result
@@ -92,10 +92,20 @@ def test_the_same_settlement_has_the_same_result_id_whenever_it_is_written() -> 
     assert first.settlement.result_id == again.settlement.result_id
 
 
+def test_a_merge_that_needs_a_rekey_is_recorded_and_waits() -> None:
+    merge = read(adt("A40", prior="PRIOR1"), PLAN)
+    outcome = flow.prepare(merge, Knowledge(known={merge.prior[0]: Known("roche-1")}), PLAN)
+    assert isinstance(outcome, Outcome)
+    assert (outcome.state, outcome.reason) == (State.PARKED, Reason.MERGE_NEEDS_REKEY)
+    recorded = written(outcome).settlement.merged
+    assert recorded is not None
+    assert (recorded.prior, recorded.waiting) == (merge.prior, merge.identities)
+
+
 def test_a_merge_that_is_filtered_is_recorded_with_it() -> None:
     merge = read(adt("A40", prior="PRIOR1"), PLAN)
     outcome = flow.prepare(merge, Knowledge(), PLAN)
     assert isinstance(outcome, Outcome)
     recorded = written(outcome).settlement.merged
     assert recorded is not None
-    assert (recorded.prior, recorded.survivor) == (merge.prior, merge.identities[0])
+    assert (recorded.prior, recorded.survivor, recorded.waiting) == (merge.prior, merge.identities[0], ())
