@@ -1,0 +1,440 @@
+"""The loop of one route and what a group does to it: partitions given, revoked, lost, given again; commits and polls that fail.
+
+The consumer is a script that keeps the port's promises (assignment changes only in its listener's calls; what is given begins at the commit); bus,
+ledger and hops are real, the partner answers at once. Another member is another worker on the same ledger.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, Self
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline import wiring
+from pipeline.bus.embedded import EmbeddedBus
+from pipeline.bus.port import RebalanceListener, Record, TopicPartition
+from pipeline.delivery.worker import Worker
+from pipeline.errors import BusError, BusLost, BusUnavailable
+from pipeline.ledger.port import Query
+from pipeline.model import Received, Reply, Request
+from pipeline.stages.route import request_id
+from tests.delivery.partner_script import ROUTE, TOPICS, House, adt, created, issue, settings_with, updated
+
+P0, P1 = TopicPartition(TOPICS.source, 0), TopicPartition(TOPICS.source, 1)
+MOST_POLLS: Final = 400
+Step = Callable[["Member"], None]
+
+
+class Member:
+    """The port's Consumer, with a step of a script before what each poll brings. When the script is over, all is given back."""
+
+    def __init__(self, group: "Group", listener: RebalanceListener, steps: Sequence[Step]) -> None:
+        self.group, self.listener = group, listener
+        self.steps = list(steps)
+        self.mine: set[TopicPartition] = set()
+        self.at: dict[TopicPartition, int] = {}
+        self.paused: set[TopicPartition] = set()
+        self.refusals: list[BusError] = []
+        self.commits: list[dict[TopicPartition, int]] = []
+        self.polls = 0
+
+    def poll(self, timeout: float, most: int = 500) -> list[Received]:
+        assert timeout >= 0
+        self.polls += 1
+        assert self.polls < MOST_POLLS, "the worker does not end"
+        if self.steps:
+            self.steps.pop(0)(self)
+        else:
+            self.give(*(each for each in (P0, P1) if each not in self.mine))
+        found: list[Received] = []
+        for each in sorted(self.mine - self.paused, key=str):
+            records = self.group.records(each)[self.at[each] :][: most - len(found)]
+            self.at[each] += len(records)
+            found += records
+        if not found:
+            time.sleep(min(timeout, 0.01))
+        return found
+
+    def give(self, *partitions: TopicPartition) -> None:
+        for each in partitions:
+            self.mine.add(each)
+            self.at[each] = self.group.offsets.get(each, 0)
+        if partitions:
+            self.listener.assigned(partitions)
+
+    def revoke(self, *partitions: TopicPartition) -> None:
+        self.listener.revoked(partitions)
+        self.forget(partitions)
+
+    def lose(self, *partitions: TopicPartition) -> None:
+        self.forget(partitions)
+        self.listener.lost(partitions)
+
+    def forget(self, partitions: Iterable[TopicPartition]) -> None:
+        self.mine -= set(partitions)
+        self.paused -= set(partitions)
+
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        assert set(offsets) <= self.mine
+        if self.refusals:
+            refusal = self.refusals.pop(0)
+            if isinstance(refusal, BusLost):  # as the port says: the next poll tells it
+                self.steps.insert(0, lambda member: member.lose(*member.mine))
+            raise refusal
+        self.group.offsets |= offsets
+        self.commits.append(dict(offsets))
+
+    def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int | None]:
+        return {each: self.group.offsets.get(each) for each in partitions}
+
+    def position(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        return {each: self.at[each] for each in partitions if each in self.mine}
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        self.at[partition] = offset
+
+    def pause(self, partitions: Iterable[TopicPartition]) -> None:
+        assert set(partitions) <= self.mine
+        self.paused |= set(partitions)
+
+    def resume(self, partitions: Iterable[TopicPartition]) -> None:
+        self.paused -= set(partitions)
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        return frozenset(self.mine)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Group(EmbeddedBus):
+    """A bus on which each consumer is a scripted member of one group."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.offsets: dict[TopicPartition, int] = {}
+        self.scripts: list[list[Step]] = []
+        self.members: list[Member] = []
+
+    def consumer(self, group: str, topics: Sequence[str], *, listener: RebalanceListener | None = None) -> Any:  # noqa: ANN401 - a Consumer by its shape
+        assert (group, list(topics), listener is not None) == (group, [TOPICS.source], True)
+        assert listener is not None
+        self.members.append(Member(self, listener, self.scripts.pop(0) if self.scripts else []))
+        return self.members[-1]
+
+    def records(self, partition: TopicPartition) -> list[Received]:
+        return [record for record in self.read(partition.topic) if record.position.partition == partition.partition]
+
+
+class Clinic(House):
+    """A house whose source has two partitions, and whose consumers are scripted."""
+
+    def __init__(self, folder: Path) -> None:
+        self.group = Group(folder / "bus")
+        self.group.create_topics([replace(wiring.topic_settings(settings_with(None))[0], name=TOPICS.source, partitions=2)])
+        super().__init__(folder, change=probe_at_once, bus=self.group)
+
+    def put(self, partition: int, *messages: bytes) -> None:
+        with self.bus.producer() as producer:
+            producer.append([Record(self.topics.source, message, partition=partition) for message in messages])
+
+    def run(self, *steps: Step) -> Worker:
+        """One worker until all is settled and committed."""
+        self.group.scripts.append(list(steps))
+        worker = self.worker()
+        worker.drain()
+        worker.run()
+        return worker
+
+    def states(self) -> Counter[str]:
+        return Counter(str(delivery.state) for delivery in self.ledger.find(Query(most=1_000)))
+
+    def assert_all_delivered_once(self, sent: Sequence[str]) -> None:
+        """Each record is in one state, with one settled result; the partner got just this, in this order."""
+        assert self.paths() == list(sent)
+        ends = {partition: end for partition, (_, end) in self.bus.bounds(self.topics.source).items()}
+        total = sum(ends.values())
+        assert self.states() == Counter(delivered=total)
+        assert self.group.offsets == {partition: end for partition, end in ends.items() if end}
+        settled = [result for result in self.results() if result.settled]
+        assert len({result.result_id for result in settled}) == total
+
+
+def probe_at_once(tree: dict[str, Any]) -> None:
+    tree["partners"]["roche"]["probe_margin"] = -10
+
+
+@pytest.fixture
+def clinic(tmp_path: Path) -> Iterator[Clinic]:
+    clinic = Clinic(tmp_path)
+    yield clinic
+    clinic.close()
+
+
+def create(patient: str) -> bytes:
+    return adt("A04", f"{patient}-1", patient=patient)
+
+
+def update(patient: str, day: int = 3) -> bytes:
+    return adt("A08", f"{patient}-{day}", patient=patient, time=f"2024050{day}101500+0200")
+
+
+POST = "POST /Bundle"
+
+
+def give_both(member: Member) -> None:
+    member.give(P0, P1)
+
+
+# what a poll brings beside what it takes
+
+
+def test_records_that_come_in_the_poll_that_takes_another_partition_are_not_lost(clinic: Clinic) -> None:
+    clinic.put(0, create("A"), create("B"))
+    clinic.put(1, create("C"))
+
+    def give_and_take(member: Member) -> None:
+        member.give(P0, P1)
+        member.revoke(P1)
+
+    clinic.run(give_and_take)
+    clinic.assert_all_delivered_once([POST] * 3)
+
+
+def test_records_that_come_while_a_delivery_waits_and_another_partition_is_taken_are_not_lost(clinic: Clinic) -> None:
+    clinic.put(0, create("A"))
+    clinic.put(1, create("B"), create("C"))
+    clinic.script.answers = [issue(503, "transient")]
+
+    def change(member: Member) -> None:
+        member.give(P1)
+        member.lose(P1)
+        member.give(P1)
+
+    clinic.run(lambda member: member.give(P0), change)
+    clinic.assert_all_delivered_once([POST, POST, POST, POST])
+
+
+# taken while something waits
+
+
+@pytest.mark.parametrize(("taking", "commits"), [("revoke", [{P0: 1}]), ("lose", [])])
+def test_a_partition_that_is_taken_while_a_delivery_waits_leaves_it_open_and_sends_no_more_of_it(
+    clinic: Clinic, taking: str, commits: list[dict[TopicPartition, int]]
+) -> None:
+    clinic.put(0, create("A"), update("A"), create("B"))
+    clinic.script.answers = [created(), issue(503, "transient")]
+    seen: list[tuple[list[str], list[dict[TopicPartition, int]], Counter[str]]] = []
+
+    def take(member: Member) -> None:
+        getattr(member, taking)(P0)
+
+    def look(member: Member) -> None:
+        seen.append((clinic.paths(), list(member.commits), clinic.states()))
+
+    clinic.run(give_both, take, look, look)
+    open_record = Counter(delivered=1, pending=1)
+    assert seen == [([POST, "PUT /Bundle/A"], commits, open_record)] * 2
+    clinic.assert_all_delivered_once([POST, "PUT /Bundle/A", "PUT /Bundle/A", POST])
+
+
+def test_what_another_member_did_meanwhile_is_not_sent_again(clinic: Clinic) -> None:
+    clinic.put(0, create("A"), update("A"), create("B"))
+    clinic.script.answers = [created(), issue(503, "transient")]
+
+    def let_another_do_it(member: Member) -> None:
+        member.lose(P0)
+        clinic.run()
+
+    clinic.run(give_both, let_another_do_it)
+    clinic.assert_all_delivered_once([POST, "PUT /Bundle/A", "PUT /Bundle/A", POST])
+
+
+def test_lost_and_given_again_in_one_poll_while_a_delivery_waits_it_goes_on_once(clinic: Clinic) -> None:
+    clinic.put(0, create("A"), update("A"), create("B"))
+    clinic.script.answers = [created(), issue(503, "transient")]
+
+    def there_and_back(member: Member) -> None:
+        member.lose(P0)
+        member.give(P0)
+
+    clinic.run(give_both, there_and_back)
+    clinic.assert_all_delivered_once([POST, "PUT /Bundle/A", "PUT /Bundle/A", POST])
+
+
+def test_a_late_answer_after_another_has_found_the_outcome_settles_nothing_twice(clinic: Clinic) -> None:
+    clinic.put(0, create("A"), update("A"))
+    clinic.script.answers = [created()]
+    slow = SlowOnce(clinic)
+    worker = clinic.worker()
+    worker.transport = slow
+    clinic.group.scripts.append([give_both, lambda member: member.lose(P0)])
+    worker.drain()
+    worker.run()
+    assert slow.held == 1
+    settled = [result for result in clinic.results() if result.settled]
+    assert len({result.result_id for result in settled}) == 2
+    assert clinic.states() == Counter(delivered=2)
+    assert [path for path in clinic.paths() if path == POST] == []  # the other one probed and found it: only the slow one created
+    assert clinic.group.offsets == {P0: 2}
+
+
+class SlowOnce:
+    """The first answer comes when another worker has taken the partition over and done its work."""
+
+    def __init__(self, clinic: Clinic) -> None:
+        self.clinic, self.held = clinic, 0
+
+    def exchange(self, request: Request) -> Reply:
+        if self.held == 0:
+            self.held = 1
+            self.clinic.script.answers = []
+            self.clinic.script.requests.clear()
+            self.clinic.run()
+            return created("A")
+        return self.clinic.script.exchange(request)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+# commits and polls that fail
+
+
+def test_a_commit_of_a_member_that_is_none_any_more_forgets_and_polls_on(clinic: Clinic) -> None:
+    clinic.put(0, create("A"), update("A"))
+    clinic.put(1, create("B"))
+
+    def give_fenced(member: Member) -> None:
+        member.give(P0, P1)
+        member.refusals = [BusLost("not committed: the group has been divided anew meanwhile")]
+
+    clinic.run(give_fenced)
+    clinic.assert_all_delivered_once([POST, "PUT /Bundle/A", POST])
+
+
+def test_a_commit_that_is_refused_while_the_partition_is_revoked_ends_nobody(clinic: Clinic) -> None:
+    clinic.put(0, create("A"), update("A"))
+    clinic.script.answers = [created(), issue(503, "transient")]
+
+    def revoke_fenced(member: Member) -> None:
+        member.refusals = [BusLost("not committed")]
+        member.revoke(P0)
+
+    clinic.run(give_both, revoke_fenced)
+    clinic.assert_all_delivered_once([POST, "PUT /Bundle/A", "PUT /Bundle/A"])
+
+
+def test_a_commit_that_fails_for_a_while_is_made_up_for(clinic: Clinic) -> None:
+    clinic.put(0, create("A"), create("B"))
+
+    def give_away(member: Member) -> None:
+        member.give(P0)
+        member.refusals = [BusUnavailable("the group is being divided anew")] * 3
+
+    clinic.run(give_away)
+    assert clinic.group.members[0].commits == [{P0: 2}]
+    clinic.assert_all_delivered_once([POST, POST])
+
+
+def test_a_poll_that_fails_while_a_delivery_waits_costs_nothing(clinic: Clinic) -> None:
+    clinic.put(0, create("A"), update("A"))
+    clinic.script.answers = [issue(503, "transient")]
+    clinic.run(give_both, away, away)
+    clinic.assert_all_delivered_once([POST, POST, "PUT /Bundle/A"])
+
+
+def away(_member: Member) -> None:
+    raise BusUnavailable("the broker is away")
+
+
+# all of it, at random
+
+PATIENTS: Final = {P0: ["A", "B", "C"], P1: ["D", "E"]}
+
+
+def partitions() -> st.SearchStrategy[list[TopicPartition]]:
+    return st.lists(st.sampled_from([P0, P1]), min_size=1, max_size=2, unique=True)
+
+
+def step(what: str, chosen: list[TopicPartition]) -> Step:
+    def act(member: Member) -> None:
+        match what:
+            case "give":
+                member.give(*(each for each in chosen if each not in member.mine))
+            case "revoke" | "lose":
+                if held := [each for each in chosen if each in member.mine]:
+                    getattr(member, what)(*held)
+            case "there and back":
+                if held := [each for each in chosen if each in member.mine]:
+                    member.lose(*held)
+                    member.give(*held)
+            case "commit lost":
+                member.refusals.append(BusLost("not committed"))
+            case "commit fails":
+                member.refusals.append(BusUnavailable("not committed"))
+            case "poll fails":
+                raise BusUnavailable("away")
+
+    return act
+
+
+class Hiccups:
+    """A partner that fails now and then before it does anything; writes down what it did, by request id."""
+
+    def __init__(self, hiccups: Iterable[bool]) -> None:
+        self.hiccups = list(hiccups)
+        self.done: list[str] = []
+
+    def exchange(self, request: Request) -> Reply:
+        if self.hiccups and self.hiccups.pop(0):
+            return issue(503, "transient")
+        self.done.append(request.request_id)
+        return created() if request.method == "POST" else updated()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+WORDS: Final = ["give", "give", "revoke", "lose", "there and back", "commit lost", "commit fails", "poll fails", "nothing"]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(
+    script=st.lists(st.tuples(st.sampled_from(WORDS), partitions()), max_size=14),
+    hiccups=st.lists(st.booleans(), max_size=16),
+)
+def test_whatever_the_group_does_each_record_is_settled_once_and_each_patients_order_is_kept(
+    tmp_path_factory: pytest.TempPathFactory, script: list[tuple[str, list[TopicPartition]]], hiccups: list[bool]
+) -> None:
+    clinic = Clinic(tmp_path_factory.mktemp("clinic"))
+    try:
+        for partition, patients in PATIENTS.items():
+            clinic.put(partition.partition, *map(create, patients), *map(update, patients))
+        worker = clinic.worker()
+        worker.transport = partner = Hiccups(hiccups)
+        clinic.group.scripts.append([step(what, chosen) for what, chosen in script])
+        worker.drain()
+        worker.run()
+        messages = [message for patients in PATIENTS.values() for do in (create, update) for message in map(do, patients)]
+        assert clinic.states() == Counter(delivered=len(messages))
+        assert clinic.group.offsets == {P0: 6, P1: 4}
+        settled = [(result.source_partition, result.source_offset) for result in clinic.results() if result.settled]
+        assert sorted(set(settled)) == [(0, offset) for offset in range(6)] + [(1, offset) for offset in range(4)]
+        assert sorted(partner.done) == sorted(request_id(ROUTE, message) for message in messages)
+        for patient in "ABCDE":
+            pair = [request_id(ROUTE, create(patient)), request_id(ROUTE, update(patient))]
+            assert [done for done in partner.done if done in pair] == pair
+    finally:
+        clinic.close()
