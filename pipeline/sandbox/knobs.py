@@ -5,6 +5,7 @@ Each knob names its line of contracts/roche.md; the first value is the default. 
 """
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -93,17 +94,24 @@ class Knobs(BaseModel):
     """Of latency and of faults by probability."""
 
 
+WORDS: Final = {"latency": "none, published, or a number of seconds, as 0.25"}
+"""What a knob takes, where pydantic names only the first of its types."""
+
+
 def parse(values: Mapping[str, Any], start: Knobs | None = None) -> Knobs:
     """Knobs from names and values, as text or as JSON; SettingsError naming the knob and what it takes."""
     before = (start or Knobs()).model_dump()
     unknown = sorted(set(values) - set(before))
     if unknown:
-        raise SettingsError(f"no such knob; there are {', '.join(before)}", where=f"knob {unknown[0]}")
+        near = get_close_matches(unknown[0], before, n=2)
+        hint = f"; there is {' and '.join(near)}" if near else ""
+        raise SettingsError(f"no such knob{hint}; emr-pipeline sandbox --list has them all", where=f"knob {unknown[0]}")
     try:
         return Knobs.model_validate({**before, **{name: _read(name, value) for name, value in values.items()}})
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        raise SettingsError(first["msg"], where=f"knob {first['loc'][0]}") from None
+        name = str(first["loc"][0])
+        raise SettingsError(WORDS.get(name, first["msg"]), where=f"knob {name}") from None
 
 
 def _read(name: str, value: Any) -> Any:  # noqa: ANN401 - text or JSON

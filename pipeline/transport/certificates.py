@@ -7,6 +7,7 @@ import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -16,6 +17,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from pipeline.errors import NotSent
 from pipeline.settings import TlsFiles
 from schemas.outcomes import Reason
+
+SOON_DAYS: Final = 30
+"""A certificate that ends within so many days is to be renewed now: a partner takes weeks to register one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,24 @@ def read(tls: TlsFiles, socket_class: type[ssl.SSLSocket]) -> Credentials:
         tls.certificate,
         seen,
     )
+
+
+def warning(tls: TlsFiles, at: datetime) -> str | None:
+    """One line for a person where our certificate cannot be used at `at`, or soon cannot: what, which file, what to do. None where all is well.
+
+    Expired, not valid yet, not the key's, not readable, ending within 30 days; also where `ca` cannot be read. Raises nothing for these.
+    """
+    try:
+        credentials = read(tls, ssl.SSLSocket)
+        credentials.check(at)
+    except NotSent as error:
+        return str(error)
+    end = credentials.not_after
+    if end is None or (end - at).days >= SOON_DAYS:
+        return None
+    days = (end - at).days
+    left = f"in {days} day{'s' * (days != 1)}" if days else "within a day"
+    return f"{credentials.file} expires {left} ({end:%Y-%m-%d}): order the renewed certificate now"
 
 
 def now() -> datetime:

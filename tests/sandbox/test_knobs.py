@@ -46,6 +46,22 @@ def test_a_fixed_time_none_and_what_is_no_operation() -> None:
     assert latency.seconds("other", parse({"latency": "published"})) == 0.0
 
 
+@pytest.mark.parametrize("value", ["x", "-1", "nan", ""])
+def test_a_latency_that_is_none_says_that_seconds_do(value: str) -> None:
+    with pytest.raises(SettingsError) as mistake:
+        parse({"latency": value})
+    assert str(mistake.value) == "knob latency: none, published, or a number of seconds, as 0.25"
+
+
+def test_a_knob_that_is_not_there_is_one_line_with_what_looks_like_it() -> None:
+    with pytest.raises(SettingsError) as mistake:
+        parse({"latenzy": "none"})
+    assert (
+        str(mistake.value)
+        == "knob latenzy: no such knob; there is latency and latency_scale; emr-pipeline sandbox --list has them all"
+    )
+
+
 def test_the_answer_takes_the_time_of_the_knob(start: Start) -> None:
     roche = start(latency=0.2)
     with Client(roche) as client:

@@ -18,7 +18,6 @@ from pipeline.pseudonyms import Pseudonyms
 from pipeline.settings import DEFAULTS, Embedded, Secret, Settings, TlsFiles
 from pipeline.transport import certificates as files
 
-SOON_DAYS: Final = 30
 LITTLE, TOO_LITTLE = 2 * 1024**3, 200 * 1024**2
 """Bytes of free disk space that are worth a warning, and a failure."""
 EVERYBODY: Final = 0o077
@@ -102,7 +101,7 @@ def _dates(name: str, file: Path, chain: list[x509.Certificate], more: str = "")
         return Line(Level.FAIL, what, f"{file} is not valid yet", "look at this machine's clock", ours=True)
     if until < now:
         return Line(Level.FAIL, what, f"{file} expired on {until:%Y-%m-%d}", "put the renewed certificate there", ours=True)
-    if days < SOON_DAYS:
+    if days < files.SOON_DAYS:
         return Line(
             Level.WARN, what, f"{file} expires in {days} days ({until:%Y-%m-%d}){more}", "order the renewed certificate now"
         )
