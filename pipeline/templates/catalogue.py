@@ -153,7 +153,7 @@ class Catalogue:
         provenance.begin()
         names = _names(replace(context, event=placed_event(context.event))) | {
             "hl7": placed_hl7,
-            "identifiers": tuple(placed_identity(identity) for identity in context.identities),
+            "identifiers": tuple(placed_identity(identity, context.event) for identity in context.identities),
         }
         resources = _run(templates, templates[0].environment, names, rendering)  # type: ignore[arg-type]  # ours
         cleaned, places = provenance.take(resources)

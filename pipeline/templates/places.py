@@ -5,6 +5,7 @@ same types as the event itself, so templates and filters notice nothing. Only tr
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any, Final, Self, TypeVar
@@ -84,13 +85,33 @@ def placed_event(event: Event) -> Event:
     return _placed(event, "")
 
 
-def placed_identity(identity: Identity) -> Identity:
-    """An accepted identity with its place, where the message has one."""
+def placed_identity(identity: Identity, event: Event) -> Identity:
+    """An accepted identity with the places of its value and of what decided its system, where the message has one."""
     if identity.place is None:
         return identity
     return dataclasses.replace(
-        identity, system=PlacedText(identity.system, identity.place), value=PlacedText(identity.value, identity.place)
+        identity,
+        system=PlacedText(identity.system, _place_of_system(identity.place, event)),
+        value=PlacedText(identity.value, identity.place),
     )
+
+
+PID_3: Final = re.compile(r"(PID-3(?:\[(\d+)\])?)\.1")
+
+
+def _place_of_system(place: str, event: Event) -> str:
+    """The assigning authority (CX.4), or the type (CX.5) where none is named: what tables.identifier_system looks at, in its order."""
+    found = PID_3.fullmatch(place)
+    identifiers = event.patient.identifiers if event.patient else ()
+    number = int(found[2] or 1) if found else 0
+    if found is None or number > len(identifiers):
+        return place
+    cx, repetition = identifiers[number - 1], found[1]
+    if cx.authority_oid and cx.authority:
+        return f"{repetition}.4"  # either of the two may have been the table's
+    if cx.authority_oid or cx.authority:
+        return f"{repetition}.4.2" if cx.authority_oid else f"{repetition}.4.1"
+    return f"{repetition}.5" if cx.type else repetition
 
 
 def placing(filter_: Callable[..., Any]) -> Callable[..., Any]:

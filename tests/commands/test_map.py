@@ -1,6 +1,7 @@
 """`emr-pipeline map` as a user calls it: what it prints, on which stream, and its exit code."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,23 @@ def test_explain_says_where_each_element_comes_from(capsys: pytest.CaptureFixtur
     (request,) = json.loads(capsys.readouterr().out)
     assert request["explain"]["Patient.birthDate"] == "PID-7"
     assert request["explain"]["Patient.name[0].family"] == "PID-5.1.1"
+
+
+@pytest.mark.parametrize(
+    ("cx", "place"),
+    [
+        ("A1^^^CIP&2.16.724.4.41&ISO^PI", "PID-3.4"),
+        ("A1^^^&2.16.724.4.41&ISO^PI", "PID-3.4.2"),
+        ("A1^^^2.16.724.4.41^PI", "PID-3.4.1"),
+        ("999^^^NOBODY^MR~A1^^^CIP&2.16.724.4.41&ISO^PI", "PID-3[2].4"),
+    ],
+)
+def test_explain_says_what_decided_the_identifiers_system(cx: str, place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    message = re.sub(rb"PID\|1\|\|[^|]*", b"PID|1||" + cx.encode(), adt())
+    assert main(["map", file_with(message), "--json", "--explain"]) == 0
+    (request,) = json.loads(capsys.readouterr().out)
+    assert request["explain"]["Patient.identifier[0].system"] == place
+    assert request["explain"]["Patient.identifier[0].value"] == place.partition(".")[0] + ".1"
 
 
 @pytest.mark.parametrize(
