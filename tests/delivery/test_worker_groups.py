@@ -27,6 +27,8 @@ from tests.delivery.partner_script import ROUTE, TOPICS, House, adt, created, is
 
 P0, P1 = TopicPartition(TOPICS.source, 0), TopicPartition(TOPICS.source, 1)
 MOST_POLLS: Final = 400
+AT_ONCE: Final = 2
+"""Records that a poll brings: few, so that much is still to come when something happens."""
 Step = Callable[["Member"], None]
 
 
@@ -53,7 +55,7 @@ class Member:
             self.give(*(each for each in (P0, P1) if each not in self.mine))
         found: list[Received] = []
         for each in sorted(self.mine - self.paused, key=str):
-            records = self.group.records(each)[self.at[each] :][: most - len(found)]
+            records = self.group.records(each)[self.at[each] :][: min(most, AT_ONCE) - len(found)]
             self.at[each] += len(records)
             found += records
         if not found:
@@ -307,6 +309,19 @@ class SlowOnce:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def test_while_a_delivery_waits_no_more_is_taken_from_the_topic_and_afterwards_it_is(clinic: Clinic) -> None:
+    clinic.put(0, *map(create, "ABCDEF"))
+    clinic.script.answers = [issue(503, "transient"), issue(503, "transient")]
+    taken: list[int] = []
+
+    def look(member: Member) -> None:
+        taken.append(member.at[P0])
+
+    clinic.run(give_both, look, look)
+    assert taken == [AT_ONCE, AT_ONCE]
+    clinic.assert_all_delivered_once([POST] * 8)
 
 
 # commits and polls that fail
