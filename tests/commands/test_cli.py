@@ -34,13 +34,14 @@ def test_every_module_of_a_command_is_in_the_table() -> None:
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
-def test_a_full_disk_behind_stdout_is_one_line_and_exit_2() -> None:
+@pytest.mark.parametrize("words", [["map", str(ROOT / "pipeline/sample.hl7")], ["find"]], ids=["much", "a line"])
+def test_a_full_disk_behind_stdout_is_one_line_and_exit_2(words: list[str], tmp_path: Path) -> None:
     with FULL.open("w") as full:
-        words = [sys.executable, "-m", "pipeline.cli", "map", "pipeline/sample.hl7"]
-        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+        called = [sys.executable, "-m", "pipeline.cli", *words]
+        done = subprocess.run(called, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (
         2,
-        "emr-pipeline map: what it writes cannot be written (No space left on device): make room, or let it go elsewhere\n",
+        f"emr-pipeline {words[0]}: what it writes cannot be written (No space left on device): make room, or let it go elsewhere\n",
     )
 
 

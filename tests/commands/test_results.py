@@ -30,7 +30,7 @@ def result(number: int, *, partition: int, state: State = State.DELIVERED) -> Re
         control_id=f"MSG{number}",
         source_topic="his.adt",
         source_partition=0,
-        source_offset=number,
+        source_offset=1_000 - number,  # another order than the settled times
         settled_ms=number * 1_000_000,
     ).model_dump_json(exclude_none=True)
     return Record(TOPIC, text.encode(), partition=partition)
@@ -54,7 +54,7 @@ def bus(settings: str) -> Iterator[EmbeddedBus]:
 
 
 def shown(out: str) -> list[int]:
-    return [json.loads(line)["source_offset"] for line in out.splitlines()]
+    return [json.loads(line)["settled_ms"] // 1_000_000 for line in out.splitlines()]
 
 
 @pytest.mark.usefixtures("bus")
