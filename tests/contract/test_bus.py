@@ -169,6 +169,21 @@ def test_seek_goes_back(place: Place, bus: Bus) -> None:
     assert values(drain(consumer, 1)) == [b"two"]
 
 
+def test_the_position_is_behind_what_was_handed_out_and_where_seek_put_it(place: Place, bus: Bus) -> None:
+    topic, other = made(place, bus, partitions=2), made(place, bus, name="other")
+    bus.producer().append(Record(topic, b"x", partition=0) for _ in range(5))
+    consumer = begun(place, bus, topic)
+    found = consumer.poll(20, most=3)
+    both = {TopicPartition(topic, 0), TopicPartition(topic, 1)}
+    while not found:
+        found = consumer.poll(1, most=3)
+    assert consumer.position([*both, TopicPartition(other, 0)]) == {TopicPartition(topic, 0): 3, TopicPartition(topic, 1): 0}
+    assert len(drain(consumer, 2)) == 2
+    assert consumer.position(both) == {partition: end for partition, (_, end) in bus.bounds(topic).items()}
+    consumer.seek(TopicPartition(topic, 0), 1)
+    assert consumer.position([TopicPartition(topic, 0)]) == {TopicPartition(topic, 0): 1}
+
+
 def test_a_paused_partition_gives_nothing_until_resumed(place: Place, bus: Bus) -> None:
     topic = made(place, bus, partitions=2)
     producer = bus.producer()
