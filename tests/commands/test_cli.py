@@ -1,5 +1,6 @@
 """The command line as a whole: what goes wrong is one line, whatever it is."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,8 +38,9 @@ def test_every_module_of_a_command_is_in_the_table() -> None:
 @pytest.mark.parametrize("words", [["map", str(ROOT / "pipeline/sample.hl7")], ["find"]], ids=["much", "a line"])
 def test_a_full_disk_behind_stdout_is_one_line_and_exit_2(words: list[str], tmp_path: Path) -> None:
     with FULL.open("w") as full:
+        buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
         called = [sys.executable, "-m", "pipeline.cli", *words]
-        done = subprocess.run(called, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path)
+        done = subprocess.run(called, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path, env=buffered)
     assert (done.returncode, done.stderr) == (
         2,
         f"emr-pipeline {words[0]}: what it writes cannot be written (No space left on device): make room, or let it go elsewhere\n",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.bus.embedded import EmbeddedBus
-from pipeline.bus.port import Record, TopicSettings
+from pipeline.bus.port import Record, TopicPartition, TopicSettings
 from pipeline.cli import main
 from pipeline.commands import results
 from schemas.outcomes import Reason, State
@@ -130,6 +130,11 @@ def test_follow_shows_a_topics_first_result_where_it_is_made_meanwhile(
     assert main(["results", "--follow", "--json", "--settings", settings]) == 130
     opened.close()
     assert shown(capsys.readouterr().out) == [1]
+
+
+def test_what_comes_while_it_looks_is_left_to_follow(bus: EmbeddedBus) -> None:
+    ends = {TopicPartition(TOPIC, 0): 1, TopicPartition(TOPIC, 1): 2}
+    assert sorted(one.settled_ms // 1_000_000 for one, _ in results._there(bus, TOPIC, ends)) == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
