@@ -18,6 +18,7 @@ from schemas.outcomes import State
 
 if TYPE_CHECKING:
     from pipeline.bus.port import Bus, TopicPartition
+    from pipeline.model import Received
     from schemas.result import Result
 
 EXAMPLE: Final = """  emr-pipeline results
@@ -96,25 +97,36 @@ def _order(one: "tuple[Result, bytes]") -> tuple[int, str, int, int, int]:
 def _there(bus: "Bus", topic: str, ends: "dict[TopicPartition, int]") -> "Iterator[tuple[Result, bytes]]":
     """What stands before `ends`: what comes meanwhile is --follow's."""
     from pipeline.bus.port import TopicPartition
-    from schemas.result import Result
 
     for received in bus.read(topic):
         end = ends.get(TopicPartition(topic, received.position.partition), 0)
-        if received.value and received.position.offset < end:
-            yield Result.model_validate_json(received.value), received.value
+        if received.position.offset < end:
+            yield from _read(received)
 
 
 def _coming(bus: "Bus", topic: str, start: "dict[TopicPartition, int]") -> "Iterator[tuple[Result, bytes]]":
     """What comes after `start`, as it comes; never ends."""
     from pipeline.bus.port import TopicPartition
-    from schemas.result import Result
 
     while True:
         for received in bus.read(topic, start=start) if topic in bus.topics() else ():
             start[TopicPartition(topic, received.position.partition)] = received.position.offset + 1
-            if received.value:
-                yield Result.model_validate_json(received.value), received.value
+            yield from _read(received)
         time.sleep(PAUSE)
+
+
+def _read(received: "Received") -> "Iterator[tuple[Result, bytes]]":
+    """The result of a record; one that is none, or a newer version's, is said and passed over."""
+    from pydantic import ValidationError
+
+    from schemas.result import Result
+
+    if not received.value:
+        return
+    try:
+        yield Result.model_validate_json(received.value), received.value
+    except ValidationError:
+        print(f"{received.position} is no result that this version can read", file=sys.stderr)
 
 
 def _show(result: "Result", raw: bytes, arguments: Namespace) -> None:

@@ -132,6 +132,17 @@ def test_follow_shows_a_topics_first_result_where_it_is_made_meanwhile(
     assert shown(capsys.readouterr().out) == [1]
 
 
+def test_a_record_that_is_no_result_is_said_and_passed_over(
+    bus: EmbeddedBus, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with bus.producer() as producer:
+        producer.append([Record(TOPIC, b'{"of": "the future"}', partition=0)])
+    assert main(["results", "--json", "--settings", settings]) == 0
+    out, err = capsys.readouterr()
+    assert shown(out) == [1, 2, 3, 4]
+    assert err == f"{TOPIC}/0/2 is no result that this version can read\n"
+
+
 def test_what_comes_while_it_looks_is_left_to_follow(bus: EmbeddedBus) -> None:
     ends = {TopicPartition(TOPIC, 0): 1, TopicPartition(TOPIC, 1): 2}
     assert sorted(one.settled_ms // 1_000_000 for one, _ in results._there(bus, TOPIC, ends)) == [1, 2, 3]
