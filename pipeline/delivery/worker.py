@@ -149,6 +149,7 @@ class Worker:
                 self._next[self._at] = received.position.offset + 1
             if time.monotonic() - self._committed_at > COMMIT_EVERY:
                 self.commit()
+                self._look_in()
         self.commit()
 
     def _holder_first(self, holder: Position | None) -> bool:
@@ -273,13 +274,22 @@ class Worker:
 
     def _wait_polling(self, consumer: Consumer, until: float) -> None:
         while (left := until - time.monotonic()) > 0:
-            consumer.pause(consumer.assignment())
-            polled = self._poll(
-                min(left, POLL)
-            )  # first, as in _round; what a partition assigned in this very poll brings is kept
-            self._backlog.extend(polled)
+            self._poll_paused(consumer, min(left, POLL))
             if self.stop.is_set() or (self._at is not None and not self._ours(self._at)):
                 raise Stopped
+
+    def _look_in(self) -> None:
+        """Hear what the group wants while a backlog is worked off: a slow partner must not hold up who joins, nor cost the membership."""
+        assert self._consumer is not None  # noqa: S101 - as above
+        try:
+            self._poll_paused(self._consumer, 0)
+        finally:
+            self._consumer.resume(self._consumer.assignment())
+
+    def _poll_paused(self, consumer: Consumer, timeout: float) -> None:
+        consumer.pause(consumer.assignment())
+        polled = self._poll(timeout)  # first, as in _round; what a partition assigned in this very poll brings is kept
+        self._backlog.extend(polled)
 
     def commit(self) -> None:
         """Commit what is settled. A refusal takes nothing back: the ledger knows what was done."""
@@ -297,10 +307,17 @@ class Worker:
             self._next = {partition: offset for partition, offset in self._next.items() if partition not in ours}
 
     def _drained(self) -> bool:
+        """Asked with nothing in hand. What holds no record (a transaction's marker) is passed by reading, and then committed as the rest."""
         if self._until is None or self._consumer is None:
             return False
-        committed = self._consumer.committed(self._until)
-        return all((committed.get(partition) or 0) >= end for partition, end in self._until.items())
+        try:
+            read, committed = self._consumer.position(self._until), self._consumer.committed(self._until)
+        except BusUnavailable as error:
+            self.outages.gone(error)
+            return False
+        stand = {partition: committed.get(partition) or 0 for partition in self._until}
+        self._next |= {partition: at for partition, at in read.items() if at > stand[partition]}
+        return all(stand[partition] >= end for partition, end in self._until.items())
 
     def _ours(self, partition: TopicPartition) -> bool:
         return self._consumer is not None and partition in self._consumer.assignment()

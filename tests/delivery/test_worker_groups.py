@@ -92,10 +92,15 @@ class Member:
         self.commits.append(dict(offsets))
 
     def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int | None]:
+        if self.group.unasked:
+            self.group.unasked -= 1
+            raise BusUnavailable("away")
         return {each: self.group.offsets.get(each) for each in partitions}
 
     def position(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        return {each: self.at[each] for each in partitions if each in self.mine}
+        at = {each: self.at[each] for each in partitions if each in self.mine}
+        behind = {each for each in at if at[each] >= len(self.group.records(each))}
+        return {each: offset + self.group.markers.get(each, 0) * (each in behind) for each, offset in at.items()}
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         self.at[partition] = offset
@@ -128,6 +133,10 @@ class Group(EmbeddedBus):
         self.offsets: dict[TopicPartition, int] = {}
         self.scripts: list[list[Step]] = []
         self.members: list[Member] = []
+        self.markers: dict[TopicPartition, int] = {}
+        """Offsets behind the last record that hold none."""
+        self.unasked = 0
+        """How often the bus is away when it is asked what is committed."""
 
     def consumer(self, group: str, topics: Sequence[str], *, listener: RebalanceListener | None = None) -> Any:  # noqa: ANN401 - a Consumer by its shape
         assert (group, list(topics), listener is not None) == (group, [TOPICS.source], True)
@@ -322,6 +331,47 @@ def test_while_a_delivery_waits_no_more_is_taken_from_the_topic_and_afterwards_i
     clinic.run(give_both, look, look)
     assert taken == [AT_ONCE, AT_ONCE]
     clinic.assert_all_delivered_once([POST] * 8)
+
+
+def test_between_two_records_of_a_backlog_the_group_is_heard(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.delivery.worker.COMMIT_EVERY", 0.0)
+    clinic.put(0, create("A"), create("B"))
+    sent: list[list[str]] = []
+
+    def take(member: Member) -> None:
+        member.revoke(P0)
+
+    def look(member: Member) -> None:
+        sent.append(clinic.paths())
+        assert member.commits == [{P0: 1}]
+
+    clinic.run(give_both, take, look)
+    assert sent == [[POST]]
+    clinic.assert_all_delivered_once([POST, POST])
+
+
+# what holds no record
+
+
+def test_a_drain_ends_where_the_topic_ends_in_what_holds_no_record(clinic: Clinic) -> None:
+    clinic.put(0, create("A"))
+    clinic.put(1, create("B"))
+    clinic.group.scripts.append([give_both])
+    worker = clinic.worker()
+    worker.drain()
+    assert worker._until == {P0: 1, P1: 1}
+    worker._until = {P0: 3, P1: 1}  # as behind two markers of transactions
+    clinic.group.markers = {P0: 2}
+    worker.run()
+    assert clinic.group.offsets == {P0: 3, P1: 1}
+
+
+def test_a_drain_that_cannot_ask_what_is_committed_asks_again(clinic: Clinic) -> None:
+    clinic.put(0, create("A"))
+    clinic.group.unasked = 2
+    clinic.run(give_both)
+    assert clinic.group.unasked == 0
+    clinic.assert_all_delivered_once([POST])
 
 
 # commits and polls that fail
