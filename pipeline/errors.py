@@ -11,6 +11,7 @@
     ├── NoAnswer          bytes left, no answer that tells: unknown           transport
     ├── BusError          a topic cannot be read or written
     │   ├── BusUnavailable    try again later
+    │   │   └── BusRebalancing  no outage: the group is being divided anew; poll, then try again
     │   ├── BusLost           what this member held is another's now: forget it and poll on
     │   └── BusRefused        trying again does not help: no such topic, no right, too large, offset out of range
     ├── LedgerError       the ledger cannot be read or written: no new work
@@ -106,6 +107,10 @@ class BusError(PipelineError):
 
 class BusUnavailable(BusError):
     """Try again later."""
+
+
+class BusRebalancing(BusUnavailable):
+    """No outage: the group is being divided anew; poll, then try again."""
 
 
 class BusRefused(BusError):

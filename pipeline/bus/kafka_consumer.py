@@ -18,7 +18,7 @@ from pipeline.bus.kafka_client import connect, failure, ours, theirs
 from pipeline.bus.kafka_diagnosis import why_unreachable
 from pipeline.bus.kafka_membership import Bridge, Membership, metadata_of
 from pipeline.bus.port import RebalanceListener, TopicPartition
-from pipeline.errors import BusError, BusLost, BusRefused, BusUnavailable
+from pipeline.errors import BusError, BusLost, BusRebalancing, BusRefused, BusUnavailable
 from pipeline.model import Position, Received
 from pipeline.settings import Kafka
 
@@ -28,6 +28,8 @@ AWAY_SECONDS: Final = 10.0
 CHECK_SECONDS: Final = 1.0
 """How soon the cluster is asked again what it could not say when a partition was assigned."""
 POSITION_SECONDS: Final = 0.5
+JOIN_SECONDS: Final = 3.0
+JOIN_SLICE: Final = 0.1
 
 
 def received(record: Any) -> Received:  # noqa: ANN401 - kafka-python has no types
@@ -85,7 +87,7 @@ class KafkaBusConsumer:
         self._member.raise_broken()
         self._look_after_membership(timeout)
         try:
-            batches = self._kafka.poll(timeout_ms=int(timeout * 1000), max_records=most)
+            batches = self._fetch(timeout, most)
         except (kafka_errors.NoOffsetForPartitionError, kafka_errors.OffsetOutOfRangeError) as error:
             raise self._refused(error) from None
         except kafka_errors.KafkaError as error:
@@ -114,7 +116,7 @@ class KafkaBusConsumer:
             self._kafka.commit(given, timeout_ms=COMMIT_SECONDS * 1000)
         except kafka_errors.KafkaError as error:
             if _is_about_a_rebalance(error):  # we are a member still, and may well keep what we have
-                raise BusUnavailable(
+                raise BusRebalancing(
                     "not committed: the group is being divided anew; poll, then see what is still ours", where=self._group
                 ) from None
             raise failure(error, self._group) from None
@@ -179,6 +181,21 @@ class KafkaBusConsumer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _fetch(self, timeout: float, most: int) -> Any:  # noqa: ANN401 - kafka-python has no types
+        """While the group is divided, up to JOIN_SECONDS more.
+
+        kafka-python 3.0.12 throws away a join that ends between two polls, and begins another: short polls far apart would keep the whole
+        group from ever being divided.
+        """
+        coordinator = self._kafka._coordinator  # noqa: SLF001 - as below
+        until = time.monotonic() + JOIN_SECONDS
+        while True:
+            slice_ = max(timeout, JOIN_SLICE) if coordinator.need_rejoin() else timeout
+            batches = self._kafka.poll(timeout_ms=int(slice_ * 1000), max_records=most)
+            joining = coordinator.need_rejoin() and not coordinator.coordinator_unknown()
+            if batches or not joining or time.monotonic() > until:
+                return batches
 
     def _look_after_membership(self, timeout: float) -> None:
         """Before kafka-python polls: what is lost is told as lost, and what could not be checked is asked for again."""

@@ -117,7 +117,7 @@ class Consumer(Protocol):
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """The next offsets to read. Returns when durable; any error: nothing counts as committed.
 
-        BusUnavailable: try again, after a poll (the group is being divided anew, or the broker is away). BusLost: this member is none any
+        BusRebalancing: poll, then try again. BusUnavailable: try again later, the broker is away. BusLost: this member is none any
         more, or the partition is another's: forget what was read and poll on; the next poll tells `lost`, and what is given again begins at
         what the group committed.
         """

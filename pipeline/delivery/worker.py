@@ -18,7 +18,7 @@ from pipeline.bus.port import Bus, Consumer, Producer, Record, TopicPartition, W
 from pipeline.delivery.attempts import Backoff, Behind, Delivery, Hands, Stopped
 from pipeline.delivery.steady import Outages, Steady
 from pipeline.delivery.weather import Weather
-from pipeline.errors import BusError, BusLost, BusUnavailable, LedgerError, Refused
+from pipeline.errors import BusError, BusLost, BusRebalancing, BusUnavailable, LedgerError, Refused
 from pipeline.ledger.port import Ledger
 from pipeline.model import Clock, Outcome, Position, Received, Seen
 from pipeline.stages.plan import Plan
@@ -298,6 +298,8 @@ class Worker:
         if ours and self._consumer is not None:
             try:
                 self._consumer.commit(ours)
+            except BusRebalancing:
+                return  # the next one carries it; what is taken from us is committed in `revoked`, or done again and found settled
             except BusUnavailable as error:
                 self.outages.gone(error)
                 return

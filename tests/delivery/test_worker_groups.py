@@ -19,7 +19,7 @@ from pipeline import wiring
 from pipeline.bus.embedded import EmbeddedBus
 from pipeline.bus.port import RebalanceListener, Record, TopicPartition
 from pipeline.delivery.worker import Worker
-from pipeline.errors import BusError, BusLost, BusUnavailable
+from pipeline.errors import BusError, BusLost, BusRebalancing, BusUnavailable
 from pipeline.ledger.port import Query
 from pipeline.model import Received, Reply, Request
 from pipeline.stages.route import request_id
@@ -401,14 +401,18 @@ def test_a_commit_that_is_refused_while_the_partition_is_revoked_ends_nobody(cli
     clinic.assert_all_delivered_once([POST, "PUT /Bundle/A", "PUT /Bundle/A"])
 
 
-def test_a_commit_that_fails_for_a_while_is_made_up_for(clinic: Clinic) -> None:
+@pytest.mark.parametrize(("error", "told"), [(BusRebalancing, False), (BusUnavailable, True)])
+def test_a_commit_that_fails_for_a_while_is_made_up_for_and_only_an_outage_is_told(
+    clinic: Clinic, capfd: pytest.CaptureFixture[str], error: type[BusError], told: bool
+) -> None:
     clinic.put(0, create("A"), create("B"))
 
     def give_away(member: Member) -> None:
         member.give(P0)
-        member.refusals = [BusUnavailable("the group is being divided anew")] * 3
+        member.refusals = [error("not committed")] * 3
 
     clinic.run(give_away)
+    assert ("bus_away" in capfd.readouterr().err) == told
     assert clinic.group.members[0].commits == [{P0: 2}]
     clinic.assert_all_delivered_once([POST, POST])
 

@@ -12,10 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 import yaml
+from kafka import KafkaProducer
+from kafka.admin import KafkaAdminClient
 
 from pipeline import wiring
 from pipeline.bus.port import TopicPartition
@@ -51,6 +53,7 @@ class Hospital:
             "session_timeout_ms": SESSION_MS,
             "rebalance": rebalance,
         }
+        self.servers = list(kafka.bootstrap_servers)
         self.path = settings_file(folder, partner, bus, prefix)
         tree = yaml.safe_load(self.path.read_text())
         tree["ledger"]["url"] = postgres_server.a_schema()
@@ -62,15 +65,15 @@ class Hospital:
         self.workers: list[subprocess.Popen[bytes]] = []
         self.messages = [
             (f"P{patient:04}".encode(), adt(event, f"{patient}-{day}", patient=f"P{patient:04}", time=f"2024050{day}101500+0200"))
-            for day, event in enumerate(["A04", *["A08"] * (days - 1)], 1)
+            for day, event in enumerate(["A04", *["A08"] * (days - 1)][:days], 1)
             for patient in range(PATIENTS)
         ]
         fill(self.settings, self.messages)
 
-    def join(self) -> subprocess.Popen[bytes]:
+    def join(self, *options: str) -> subprocess.Popen[bytes]:
         """One more worker."""
         with (self.folder / f"worker-{len(self.workers)}.log").open("wb") as log:
-            command = [sys.executable, "-m", "pipeline.cli", "run", "--settings", str(self.path)]
+            command = [sys.executable, "-m", "pipeline.cli", "run", *options, "--settings", str(self.path)]
             self.workers.append(subprocess.Popen(command, stderr=log))
         return self.workers[-1]
 
@@ -166,3 +169,46 @@ def test_a_worker_that_stood_still_for_longer_than_its_session_goes_on_and_nothi
         assert first.poll() is None, hospital.logs()
         assert before < partner.requests
         hospital.check()
+
+
+def test_a_worker_that_joins_has_its_share_while_the_other_still_works_off_what_it_has_read(
+    tmp_path: Path, kafka: Kafka, prefix: str
+) -> None:
+    """A partner that takes half a second would hold the group up for fifty, were it heard only between two batches."""
+    with (
+        RocheSandbox(tmp_path / "sandbox", {"latency": 0.5}) as slow,
+        opened(Hospital(tmp_path, slow, kafka, prefix, rebalance="cooperative", days=2)) as hospital,
+    ):
+        hospital.join()
+        until(lambda: slow.requests >= 2, hospital)
+        hospital.join()
+        until(lambda: len(holders(hospital)) == 2, hospital, seconds=15)
+
+
+def holders(hospital: Hospital) -> list[object]:
+    """The members of the group that have partitions."""
+    admin = KafkaAdminClient(bootstrap_servers=hospital.servers)
+    try:
+        group = hospital.settings.group_of(ROUTE)
+        members = admin.describe_groups([group])[group]["members"]
+        return [
+            member for member in members if member["member_assignment"] and member["member_assignment"]["assigned_partitions"]
+        ]
+    finally:
+        admin.close()
+
+
+def test_a_drain_ends_where_the_marker_of_a_transaction_ends_the_topic(
+    tmp_path: Path, partner: RocheSandbox, kafka: Kafka, prefix: str
+) -> None:
+    with opened(Hospital(tmp_path, partner, kafka, prefix, rebalance="cooperative", days=0)) as hospital:
+        his: Any = KafkaProducer(bootstrap_servers=hospital.servers, transactional_id=prefix + "his")
+        his.init_transactions()
+        his.begin_transaction()
+        his.send(hospital.settings.routes[ROUTE].source, adt("A04", "1", patient="P0001"), key=b"P0001")
+        his.commit_transaction()
+        his.close()
+        worker = hospital.join("--drain")
+        assert worker.wait(20) == 0, hospital.logs()
+        assert hospital.settled()
+        assert [effect.effect for effect in partner.log.effects()] == ["created"]
