@@ -17,6 +17,7 @@ from pipeline.telemetry import LogEvent, log
 
 if TYPE_CHECKING:
     from pipeline.delivery.worker import Worker
+    from pipeline.settings import Settings
 
 EXAMPLE: Final = """  emr-pipeline run                    all routes of the settings
   emr-pipeline run roche-patients     one
@@ -38,8 +39,19 @@ def run(arguments: Namespace) -> int:
         if arguments.drain:
             for worker in workers:
                 worker.drain()
+        _warn(loaded, routes)
         _stop_on_signal(workers)
         return work(workers)
+
+
+def _warn(loaded: "Settings", routes: list[str]) -> None:
+    """A certificate that will not do is said before the first message finds out."""
+    from pipeline.transport.certificates import now, warning
+
+    for name in dict.fromkeys(loaded.routes[route].partner for route in routes):
+        said = warning(loaded.partners[name].tls, now())
+        if said is not None:
+            log(LogEvent.CERTIFICATE_WARNING, partner=name, problem=said, do="renew it: emr-pipeline doctor shows it")
 
 
 def work(workers: "list[Worker]") -> int:

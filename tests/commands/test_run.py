@@ -19,7 +19,7 @@ from tests.faults.test_kill9 import ROUTE, fill, settings_file
 
 @pytest.fixture
 def partner(tmp_path: Path) -> Iterator[RocheSandbox]:
-    with RocheSandbox(tmp_path / "sandbox", {"latency": 1.5}) as sandbox:
+    with RocheSandbox(tmp_path / "sandbox", {"latency": 6.0}) as sandbox:
         yield sandbox
 
 
@@ -34,7 +34,7 @@ def start(settings: Path, *more: str, stderr: int = subprocess.DEVNULL) -> subpr
 
 
 def sending(partner: RocheSandbox) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while partner.requests == 0:
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -45,7 +45,7 @@ def test_one_signal_finishes_the_message_in_hand_and_commits(settings: Path, par
     worker = start(settings)
     sending(partner)
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(10) == 0
+    assert worker.wait(60) == 0
     with wiring.opened(load(settings)) as things:
         assert {str(state): count for state, count in things.ledger.counts(ROUTE)[ROUTE].items() if count} == {"delivered": 1}
 
@@ -60,9 +60,9 @@ def test_a_second_signal_ends_at_once_and_leaves_the_outcome_unknown_to_be_found
     time.sleep(0.2)
     begun = time.monotonic()
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(10) == -signal.SIGTERM
-    assert time.monotonic() - begun < 1.0
-    assert start(settings, "--drain").wait(30) == 0
+    assert worker.wait(60) == -signal.SIGTERM
+    assert time.monotonic() - begun < 5.0
+    assert start(settings, "--drain").wait(60) == 0
     assert len(partner.log.creates()) == 1
 
 
@@ -71,9 +71,9 @@ def test_a_second_worker_is_refused_with_exit_4(settings: Path, partner: RocheSa
     worker = start(settings)
     sending(partner)
     second = start(settings, stderr=subprocess.PIPE)
-    _, said = second.communicate(timeout=20)
+    _, said = second.communicate(timeout=60)
     worker.send_signal(signal.SIGTERM)
-    worker.wait(20)
+    worker.wait(60)
     assert (second.returncode, len(said.splitlines())) == (4, 1)
 
 
@@ -86,6 +86,6 @@ def test_a_route_that_cannot_go_on_ends_with_exit_2_and_one_line(settings: Path)
         with things.bus.producer() as producer:
             producer.append([Record(loaded.routes[ROUTE].source, adt())])
     worker = start(settings, "--drain", stderr=subprocess.PIPE)
-    _, said = worker.communicate(timeout=20)
+    _, said = worker.communicate(timeout=60)
     assert worker.returncode == 2
     assert [line.partition(f"{ROUTE}: ")[0] for line in said.splitlines() if not line.startswith("{")] == ["emr-pipeline run: "]
