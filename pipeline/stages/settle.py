@@ -116,7 +116,10 @@ def dead_letter(received: Received, result: Result, topic: str) -> Record | None
         mapping_version=result.mapping_version,
     )
     headers = tuple((PREFIX + name, str(value).encode()) for name, value in letter.model_dump(exclude_none=True).items())
-    return Record(topic, received.value, key=received.key, headers=headers + received.headers)
+    key = (
+        result.result_id.encode() if received.key is None and received.value is None else received.key
+    )  # a record must have one of both
+    return Record(topic, received.value, key=key, headers=headers + received.headers)
 
 
 def _result_id(outcome: Outcome, attempt: int, settled: bool, at_ms: int) -> str:

@@ -525,3 +525,13 @@ def test_a_record_that_is_read_again_after_all_was_written_is_neither_sent_nor_t
         consumer.commit({TopicPartition(house.topics.source, 0): 0})
     house.work()
     assert (house.paths(), len(house.results()), len(house.dead_letters()), house.committed()) == (["POST /Bundle"], 2, 1, 2)
+
+
+def test_a_record_with_neither_key_nor_value_is_parked_and_halts_nothing(house: House) -> None:
+    """The embedded bus takes none such, a foreign producer on Kafka may write it."""
+    worker = house.worker()
+    outcome = flow.read(Received(Position(house.topics.source, 0, 0), None), worker.plan)
+    assert isinstance(outcome, Outcome)
+    with house.bus.producer() as worker._producer:
+        worker._settle(outcome)
+    assert (house.settled(), len(house.dead_letters())) == ([(State.PARKED, Reason.EMPTY)], 1)
