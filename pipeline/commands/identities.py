@@ -131,7 +131,12 @@ def _forget(arguments: Namespace, loaded: "Settings", partner: str) -> int:
             not_there = [(line, f"{partner} is not known to have it") for line, row in rows if row.identity in unknown]
             return _refuse(arguments, not_there, "not known, nothing was forgotten", REFUSED)
         ledger.forget(partner, [row.identity for _, row in rows], by_operator=True)
-    log(LogEvent.IDENTITIES_FORGOTTEN, partner=partner, identities=len(rows), by=os.environ.get("SUDO_USER") or os.environ.get("USER") or f"uid {os.getuid()}")
+    log(
+        LogEvent.IDENTITIES_FORGOTTEN,
+        partner=partner,
+        identities=len(rows),
+        by=os.environ.get("SUDO_USER") or os.environ.get("USER") or f"uid {os.getuid()}",
+    )
     if arguments.json:
         print(json.dumps({"partner": partner, "forgotten": len(rows)}))
     else:
