@@ -64,15 +64,18 @@ def run(arguments: Namespace) -> int:
         knobs[name] = value
     rules = [faults.parse(one) for one in arguments.fault]
     signals = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before the thread starts: both wait for sigwait below
-    _many_descriptors()
-    with RocheSandbox(arguments.folder, knobs, port=arguments.port, control=arguments.control) as roche:
-        for rule in rules:
-            roche.order(rule)
-        log(LogEvent.SANDBOX_STARTED, port=roche.port, patients=roche.patients())
-        print(_welcome(roche.base_url, arguments.folder, roche.knobs.org_id, roche.knobs.client_id, roche.control_url))
-        sys.stdout.flush()
-        signal.sigwait(signals)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before the thread starts: both wait for sigwait below
+    try:
+        _many_descriptors()
+        with RocheSandbox(arguments.folder, knobs, port=arguments.port, control=arguments.control) as roche:
+            for rule in rules:
+                roche.order(rule)
+            log(LogEvent.SANDBOX_STARTED, port=roche.port, patients=roche.patients())
+            print(_welcome(roche.base_url, arguments.folder, roche.knobs.org_id, roche.knobs.client_id, roche.control_url))
+            sys.stdout.flush()
+            signal.sigwait(signals)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # a child process would inherit it
     return DONE
 
 
