@@ -138,6 +138,9 @@ def opened(hospital: Hospital) -> Iterator[Hospital]:
                 worker.wait(10)
 
 
+@pytest.mark.open_defect(
+    reason="two workers may both begin one record after a rebalance: the intent is not compared with what was read"
+)
 @pytest.mark.parametrize("way", [("cooperative", 6), ("eager", 3)], ids=["cooperative", "eager"])
 def test_workers_join_and_leave_and_each_message_arrives_once_and_in_order(
     tmp_path: Path, partner: RocheSandbox, kafka: Kafka, prefix: str, way: tuple[str, int]
@@ -155,6 +158,9 @@ def test_workers_join_and_leave_and_each_message_arrives_once_and_in_order(
         hospital.check()
 
 
+@pytest.mark.open_defect(
+    reason="two workers may both begin one record after a rebalance: the intent is not compared with what was read"
+)
 def test_a_worker_that_stood_still_for_longer_than_its_session_goes_on_and_nothing_is_lost_or_created_twice(
     tmp_path: Path, partner: RocheSandbox, kafka: Kafka, prefix: str
 ) -> None:
