@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from pipeline import flow
+from pipeline.failpoints import Point, reach
 from pipeline.ledger.port import Begun, Held, Ledger
 from pipeline.model import Answer, Clock, Decision, Intent, Knowledge, Learned, Outcome, Packed, Position, Request, Routed, Seen
 from pipeline.stages.plan import Plan
@@ -147,6 +148,7 @@ class Delivery:
 
     def _next(self, packed: Packed, answer: Answer) -> Outcome | None:
         """What follows from a verdict: the end, or another attempt."""
+        reach(Point.AFTER_ANSWER)
         verdict = answer.verdict
         self.hands.told(verdict.decision, verdict.reason)
         match verdict.decision:
@@ -241,6 +243,7 @@ class Delivery:
         except Held as held:
             raise Behind(held.by) from None
         self.attempt += 1
+        reach(Point.AFTER_INTENT)
 
     def _went_out(self, packed: Packed) -> tuple[Learned, ...]:
         """A success without an id: the partner knows the patient by the identity that went out."""

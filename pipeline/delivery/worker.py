@@ -19,6 +19,7 @@ from pipeline.delivery.attempts import Backoff, Behind, Delivery, Hands, Stopped
 from pipeline.delivery.steady import Outages, Steady
 from pipeline.delivery.weather import Weather
 from pipeline.errors import BusError, BusLost, BusRebalancing, BusUnavailable, LedgerError, Refused
+from pipeline.failpoints import Point, reach
 from pipeline.ledger.port import Ledger
 from pipeline.model import Clock, Outcome, Position, Received, Seen
 from pipeline.stages.plan import Plan
@@ -187,6 +188,7 @@ class Worker:
 
     def _one(self, received: Received) -> None:
         """One record to its end, or from where a restart left it."""
+        reach(Point.AFTER_POLL)
         seen = self._seen(received)
         if seen is not None and seen.state in SETTLED:
             self._emit_again(received, seen)
@@ -216,6 +218,7 @@ class Worker:
         if not self.steady(lambda: self.ledger.settle(written.settlement)):
             self._settled_elsewhere(outcome.received)
             return
+        reach(Point.AFTER_LEDGER_SETTLED)
         if outcome.state is State.PARKED:
             where = outcome.received.position
             log(LogEvent.MESSAGE_PARKED, route=self.plan.name, at=str(where), reason=outcome.reason, where=outcome.where)
@@ -226,6 +229,7 @@ class Worker:
         producer = self._producer
         assert producer is not None  # noqa: S101 - as above
         self.steady(lambda: producer.append(records, EMIT_SECONDS))
+        reach(Point.AFTER_RESULT_PRODUCED)
         self.steady(lambda: self.ledger.emitted(self.plan.name, received.position))
 
     def _emit_again(self, received: Received, seen: Seen) -> None:
@@ -306,6 +310,7 @@ class Worker:
             except BusLost:
                 self.lost(list(ours))
                 return
+            reach(Point.AFTER_COMMIT)
             self._next = {partition: offset for partition, offset in self._next.items() if partition not in ours}
 
     def _drained(self) -> bool:

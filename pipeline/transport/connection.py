@@ -15,6 +15,7 @@ from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
 
 from pipeline.errors import NoAnswer, NotSent
+from pipeline.failpoints import Point, reach
 from pipeline.transport.exchange import Exchange
 from schemas.outcomes import Reason
 
@@ -121,6 +122,7 @@ class Connection(HTTPSConnection):
         finally:
             self._held = None
         self.sock.sendall(whole)
+        reach(Point.AFTER_BYTES_SENT)
 
     def send(self, data: Any) -> None:  # noqa: ANN401 - http.client's own buffer types
         """Hold what http.client would send in pieces."""
