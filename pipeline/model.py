@@ -142,8 +142,9 @@ class Routed:
     """The patient's identities that the partner accepts, the first is the one that it is known by. Empty: it accepts none."""
     prior: tuple[Identity, ...]
     """Of a merge: the identities that end."""
-    lane: str
-    """Keyed hash of the patient on this route: of its least identity, so that the order of PID-3 does not matter."""
+    lanes: tuple[str, ...]
+    """Keyed hashes of the patient on this route, one for each identity, the least first (the order of PID-3 does not matter); of a merge those of the
+    prior patient as well. Two messages that share one go one after the other."""
     subjects: tuple[str, ...]
     """Keyed hashes of the subject, one for each identity: what stale and supersede compare within."""
     sender: str
@@ -155,6 +156,11 @@ class Routed:
     event_ms: int | None
     """Event time in milliseconds since 1970; None where the message has none, or an ambiguous one."""
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def lane(self) -> str:
+        """The patient in the ledger and in results."""
+        return self.lanes[0]
 
 
 class Intent(StrEnum):
@@ -178,6 +184,10 @@ class Seen:
     """Wall clock of the last intent that was no probe, milliseconds since 1970; None once an answer told what became of it."""
     open: bool = False
     """An intent without an answer that tells: in flight, unknown, or found after a crash."""
+    intents: int = 0
+    """How many were written for it: who begins the next has to name it, so that of two processes one does."""
+    deadline_ms: int | None = None
+    """Of an open one: until then the process that began it may still be sending (wall clock, milliseconds since 1970)."""
     result: str | None = field(default=None, repr=False)
     """The result record of its settlement, as JSON; None once it is on its topic."""
     result_emitted: bool = False

@@ -122,6 +122,24 @@ class Reason(StrEnum):
 PROFILE: Final = frozenset({Reason.PROFILE_REQUIRED, Reason.PROFILE_INVALID, Reason.IDENTIFIER_SYSTEM, Reason.DIAGNOSIS_REQUIRED})
 """Reasons that are the partner's profile: readable and mapped, but not what it accepts."""
 
+OUTCOME_UNKNOWN: Final = frozenset(
+    {
+        Reason.TIMEOUT,
+        Reason.CONNECTION_LOST,
+        Reason.ANSWER_TOO_LARGE,
+        Reason.ANSWER_UNREADABLE,
+        Reason.FOUND_AFTER_CRASH,
+        Reason.AWAITING_PROBE,
+        Reason.PROBE_CANNOT_TELL,
+        Reason.PARTNER_TIMEOUT,
+        Reason.PARTNER_EXCEPTION,
+    }
+)
+"""Parked for one of these, a create may have been done there: no other create of the patient leaves (RELIABILITY section 1)."""
+
+COMES_BACK: Final = frozenset({Reason.BLOCKED_BEHIND, Reason.AWAITING_PROBE})
+"""Parked for one of these, a message goes on by itself when what it waits for has ended."""
+
 
 class Severity(StrEnum):
     """How much a finding weighs: an error fails the message, a warning costs a field, information costs nothing."""

@@ -91,6 +91,7 @@ class Delivery:
         """`here` is what the ledger has of this record from before a restart."""
         self.routed, self.plan, self.hands = routed, plan, hands
         self.attempt = here.attempt if here else 0
+        self.intents = here.intents if here else 0
         self.crashed = here is not None and here.sent_ms is not None
         self.last_sent_ms = here.sent_ms if here else None
         """Wall clock of a create that may have arrived, where only the ledger remembers it."""
@@ -188,7 +189,7 @@ class Delivery:
         state = State.UNKNOWN if self._still_unknown(answer) else State.PENDING
         outcome = self._outcome(packed, answer, state, answer.verdict.reason)
         position = self.routed.decoded.received.position
-        self.hands.steady(lambda: self.hands.ledger.retry(self.plan.name, position, outcome, self.hands.clock()))
+        self.hands.steady(lambda: self.hands.ledger.retry(self.plan.name, position, outcome, self.hands.clock(), self.intents))
         self.hands.emit(outcome)
 
     def _turn(self, packed: Packed, answer: Answer) -> None:
@@ -237,12 +238,14 @@ class Delivery:
             deadline_ms=now + int(request.timeouts.total * 1000),
             at_ms=now,
             probe=is_probe,
+            after=self.intents,
         )
         try:
             self.hands.steady(lambda: self.hands.ledger.begin(begun))
         except Held as held:
             raise Behind(held.by) from None
         self.attempt += 1
+        self.intents += 1
         reach(Point.AFTER_INTENT)
 
     def _went_out(self, packed: Packed) -> tuple[Learned, ...]:

@@ -230,7 +230,7 @@ class Worker:
         assert producer is not None  # noqa: S101 - as above
         self.steady(lambda: producer.append(records, EMIT_SECONDS))
         reach(Point.AFTER_RESULT_PRODUCED)
-        self.steady(lambda: self.ledger.emitted(self.plan.name, received.position))
+        self.steady(lambda: self.ledger.emitted(self.plan.name, [received.position]))
 
     def _emit_again(self, received: Received, seen: Seen) -> None:
         """Settled before a restart: the same result with the same id, and nothing to the partner."""

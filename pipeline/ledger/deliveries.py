@@ -1,40 +1,26 @@
 """What became of each record: intents, attempts, settlements. Each function runs in the caller's transaction.
 
-Two rules stand above all: a closed record is never begun again, and `delivered` is never taken back.
+Three rules stand above all: a closed record is never begun again, `delivered` is never taken back, and of two processes that read the same
+row one begins it.
 """
 
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, bindparam, case, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, case, delete, or_, select, update
 from sqlalchemy import insert as insert_row
 
+from pipeline.errors import Refused
 from pipeline.ledger.identities import insert
-from pipeline.ledger.port import Begun, Settlement
-from pipeline.ledger.tables import DELIVERIES, SUBJECTS
+from pipeline.ledger.port import Begun, Held, Settlement
+from pipeline.ledger.tables import ALSO, DELIVERIES, OPEN_LANES, SUBJECTS
 from pipeline.model import Outcome, Position, Routed
 from pipeline.pseudonyms import Pseudonyms, event_name
 from schemas.event import Event
-from schemas.outcomes import CLOSED, Reason, State
+from schemas.outcomes import CLOSED, COMES_BACK, OUTCOME_UNKNOWN, Reason, State
 
 KEY: Final = ("route", "topic", "partition", "offset")
 CLOSED_VALUES: Final = tuple(sorted(CLOSED))
-
-OUTCOME_UNKNOWN: Final = frozenset(
-    {
-        Reason.TIMEOUT,
-        Reason.CONNECTION_LOST,
-        Reason.ANSWER_TOO_LARGE,
-        Reason.ANSWER_UNREADABLE,
-        Reason.FOUND_AFTER_CRASH,
-        Reason.AWAITING_PROBE,
-        Reason.PROBE_CANNOT_TELL,
-        Reason.PARTNER_TIMEOUT,
-        Reason.PARTNER_EXCEPTION,
-    }
-)
-"""Parked for one of these, a create may have been done there: no other create of the patient leaves (RELIABILITY section 1)."""
-
 
 HERE: Final = and_(
     DELIVERIES.c.route == bindparam("k_route"),
@@ -45,9 +31,35 @@ HERE: Final = and_(
 """One record; bound by `here`. Statements are built once: building one takes SQLAlchemy longer than the database takes to run it."""
 
 SELECT: Final = select(DELIVERIES).where(HERE)
-BEFORE: Final = select(DELIVERIES.c.id, DELIVERIES.c.state, DELIVERIES.c.result_id).where(HERE).with_for_update()
-HOLDER: Final = select(DELIVERIES.c.topic, DELIVERIES.c.partition, DELIVERIES.c.offset).where(
-    DELIVERIES.c.route == bindparam("k_route"), DELIVERIES.c.open_lane == bindparam("k_lane")
+BEFORE: Final = (
+    select(DELIVERIES.c.id, DELIVERIES.c.state, DELIVERIES.c.result_id, DELIVERIES.c.intents, DELIVERIES.c.open)
+    .where(HERE)
+    .with_for_update()
+)
+HOLDER: Final = (
+    select(DELIVERIES.c.topic, DELIVERIES.c.partition, DELIVERIES.c.offset)
+    .join(OPEN_LANES, OPEN_LANES.c.delivery == DELIVERIES.c.id)
+    .where(OPEN_LANES.c.route == bindparam("k_route"), OPEN_LANES.c.lane == bindparam("k_lane"))
+)
+LEAVE: Final = delete(OPEN_LANES).where(OPEN_LANES.c.delivery == bindparam("k_id"))
+BETWEEN: Final = select(DELIVERIES).where(
+    DELIVERIES.c.route == bindparam("k_route"),
+    DELIVERIES.c.topic == bindparam("k_topic"),
+    DELIVERIES.c.partition == bindparam("k_partition"),
+    DELIVERIES.c.offset.between(bindparam("k_from"), bindparam("k_to")),
+)
+WAITING: Final = (
+    select(DELIVERIES.c.topic, DELIVERIES.c.partition, DELIVERIES.c.offset, DELIVERIES.c.lane, ALSO.c.lane.label("also"))
+    .outerjoin(ALSO, ALSO.c.delivery == DELIVERIES.c.id)
+    .where(
+        DELIVERIES.c.route == bindparam("k_route"),
+        DELIVERIES.c.topic == bindparam("k_topic"),
+        DELIVERIES.c.partition == bindparam("k_partition"),
+        DELIVERIES.c.state == State.PARKED.value,
+        DELIVERIES.c.reason.in_(sorted(COMES_BACK)),
+        DELIVERIES.c.lane.is_not(None),
+    )
+    .order_by(DELIVERIES.c.offset)
 )
 INSERT: Final = insert_row(DELIVERIES)
 UPDATE: Final = update(DELIVERIES).where(DELIVERIES.c.id == bindparam("k_id"))
@@ -56,13 +68,30 @@ EMITTED: Final = update(DELIVERIES).where(HERE, DELIVERIES.c.result_id.is_not(No
 
 @cache
 def _begin(dialect: str, again: tuple[str, ...]) -> Any:  # noqa: ANN401 - the dialect's insert
-    """Write an intent, over an open record's row only these columns; no id comes back where the record is closed."""
+    """Write an intent, over an open record's row only these columns; no id comes back where it is closed, or begun by another meanwhile."""
     statement = insert(dialect, DELIVERIES)
     return statement.on_conflict_do_update(
         index_elements=KEY,
         set_={name: statement.excluded[name] for name in again},
-        where=DELIVERIES.c.state.not_in(CLOSED_VALUES),
+        where=and_(DELIVERIES.c.state.not_in(CLOSED_VALUES), DELIVERIES.c.intents == statement.excluded.intents - 1),
     ).returning(DELIVERIES.c.id)
+
+
+@cache
+def _enter(dialect: str) -> Any:  # noqa: ANN401 - as `insert`
+    """Take a lane; nothing comes back where it is another's."""
+    statement = insert(dialect, OPEN_LANES)
+    return statement.on_conflict_do_update(
+        index_elements=["route", "lane"],
+        set_={"delivery": statement.excluded.delivery},
+        where=OPEN_LANES.c.delivery == statement.excluded.delivery,
+    ).returning(OPEN_LANES.c.lane)
+
+
+@cache
+def _also(dialect: str) -> Any:  # noqa: ANN401 - as `insert`
+    """Remember a further lane of a message."""
+    return insert(dialect, ALSO).on_conflict_do_nothing()
 
 
 @cache
@@ -140,12 +169,28 @@ class Deliveries:
     def __init__(self, pseudonyms: Pseudonyms) -> None:
         self._pseudonyms = pseudonyms
 
-    def begin(self, connection: Connection, begun: Begun) -> int | None:
-        """Write the intent; the row's id, or None where the record is closed. IntegrityError where the lane is another's."""
+    def begin(self, connection: Connection, begun: Begun) -> int:
+        """Write the intent and take the lanes; the row's id. Refused where the record is closed, Held where another process or record was first."""
+        routed = begun.routed
+        delivery = self._intent(connection, begun)
+        for lane in sorted(routed.lanes):  # one order for all, so that two sessions never wait for each other
+            taken = {"route": routed.route, "lane": lane, "delivery": delivery}
+            if connection.execute(_enter(connection.dialect.name), taken).first() is None:
+                raise Held("has an open intent on this patient's lane", by=self.holder(connection, routed.route, lane))
+        self.further_lanes(connection, routed, delivery)
+        return delivery
+
+    def further_lanes(self, connection: Connection, routed: Routed, delivery: int) -> None:
+        """So that a message is found by each of its patient's numbers."""
+        for lane in sorted(set(routed.lanes[1:])):
+            connection.execute(_also(connection.dialect.name), {"lane": lane, "delivery": delivery})
+
+    def _intent(self, connection: Connection, begun: Begun) -> int:
         values = of_routed(begun.routed, self._pseudonyms) | {
-            "open_lane": begun.routed.lane,
+            "open": True,
             "step": begun.step,
             "attempt": begun.attempt,
+            "intents": begun.after + 1,
             "mapping_version": begun.mapping_version,
             "deadline_ms": begun.deadline_ms,
             "at_ms": begun.at_ms,
@@ -159,9 +204,15 @@ class Deliveries:
         first = {"state": State.PENDING.value, "reason": None, "place": None, **sent}
         # A probe asks about what was sent: the intent, its id and its time stay, and so does the state.
         again = values if begun.probe else values | first
-        new = key_of(begun.routed.route, begun.routed.decoded.received.position) | values | first
+        position = begun.routed.decoded.received.position
+        new = key_of(begun.routed.route, position) | values | first
         delivery: int | None = connection.execute(_begin(connection.dialect.name, tuple(again)), new).scalar()
-        return delivery
+        if delivery is not None:
+            return delivery
+        there = self.before(connection, begun.routed.route, position)
+        if there is not None and State(there.state) in CLOSED:
+            raise Refused("this record is closed already: nothing is sent", where=str(position))
+        raise Held("another process has begun this record: read the ledger again", by=position)
 
     def holder(self, connection: Connection, route: str, lane: str) -> Position | None:
         """Who has an open intent on a lane."""
@@ -177,15 +228,19 @@ class Deliveries:
         values = of_outcome(outcome, self._pseudonyms) | more
         if before is not None:
             connection.execute(UPDATE, {"k_id": before.id} | values)
+            if before.open and values.get("open") is False:
+                connection.execute(LEAVE, {"k_id": before.id})
             return
         if outcome.routed is not None:
             values["request_id"] = outcome.routed.request_id
-        connection.execute(INSERT, key_of(outcome.route, outcome.received.position) | values)
+        delivery = connection.execute(INSERT, key_of(outcome.route, outcome.received.position) | values).inserted_primary_key
+        if outcome.routed is not None and delivery is not None:
+            self.further_lanes(connection, outcome.routed, delivery[0])
 
     def settled(self, settlement: Settlement) -> dict[str, Any]:
         """The columns that only a settlement writes."""
         return {
-            "open_lane": None,
+            "open": False,
             "result_id": settlement.result_id,
             "result": self._pseudonyms.seal(settlement.result),
             "emitted": False,

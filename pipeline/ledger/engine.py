@@ -28,10 +28,6 @@ SUPPORTED: Final = {
 WRITE: Final = {"ledger_write": True}
 
 
-class Conflict(LedgerError):
-    """A unique index said no: what it guards is another session's."""
-
-
 def parse(url: str, password: str | None) -> URL:
     """The address, checked; SettingsError where it is none of ours. A password in it is taken, and never shown."""
     try:
@@ -121,11 +117,11 @@ def make_private(path: Path) -> None:
 
 @contextmanager
 def one_line(url: URL) -> Iterator[None]:
-    """Every error of the database as a LedgerError: which ledger, what, what to do, no value; of a unique index as Conflict."""
+    """Every error of the database as a LedgerError: which ledger, what, what to do, no value."""
     try:
         yield
     except IntegrityError:
-        raise Conflict("another session wrote the same at the same time: it is tried again", where=place(url)) from None
+        raise LedgerError("another session wrote the same at the same time: it is tried again", where=place(url)) from None
     except (SQLAlchemyError, sqlite3.Error) as error:
         raise LedgerError(_sentence(error), where=place(url)) from None
 

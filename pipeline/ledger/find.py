@@ -2,10 +2,10 @@
 
 from typing import Any, Final
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Row, Select, or_, select
 
 from pipeline.ledger.port import Delivery, Query
-from pipeline.ledger.tables import DELIVERIES
+from pipeline.ledger.tables import ALSO, DELIVERIES
 from pipeline.model import Position
 from pipeline.pseudonyms import Pseudonyms
 from schemas.outcomes import State
@@ -22,14 +22,14 @@ def statement_of(query: Query, pseudonyms: Pseudonyms) -> Select[Any]:
         rows.state: query.state.value if query.state else None,
         rows.reason: query.reason,
         rows.event: query.event,
-        rows.lane: query.patient,
         rows.request_id: query.request_id,
     }
     statement = select(DELIVERIES).where(*(column == value for column, value in wanted.items() if value is not None))
     if query.control_id is not None:
         statement = statement.where(rows.control_id.in_(control_ids(query.control_id, pseudonyms)))
     if query.patients:
-        statement = statement.where(rows.lane.in_(query.patients))
+        also = select(ALSO.c.delivery).where(ALSO.c.lane.in_(query.patients))
+        statement = statement.where(or_(rows.lane.in_(query.patients), rows.id.in_(also)))
     if query.position is not None:
         statement = statement.where(
             rows.topic == query.position.topic, rows.partition == query.position.partition, rows.offset == query.position.offset
@@ -66,5 +66,5 @@ def delivery_of(row: Row[Any]) -> Delivery:
         at_ms=row.at_ms,
         mapping_version=row.mapping_version,
         pointer=row.pointer,
-        open=row.open_lane is not None,
+        open=bool(row.open),
     )

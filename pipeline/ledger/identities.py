@@ -33,7 +33,7 @@ SELECT: Final = select(
     IDENTITIES.c.known, IDENTITIES.c.partner_id, IDENTITIES.c.merged_into, IDENTITIES.c.creating, IDENTITIES.c.created_with
 ).where(KEY)
 PARKED: Final = select(DELIVERIES.c.id).where(
-    DELIVERIES.c.id == bindparam("k_id"), DELIVERIES.c.open_lane.is_(None), DELIVERIES.c.state == State.PARKED.value
+    DELIVERIES.c.id == bindparam("k_id"), DELIVERIES.c.open == false(), DELIVERIES.c.state == State.PARKED.value
 )
 DONE: Final = update(IDENTITIES).where(CREATING).values(creating=None, known=True)
 DROP_CLAIMED: Final = delete(IDENTITIES).where(CREATING, IDENTITIES.c.known == false(), IDENTITIES.c.merged_into.is_(None))

@@ -15,7 +15,7 @@ from sqlalchemy.sql.elements import KeyedColumnElement
 from pipeline.ledger.tables import DELIVERIES, IDENTITIES, SUBJECTS
 from pipeline.model import Identity, Intent, Knowledge, Known, Position, Routed, Seen
 from pipeline.pseudonyms import Pseudonyms
-from schemas.outcomes import Reason, State
+from schemas.outcomes import OUTCOME_UNKNOWN, Reason, State
 
 SHAPE: Final[dict[str, KeyedColumnElement[Any]]] = {
     "topic": DELIVERIES.c.topic,
@@ -27,7 +27,9 @@ SHAPE: Final[dict[str, KeyedColumnElement[Any]]] = {
     "attempt": DELIVERIES.c.attempt,
     "intent": DELIVERIES.c.intent,
     "sent_ms": DELIVERIES.c.sent_ms,
-    "open_lane": DELIVERIES.c.open_lane,
+    "open": DELIVERIES.c.open,
+    "intents": DELIVERIES.c.intents,
+    "deadline_ms": DELIVERIES.c.deadline_ms,
     "result": DELIVERIES.c.result,
     "emitted": DELIVERIES.c.emitted,
     "hash": IDENTITIES.c.hash,
@@ -52,7 +54,9 @@ DELIVERY: Final = (
     "attempt",
     "intent",
     "sent_ms",
-    "open_lane",
+    "open",
+    "intents",
+    "deadline_ms",
     "result",
     "emitted",
 )
@@ -176,14 +180,15 @@ def _closes_cycle(routed: Routed, hashes: Mapping[Identity, str], by_hash: Mappi
     return bool(prior & (survivors | last))
 
 
-def position_of(row: Row[Any]) -> Position:
+def position_of(row: Row[*tuple[Any, ...]]) -> Position:
     """The position that a row holds."""
     return Position(row.topic, row.partition, row.offset)
 
 
 def seen(row: Row[Any], pseudonyms: Pseudonyms) -> Seen:
-    """A delivery's row. `sent_ms` is told only while the intent has no answer that tells."""
-    is_open = row.open_lane is not None
+    """A delivery's row. `sent_ms` is told while no answer tells what became of the intent: parked as unknown, too."""
+    is_open = bool(row.open)
+    unknown = is_open or (row.state == State.PARKED and row.reason in OUTCOME_UNKNOWN)
     return Seen(
         position=position_of(row),
         state=State(row.state),
@@ -191,8 +196,10 @@ def seen(row: Row[Any], pseudonyms: Pseudonyms) -> Seen:
         request_id=row.request_id or "",
         attempt=row.attempt,
         intent=Intent(row.intent) if row.intent else None,
-        sent_ms=row.sent_ms if is_open else None,
+        sent_ms=row.sent_ms if unknown else None,
         open=is_open,
+        intents=row.intents,
+        deadline_ms=row.deadline_ms if is_open else None,
         result=pseudonyms.unseal(row.result) if row.result else None,
         result_emitted=bool(row.emitted),
     )

@@ -4,7 +4,7 @@ No row holds patient data or a secret: patients, lanes and subjects stand as key
 Every method raises LedgerError where the ledger cannot be read or written.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -35,6 +35,8 @@ class Begun:
     deadline_ms: int
     at_ms: int
     probe: bool = False
+    after: int = 0
+    """How many intents the caller knows of (`Seen.intents`, its own included): where the row has another count, another process was there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class Settlement:
     at_ms: int
     learned: tuple[Learned, ...] = ()
     merged: Merged | None = None
+    after: int | None = None
+    """As in Begun: settled only where the row still has so many intents, but for `delivered`, which is true whoever learned it. None: whatever it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +101,8 @@ class Query:
     reason: str | None = None
     event: str | None = None
     control_id: str | None = None
-    patient: str | None = None
-    """Keyed hash."""
     patients: tuple[str, ...] = ()
-    """Keyed hashes, any of them: a patient has another one on each route."""
+    """Keyed hashes, any of them: a patient has another one on each route and for each number."""
     request_id: str | None = None
     position: Position | None = None
     since_ms: int | None = None
@@ -147,13 +149,17 @@ class Ledger(Protocol):
     def begin(self, begun: Begun) -> None:
         """Write the intent; durable when this returns, so that a byte may leave.
 
-        Held: another record has an open intent on this (route, lane), or a create of this patient is open, or the partner knows the patient
-        already (or it was merged away under all its identities) and this is a create. Refused: the record is closed already.
+        Held: another record has an open intent on one of these lanes, or another process has begun this record since it was read (`by` is then its own
+        position), or a create of this patient is open, or the partner knows the patient already (or it was merged away under all its identities) and
+        this is a create. Refused: the record is closed already.
         """
         ...
 
-    def retry(self, route: str, position: Position, outcome: Outcome, at_ms: int) -> None:
-        """An attempt that did not settle: `outcome.state` says whether nothing was done (PENDING: the intent is open no longer) or UNKNOWN."""
+    def retry(self, route: str, position: Position, outcome: Outcome, at_ms: int, after: int) -> None:
+        """An attempt that did not settle: `outcome.state` says whether nothing was done (PENDING: the intent is open no longer) or UNKNOWN.
+
+        It changes nothing where the row has another count of intents than `after`: another process has gone on with the record.
+        """
         ...
 
     def settle(self, settlement: Settlement) -> bool:
@@ -165,8 +171,20 @@ class Ledger(Protocol):
         """
         ...
 
-    def emitted(self, route: str, position: Position) -> None:
-        """The result record (and the dead letter) is on its topic."""
+    def emitted(self, route: str, positions: Sequence[Position]) -> None:
+        """The result records (and the dead letters) of these are on their topics."""
+        ...
+
+    def seen_between(self, route: str, first: Position, last: Position) -> dict[Position, Seen]:
+        """What it has of the records of one partition, both ends included."""
+        ...
+
+    def waiting(self, route: str, topic: str, partition: int) -> list[tuple[Position, tuple[str, ...]]]:
+        """What is parked and comes back by itself (schemas/outcomes.py, COMES_BACK), with its lanes, in source order."""
+        ...
+
+    def holding(self, positions: Sequence[Position]) -> set[Position]:
+        """Those of these whose create, or merge, still holds a patient."""
         ...
 
     def counts(self, route: str | None = None) -> dict[str, dict[State, int]]:

@@ -4,20 +4,22 @@ Nothing here decides about a message: it writes what it is told, and refuses wha
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, Row, func, select, tuple_
 
 from pipeline.errors import LedgerError, Refused, SettingsError
 from pipeline.ledger import engine as way
 from pipeline.ledger import knowledge as known
 from pipeline.ledger.claims import RouteClaims
-from pipeline.ledger.deliveries import EMITTED, SELECT, Deliveries, here, maybe_done
+from pipeline.ledger.commits import Commits
+from pipeline.ledger.deliveries import BETWEEN, EMITTED, SELECT, WAITING, Deliveries, here, maybe_done
 from pipeline.ledger.find import delivery_of, statement_of
 from pipeline.ledger.identities import MERGES, Identities, insert
-from pipeline.ledger.port import Begun, Delivery, Held, Query, Settlement
+from pipeline.ledger.port import Begun, Delivery, Query, Settlement
 from pipeline.ledger.tables import DELIVERIES, FACTS, IDENTITIES, ROUTES
 from pipeline.model import Clock, Identity, Intent, Knowledge, Learned, Outcome, Position, Routed, Seen
 from pipeline.pseudonyms import Pseudonyms
@@ -46,6 +48,7 @@ class SqlLedger:
         self._identities = Identities(pseudonyms)
         self._deliveries = Deliveries(pseudonyms)
         self._claims = RouteClaims(self._file)
+        self._commit = Commits(self._write, self._apart)
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
@@ -62,6 +65,12 @@ class SqlLedger:
             raise LedgerError("there is no ledger yet, or its file was taken away: start again with `check`", where=self.place)
         with way.one_line(self._url), self._engine.connect().execution_options(**way.WRITE) as connection, connection.begin():
             yield connection
+
+    @contextmanager
+    def _apart(self, connection: Connection) -> Iterator[None]:
+        """A part of a transaction that fails alone."""
+        with way.one_line(self._url), connection.begin_nested():
+            yield
 
     @property
     def place(self) -> str:
@@ -146,62 +155,94 @@ class SqlLedger:
 
     def begin(self, begun: Begun) -> None:
         """See the port."""
-        routed = begun.routed
-        try:
-            with self._write() as connection:
-                delivery = self._deliveries.begin(connection, begun)
-                if delivery is None:
-                    raise Refused("this record is closed already: nothing is sent", where=str(routed.decoded.received.position))
-                if begun.intent is Intent.CREATE and not begun.probe:
-                    self._identities.claim(connection, routed.partner, routed.identities, delivery, begun.at_ms)
-        except way.Conflict:
-            with self._read() as connection:
-                holder = self._deliveries.holder(connection, routed.route, routed.lane)
-            raise Held("has an open intent on this patient's lane", by=holder) from None
+        self._commit(partial(self._begin, begun))
 
-    def retry(self, route: str, position: Position, outcome: Outcome, at_ms: int) -> None:
+    def _begin(self, begun: Begun, connection: Connection) -> None:
+        delivery = self._deliveries.begin(connection, begun)
+        if begun.intent is Intent.CREATE and not begun.probe:
+            self._identities.claim(connection, begun.routed.partner, begun.routed.identities, delivery, begun.at_ms)
+
+    def retry(self, route: str, position: Position, outcome: Outcome, at_ms: int, after: int) -> None:
         """See the port."""
-        with self._write() as connection:
+
+        def write(connection: Connection) -> None:
             before = self._deliveries.before(connection, route, position)
-            if before is not None and State(before.state) in CLOSED:
+            if before is None or State(before.state) in CLOSED or before.intents != after:
                 return
             if outcome.state is State.UNKNOWN:
                 self._deliveries.write(connection, outcome, before, at_ms=at_ms)
                 return
-            self._deliveries.write(connection, outcome, before, at_ms=at_ms, open_lane=None)
-            if before is not None:
-                self._identities.release(connection, before.id, done=False, at_ms=at_ms)
+            self._deliveries.write(connection, outcome, before, at_ms=at_ms, open=False)
+            self._identities.release(connection, before.id, done=False, at_ms=at_ms)
+
+        self._commit(write)
 
     def settle(self, settlement: Settlement) -> bool:
         """See the port."""
+        return self._commit(partial(self._settle, settlement))
+
+    def _settle(self, settlement: Settlement, connection: Connection) -> bool:
         outcome = settlement.outcome
-        with self._write() as connection:
-            before = self._deliveries.before(connection, outcome.route, outcome.received.position)
-            if before is not None and self._stays(before.state, before.result_id, settlement):
-                return False
-            self._deliveries.write(connection, outcome, before, **self._deliveries.settled(settlement))
-            if before is not None and not maybe_done(outcome):
-                self._identities.release(connection, before.id, done=outcome.state is State.DELIVERED, at_ms=settlement.at_ms)
-            self._identities.learn(connection, outcome.partner, settlement.learned, settlement.at_ms)
-            if settlement.merged is not None:
-                self._identities.merge(connection, outcome.partner, settlement.merged, settlement.at_ms)
-                delivery = self._deliveries.before(connection, outcome.route, outcome.received.position)
-                if settlement.merged.waiting and delivery is not None:
-                    self._identities.wait(connection, outcome.partner, settlement.merged, delivery.id, settlement.at_ms)
-            if outcome.state is State.DELIVERED and outcome.routed is not None:
-                self._deliveries.delivered_last(connection, outcome.routed)
+        before = self._deliveries.before(connection, outcome.route, outcome.received.position)
+        if before is not None and self._stays(before, settlement):
+            return False
+        self._deliveries.write(connection, outcome, before, **self._deliveries.settled(settlement))
+        if before is not None and not maybe_done(outcome):
+            self._identities.release(connection, before.id, done=outcome.state is State.DELIVERED, at_ms=settlement.at_ms)
+        self._identities.learn(connection, outcome.partner, settlement.learned, settlement.at_ms)
+        if settlement.merged is not None:
+            self._identities.merge(connection, outcome.partner, settlement.merged, settlement.at_ms)
+            delivery = self._deliveries.before(connection, outcome.route, outcome.received.position)
+            if settlement.merged.waiting and delivery is not None:
+                self._identities.wait(connection, outcome.partner, settlement.merged, delivery.id, settlement.at_ms)
+        if outcome.state is State.DELIVERED and outcome.routed is not None:
+            self._deliveries.delivered_last(connection, outcome.routed)
         return True
 
     @staticmethod
-    def _stays(state: str, result_id: str | None, settlement: Settlement) -> bool:
-        if result_id == settlement.result_id or state == State.DELIVERED:
+    def _stays(before: Row[*tuple[Any, ...]], settlement: Settlement) -> bool:
+        if before.result_id == settlement.result_id or before.state == State.DELIVERED:
             return True
-        return State(state) in CLOSED and settlement.outcome.state is not State.DELIVERED
+        if settlement.outcome.state is State.DELIVERED:
+            return False
+        return State(before.state) in CLOSED or settlement.after not in (None, before.intents)
 
-    def emitted(self, route: str, position: Position) -> None:
+    def emitted(self, route: str, positions: Sequence[Position]) -> None:
         """See the port."""
-        with self._write() as connection:
-            connection.execute(EMITTED, here(route, position))
+        rows = [here(route, position) for position in positions]
+        self._commit(lambda connection: connection.execute(EMITTED, rows) and None)
+
+    def seen_between(self, route: str, first: Position, last: Position) -> dict[Position, Seen]:
+        """See the port."""
+        bound = {
+            "k_route": route,
+            "k_topic": first.topic,
+            "k_partition": first.partition,
+            "k_from": first.offset,
+            "k_to": last.offset,
+        }
+        with self._read() as connection:
+            rows = connection.execute(BETWEEN, bound).all()
+        return {known.position_of(row): known.seen(row, self._pseudonyms) for row in rows}
+
+    def waiting(self, route: str, topic: str, partition: int) -> list[tuple[Position, tuple[str, ...]]]:
+        """See the port."""
+        bound = {"k_route": route, "k_topic": topic, "k_partition": partition}
+        lanes: dict[Position, list[str]] = {}
+        with self._read() as connection:
+            for row in connection.execute(WAITING, bound):
+                also = lanes.setdefault(known.position_of(row), [row.lane])
+                if row.also is not None:
+                    also.append(row.also)
+        return [(position, tuple(each)) for position, each in lanes.items()]
+
+    def holding(self, positions: Sequence[Position]) -> set[Position]:
+        """See the port."""
+        wanted = [(position.topic, position.partition, position.offset) for position in positions]
+        key = tuple_(DELIVERIES.c.topic, DELIVERIES.c.partition, DELIVERIES.c.offset)
+        statement = select(DELIVERIES).join(IDENTITIES, IDENTITIES.c.creating == DELIVERIES.c.id).where(key.in_(wanted))
+        with self._read() as connection:
+            return {known.position_of(row) for row in connection.execute(statement).all()}
 
     # people
 

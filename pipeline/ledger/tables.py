@@ -67,12 +67,13 @@ DELIVERIES: Final = Table(
     Column("sender", Text),
     Column("event_ms", BigInteger),
     Column("lane", Text),
-    Column("open_lane", Text),
     Column("dedupe", Text),
     Column("request_id", Text),
     Column("pointer", Text),
     Column("step", Integer, nullable=False, server_default="0"),
     Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("intents", Integer, nullable=False, server_default="0"),
+    Column("open", Boolean, nullable=False, server_default=false()),
     Column("intent", Text),
     Column("operation", Text),
     Column("mapping_version", Text),
@@ -85,7 +86,6 @@ DELIVERIES: Final = Table(
     Column("emitted", Boolean, nullable=False, server_default=false()),
     Column("at_ms", BigInteger, nullable=False),
     UniqueConstraint("route", "topic", "partition", "offset"),
-    Index("ix_deliveries_open_lane", "route", "open_lane", unique=True),
     Index("ix_deliveries_dedupe", "dedupe"),
     Index("ix_deliveries_control_id", "control_id", "route", "sender", "dedupe"),
     Index("ix_deliveries_lane", "lane"),
@@ -93,8 +93,27 @@ DELIVERIES: Final = Table(
     Index("ix_deliveries_state", "route", "state"),
     Index("ix_deliveries_at_ms", "at_ms"),
 )
-"""One row per source record and route. `open_lane` is the lane while an intent has no answer that tells, else NULL: its unique index is what
-lets one open intent per (route, lane) exist (NULLs do not collide). `result` is sealed, and cleared once it is on its topic."""
+"""One row per source record and route. `open`: an intent has no answer that tells. `intents` counts what was begun: the next one names the count that it
+read. `lane` is the patient by the least of its identities. `result` is sealed, and cleared once it is on its topic."""
+
+OPEN_LANES: Final = Table(
+    "open_lanes",
+    METADATA,
+    Column("route", Text, primary_key=True),
+    Column("lane", Text, primary_key=True),
+    Column("delivery", RowId, ForeignKey("deliveries.id"), nullable=False),
+    Index("ix_open_lanes_delivery", "delivery"),
+)
+"""The lanes of each open delivery: the primary key is what lets one open intent per (route, lane) exist."""
+
+ALSO: Final = Table(
+    "also",
+    METADATA,
+    Column("lane", Text, primary_key=True),
+    Column("delivery", RowId, ForeignKey("deliveries.id"), primary_key=True),
+    Index("ix_also_delivery", "delivery"),
+)
+"""The further lanes of a message whose patient has several identities, or that is a merge."""
 
 IDENTITIES: Final = Table(
     "identities",

@@ -196,17 +196,119 @@ def test_lanes_of_other_patients_and_routes_are_free(ledger: SqlLedger) -> None:
 def test_the_same_intent_may_be_begun_again(ledger: SqlLedger) -> None:
     message = Message(1)
     ledger.begin(begun(message))
-    ledger.begin(begun(message, attempt=2, at_ms=7_000))
+    ledger.begin(begun(message, attempt=2, at_ms=7_000, after=1))
     here = ledger.seen(ROUTE, message.position)
     assert here is not None
     assert (here.attempt, here.sent_ms) == (2, 7_000)
+
+
+def test_what_another_process_has_begun_since_it_was_read_is_held_by_itself(ledger: SqlLedger) -> None:
+    message = Message(1)
+    ledger.begin(begun(message, Intent.UPDATE))
+    with pytest.raises(Held) as held:
+        ledger.begin(begun(message, Intent.UPDATE))
+    assert held.value.by == message.position
+    here = ledger.seen(ROUTE, message.position)
+    assert here is not None
+    assert (here.intents, here.deadline_ms) == (1, 25_000)
+    ledger.begin(begun(message, Intent.UPDATE, attempt=2, after=1))
+
+
+@pytest.mark.usefixtures("ledger")
+def test_two_that_begin_one_record_at_once_do_not_both_begin(open_it: Open) -> None:
+    ends: list[str] = []
+
+    def begin() -> None:
+        ledger = open_it()
+        try:
+            ledger.begin(begun(Message(1), Intent.UPDATE))
+            ends.append("begun")
+        except Held:
+            ends.append("held")
+
+    threads = [threading.Thread(target=begin) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ends) == ["begun", "held", "held", "held"]
+
+
+def test_what_the_slower_of_two_processes_learns_changes_nothing_unless_it_was_delivered(ledger: SqlLedger) -> None:
+    message = Message(1)
+    ledger.begin(begun(message, Intent.UPDATE))
+    ledger.begin(begun(message, Intent.UPDATE, attempt=2, after=1))
+    failed = outcome(message, State.PENDING, Reason.UNAVAILABLE, answered=answer(Decision.FAILED, 503))
+    ledger.retry(ROUTE, message.position, failed, 5_500, 1)
+    parked = settled(message, State.PARKED, Reason.REJECTED_INVALID, answered=answer(Decision.PARKED, 400))
+    assert not ledger.settle(replace(parked, after=1))
+    here = ledger.seen(ROUTE, message.position)
+    assert here is not None
+    assert (here.state, here.open) == (State.PENDING, True)
+    with pytest.raises(Held):
+        ledger.begin(begun(Message(2), Intent.UPDATE))
+    assert ledger.settle(replace(settled(message), after=1))
+    ledger.begin(begun(Message(2), Intent.UPDATE))
+
+
+def test_two_messages_that_share_one_number_of_the_patient_share_a_lane(ledger: SqlLedger) -> None:
+    ledger.begin(begun(Message(1, others=("MET1",)), Intent.UPDATE))
+    with pytest.raises(Held) as held:
+        ledger.begin(begun(Message(2, patient="MET1"), Intent.UPDATE))
+    assert held.value.by == Message(1).position
+
+
+def test_what_comes_back_by_itself_is_told_with_its_lanes_in_source_order(ledger: SqlLedger, open_it: Open) -> None:
+    second, first, other = Message(2), Message(1, others=("MET1",)), Message(3, partition=1)
+    for message in (second, first, other):
+        ledger.settle(settled(message, State.PARKED, Reason.BLOCKED_BEHIND))
+    ledger.settle(settled(Message(4), State.PARKED, Reason.PROFILE_REQUIRED))
+    expected = [(message.position, message.routed().lanes) for message in (first, second)]
+    assert open_it().waiting(ROUTE, "his.adt", 0) == expected
+
+
+def test_many_are_seen_at_once(ledger: SqlLedger) -> None:
+    for offset in (1, 2, 5):
+        ledger.settle(settled(Message(offset), State.FILTERED, Reason.EVENT_NOT_FOR_PARTNER))
+    seen = ledger.seen_between(ROUTE, Message(2).position, Message(5).position)
+    assert sorted(position.offset for position in seen) == [2, 5]
+
+
+def test_whose_create_still_holds_a_patient_is_told(ledger: SqlLedger) -> None:
+    unknown, done = Message(1), Message(2, patient="CIP2")
+    ledger.begin(begun(unknown))
+    ledger.settle(settled(unknown, State.PARKED, Reason.PROBE_CANNOT_TELL))
+    deliver(ledger, done)
+    assert ledger.holding([unknown.position, done.position]) == {unknown.position}
+
+
+def test_threads_that_write_at_once_share_transactions_and_one_that_is_refused_costs_the_others_nothing(
+    ledger: SqlLedger,
+) -> None:
+    deliver(ledger, Message(0, patient="closed"))
+    ends: dict[int, str] = {}
+
+    def begin(number: int) -> None:
+        try:
+            ledger.begin(begun(Message(number, patient="closed" if number == 0 else f"P{number}")))
+            ends[number] = "begun"
+        except Refused:
+            ends[number] = "refused"
+
+    threads = [threading.Thread(target=begin, args=(number,)) for number in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ends == {0: "refused"} | dict.fromkeys(range(1, 40), "begun")
+    assert ledger.counts()[ROUTE] == {State.DELIVERED: 1, State.PENDING: 39}
 
 
 def test_an_attempt_that_did_nothing_frees_the_lane_and_the_patient(ledger: SqlLedger) -> None:
     first, second = Message(1), Message(2)
     ledger.begin(begun(first))
     failed = outcome(first, State.PENDING, Reason.UNAVAILABLE, answered=answer(Decision.FAILED, 503))
-    ledger.retry(ROUTE, first.position, failed, 5_500)
+    ledger.retry(ROUTE, first.position, failed, 5_500, 1)
     here = ledger.seen(ROUTE, first.position)
     assert here is not None
     assert (here.state, here.reason, here.open, here.sent_ms, here.attempt) == (State.PENDING, Reason.UNAVAILABLE, False, None, 1)
@@ -216,9 +318,8 @@ def test_an_attempt_that_did_nothing_frees_the_lane_and_the_patient(ledger: SqlL
 def test_an_unknown_attempt_keeps_the_lane_and_the_patient(ledger: SqlLedger) -> None:
     first = Message(1)
     ledger.begin(begun(first))
-    ledger.retry(
-        ROUTE, first.position, outcome(first, State.UNKNOWN, Reason.TIMEOUT, answered=answer(Decision.UNKNOWN, None)), 5_500
-    )
+    unknown = outcome(first, State.UNKNOWN, Reason.TIMEOUT, answered=answer(Decision.UNKNOWN, None))
+    ledger.retry(ROUTE, first.position, unknown, 5_500, 1)
     here = ledger.seen(ROUTE, first.position)
     assert here is not None
     assert (here.state, here.open, here.sent_ms) == (State.UNKNOWN, True, 5_000)
@@ -231,8 +332,8 @@ def test_an_unknown_attempt_keeps_the_lane_and_the_patient(ledger: SqlLedger) ->
 def test_a_probe_leaves_intent_time_and_state_as_they_are(ledger: SqlLedger) -> None:
     message = Message(1)
     ledger.begin(begun(message, at_ms=5_000))
-    ledger.retry(ROUTE, message.position, outcome(message, State.UNKNOWN, Reason.TIMEOUT), 5_500)
-    ledger.begin(begun(message, Intent.UPDATE, attempt=2, at_ms=30_000, probe=True))
+    ledger.retry(ROUTE, message.position, outcome(message, State.UNKNOWN, Reason.TIMEOUT), 5_500, 1)
+    ledger.begin(begun(message, Intent.UPDATE, attempt=2, at_ms=30_000, probe=True, after=1))
     here = ledger.seen(ROUTE, message.position)
     assert here is not None
     assert (here.state, here.intent, here.sent_ms, here.attempt) == (State.UNKNOWN, Intent.CREATE, 5_000, 2)
@@ -275,7 +376,7 @@ def test_delivered_is_never_taken_back(ledger: SqlLedger) -> None:
     message = Message(1)
     deliver(ledger, message)
     assert ledger.settle(settled(message, State.PARKED, Reason.PROBE_CANNOT_TELL)) is False
-    ledger.retry(ROUTE, message.position, outcome(message, State.UNKNOWN, Reason.TIMEOUT), 9_000)
+    ledger.retry(ROUTE, message.position, outcome(message, State.UNKNOWN, Reason.TIMEOUT), 9_000, 1)
     assert ledger.counts() == {ROUTE: {State.DELIVERED: 1}}
 
 
@@ -300,7 +401,7 @@ def test_a_settled_result_is_there_until_it_was_emitted(ledger: SqlLedger, open_
     before = open_it().seen(ROUTE, message.position)
     assert before is not None
     assert (before.result, before.result_emitted) == (f'{{"result":"{message.position}"}}', False)
-    ledger.emitted(ROUTE, message.position)
+    ledger.emitted(ROUTE, [message.position])
     after = ledger.seen(ROUTE, message.position)
     assert after is not None
     assert (after.result, after.result_emitted, after.state) == (None, True, State.DELIVERED)
@@ -402,7 +503,7 @@ def test_a_create_that_the_partner_refused_lets_the_next_one_go(ledger: SqlLedge
 def test_an_unknown_create_that_parks_for_another_reason_still_holds_the_patient(ledger: SqlLedger) -> None:
     first = Message(1)
     ledger.begin(begun(first))
-    ledger.retry(ROUTE, first.position, outcome(first, State.UNKNOWN, Reason.TIMEOUT), 5_500)
+    ledger.retry(ROUTE, first.position, outcome(first, State.UNKNOWN, Reason.TIMEOUT), 5_500, 1)
     ledger.settle(settled(first, State.PARKED, Reason.FHIR_INVALID))
     assert ledger.knowledge(Message(2).routed()).open_create == first.position
 
@@ -674,8 +775,18 @@ def test_find_is_newest_first_and_asks_for_what_it_is_asked(ledger: SqlLedger) -
     assert offsets(request_id=f"request-{Message(2).position}") == [2]
     assert offsets(position=Message(3).position) == [3]
     assert offsets(since_ms=2_000, until_ms=3_000) == [3]
-    assert offsets(patient=PSEUDONYMS.hash("lane", ROUTE, CIP, "CIP2")) == [2]
+    assert offsets(patients=(PSEUDONYMS.hash("lane", ROUTE, CIP, "CIP2"),)) == [2]
     assert offsets(patients=tuple(PSEUDONYMS.hash("lane", route, CIP, "CIP1") for route in (ROUTE, "other"))) == [3, 1]
+
+
+def test_a_message_is_found_by_each_of_its_patients_numbers(ledger: SqlLedger) -> None:
+    ledger.settle(settled(Message(1, others=("MET1",)), State.PARKED, Reason.FHIR_INVALID))
+    deliver(ledger, Message(2, patient="CIP2", others=("MET2",)))
+    found = [
+        [row.position.offset for row in ledger.find(Query(patients=(PSEUDONYMS.hash("lane", ROUTE, CIP, number),)))]
+        for number in ("CIP1", "MET1", "CIP2", "MET2")
+    ]
+    assert found == [[1], [1], [2], [2]]
 
 
 def test_a_found_delivery_says_what_became_of_it(ledger: SqlLedger) -> None:
@@ -727,7 +838,7 @@ def test_no_canary_is_in_the_database(ledger: SqlLedger, url: str) -> None:
     merge(ledger, 2, prior, patient)
     ledger.import_identities(PARTNER, [Learned(Identity(first.identities[0].kind, CIP, "CANARYIMPORT"), "CANARYIMPORTED")])
     ledger.begin(begun(Message(3, patient=patient), Intent.UPDATE))
-    ledger.retry(ROUTE, Message(3).position, outcome(Message(3, patient=patient), State.UNKNOWN, Reason.TIMEOUT), 1)
+    ledger.retry(ROUTE, Message(3).position, outcome(Message(3, patient=patient), State.UNKNOWN, Reason.TIMEOUT), 1, 1)
     kept = everything(url)
     assert b"ADT^A08" in kept
     assert b"CANARY" not in kept
@@ -787,7 +898,7 @@ def everything(url: str) -> bytes:
         tables = connection.execute(
             "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()"
         ).fetchall()
-        assert len(tables) == 6
+        assert len(tables) == 8
         return b"".join(
             str(row[0]).encode()
             for (table,) in tables

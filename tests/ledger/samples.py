@@ -81,7 +81,7 @@ class Message:
             rule=EventRule(f"ADT^{event.trigger}", kind, Subject.PATIENT, action),
             identities=self.identities,
             prior=tuple(identity(value) for value in self.prior),
-            lane=PSEUDONYMS.hash("lane", self.route, CIP, self.patient),
+            lanes=tuple(PSEUDONYMS.hash("lane", self.route, CIP, one) for one in (self.patient, *self.others, *self.prior)),
             subjects=tuple(
                 PSEUDONYMS.hash("subject", one) for one in ((self.subject,) if self.subject else (self.patient, *self.others))
             ),
@@ -97,7 +97,13 @@ def identity(value: str) -> Identity:
 
 
 def begun(
-    message: Message, intent: Intent = Intent.CREATE, *, attempt: int = 1, at_ms: int = 5_000, probe: bool = False
+    message: Message,
+    intent: Intent = Intent.CREATE,
+    *,
+    attempt: int = 1,
+    at_ms: int = 5_000,
+    probe: bool = False,
+    after: int = 0,
 ) -> Begun:
     return Begun(
         routed=message.routed(),
@@ -110,6 +116,7 @@ def begun(
         deadline_ms=at_ms + 20_000,
         at_ms=at_ms,
         probe=probe,
+        after=after,
     )
 
 

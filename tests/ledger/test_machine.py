@@ -43,6 +43,7 @@ class Row:
     open: bool = False
     creating: bool = False
     emitted: bool = False
+    intents: int = 0
     result_id: str | None = None
 
 
@@ -91,15 +92,21 @@ class Ledgers(RuleBasedStateMachine):
     def _row(self, message: Message) -> Row | None:
         return self.model.rows.get((message.route, message.position))
 
-    @rule(message=MESSAGES, intent=st.sampled_from(Intent))
-    def begin(self, message: Message, intent: Intent) -> None:
+    @rule(message=MESSAGES, intent=st.sampled_from(Intent), behind=st.booleans())
+    def begin(self, message: Message, intent: Intent, *, behind: bool) -> None:
+        """`behind`: another process has begun it since it was read."""
         row = self._row(message)
+        intents = row.intents if row is not None else 0
+        behind = behind and intents > 0
+        after = intents - behind
         closed = row is not None and row.state in CLOSED
-        held = self.model.open_lane(message) or (
-            intent is Intent.CREATE and (self.model.open_create(message) or message.patient in self.model.known)
+        held = (
+            behind
+            or self.model.open_lane(message)
+            or (intent is Intent.CREATE and (self.model.open_create(message) or message.patient in self.model.known))
         )
         if not closed and not held:
-            self.ledger.begin(begun(message, intent))
+            self.ledger.begin(begun(message, intent, after=after))
             creating = intent is Intent.CREATE or (row is not None and row.creating)
             self.model.rows[message.route, message.position] = Row(
                 State.PENDING,
@@ -107,11 +114,12 @@ class Ledgers(RuleBasedStateMachine):
                 open=True,
                 creating=creating,
                 emitted=bool(row and row.emitted),
+                intents=intents + 1,
                 result_id=row.result_id if row else None,
             )
             return
         with pytest.raises(Refused) as caught:
-            self.ledger.begin(begun(message, intent))
+            self.ledger.begin(begun(message, intent, after=after))
         assert closed or isinstance(caught.value, Held)
 
     @rule(message=MESSAGES, unknown=st.booleans())
@@ -122,7 +130,9 @@ class Ledgers(RuleBasedStateMachine):
         state, told = (
             (State.UNKNOWN, answer(Decision.UNKNOWN, None)) if unknown else (State.PENDING, answer(Decision.FAILED, 503))
         )
-        self.ledger.retry(message.route, message.position, outcome(message, state, Reason.TIMEOUT, answered=told), 5_500)
+        self.ledger.retry(
+            message.route, message.position, outcome(message, state, Reason.TIMEOUT, answered=told), 5_500, row.intents
+        )
         row.state = state
         if not unknown:
             row.open = row.creating = False
@@ -150,7 +160,7 @@ class Ledgers(RuleBasedStateMachine):
 
     @rule(message=MESSAGES)
     def emitted(self, message: Message) -> None:
-        self.ledger.emitted(message.route, message.position)
+        self.ledger.emitted(message.route, [message.position])
         row = self._row(message)
         if row is not None and row.result_id is not None:
             row.emitted = True

@@ -72,7 +72,7 @@ def identified(
         rule=EventRule("ADT^A04", Kind.SNAPSHOT, Subject.PATIENT, Action.UPSERT),
         identities=(identity,) if accepted else (),
         prior=(),
-        lane="lane",
+        lanes=("lane",),
         subjects=("subject",),
         sender="HIS|HOSPITAL",
         dedupe="dedupe",

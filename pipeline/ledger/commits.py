@@ -1,0 +1,111 @@
+"""Group commit: who comes while a transaction is being made durable shares the next one, so that one fsync serves many threads.
+
+Each caller gets its own value or its own error, and only after the commit. Work is run again where another's in the same transaction failed,
+so it may do nothing but use its connection.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection
+
+T = TypeVar("T")
+MOST: Final = 256
+"""Callers that share one transaction: enough for one fsync to weigh nothing, few enough for locks on PostgreSQL to be short."""
+
+
+class _Job:
+    """One caller's work, and what came of it."""
+
+    __slots__ = ("error", "leads", "turn", "value", "work")
+
+    def __init__(self, work: Callable[[Connection], Any]) -> None:
+        self.work = work
+        self.turn = threading.Lock()
+        """Held until the job is done, or its caller leads the next transaction."""
+        self.turn.acquire()
+        self.leads = False
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+
+class Commits:
+    """Transactions, one at a time, shared by whoever waits for one."""
+
+    def __init__(
+        self,
+        transaction: Callable[[], AbstractContextManager[Connection]],
+        apart: Callable[[Connection], AbstractContextManager[object]],
+        most: int = MOST,
+    ) -> None:
+        """`transaction` is durable when it ends; `apart` is a part of it that fails alone."""
+        self._transaction, self._apart, self._most = transaction, apart, most
+        self._lock = threading.Lock()
+        self._waiting: deque[_Job] = deque()
+        self._led = False
+
+    def __call__(self, work: Callable[[Connection], T]) -> T:
+        """What `work` returns, once it is durable."""
+        job = _Job(work)
+        with self._lock:
+            self._waiting.append(job)
+            job.leads, self._led = not self._led, True
+        if not job.leads:
+            job.turn.acquire()
+        if job.leads:
+            self._lead()
+        if job.error is not None:
+            raise job.error
+        value: T = job.value
+        return value
+
+    def _lead(self) -> None:
+        with self._lock:
+            jobs = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._most))]
+        try:
+            self._run(jobs)
+        finally:
+            with self._lock:
+                after = self._waiting[0] if self._waiting else None
+                self._led = after is not None
+            if after is not None:
+                after.leads = True
+                after.turn.release()
+            for job in jobs:
+                if not job.leads:
+                    job.turn.release()
+
+    def _run(self, jobs: list[_Job]) -> None:
+        try:
+            with self._transaction() as connection:
+                for job in jobs:
+                    job.value = job.work(connection)
+        except Exception as error:  # noqa: BLE001 - it is handed to whom it belongs
+            if len(jobs) == 1:
+                jobs[0].error = error
+            else:
+                self._run_apart(jobs)
+        except BaseException as error:
+            for job in jobs:
+                job.error = error
+            raise
+
+    def _run_apart(self, jobs: list[_Job]) -> None:
+        """Again, so that one that is refused costs the others nothing."""
+        try:
+            with self._transaction() as connection:
+                for job in jobs:
+                    self._one_apart(connection, job)
+        except Exception as error:  # noqa: BLE001 - as above: nothing of it is durable
+            for job in jobs:
+                job.error = job.error or error
+
+    def _one_apart(self, connection: Connection, job: _Job) -> None:
+        try:
+            with self._apart(connection):
+                job.value = job.work(connection)
+        except Exception as error:  # noqa: BLE001 - as above
+            job.error = error
