@@ -297,6 +297,34 @@ class DeliverySettings(Section):
     throttled, or was refused for the partner as a whole does not count: that is no message's fault."""
 
 
+class BreakerSettings(Section):
+    """When a partner counts as away, and how it is tried again: one message at a time. All routes of a partner share it. Seconds."""
+
+    failures: int = Field(default=5, gt=0)
+    """So many attempts in a row that were not sent, failed or not answered: the partner counts as away."""
+    ratio: float = Field(default=0.5, gt=0, le=1)
+    """So large a share of the last `window` attempts: the same."""
+    window: int = Field(default=20, gt=0)
+    open_first: float = Field(default=1, gt=0)
+    """Until one message is tried again; doubled after each that fails, with jitter."""
+    open_most: float = Field(default=60, gt=0)
+    """The longest of these pauses, and each one towards a partner that refuses us as a whole."""
+    retry_after_most: float = Field(default=300, gt=0)
+    """The longest Retry-After of a partner that is obeyed; after it one message is tried."""
+
+
+class FloodSettings(Section):
+    """When a route stops instead of parking everything: for reasons that smell of a common cause only."""
+
+    parked: int = Field(default=20, gt=0)
+    """So many parked with none delivered in between: the route stops."""
+    share: float = Field(default=0.5, gt=0, le=1)
+    """So large a share of the last `window` that were parked or delivered: the same."""
+    window: int = Field(default=50, gt=0)
+    pause: float = Field(default=60, gt=0)
+    """Seconds between the single messages that are tried while it stands; one that is delivered ends it."""
+
+
 class Listen(Section):
     """MLLP in."""
 
@@ -325,6 +353,8 @@ class Settings(Section):
     partners: dict[str, RocheSettings]
     routes: dict[str, Route]
     delivery: DeliverySettings = DeliverySettings()
+    breaker: BreakerSettings = BreakerSettings()
+    flood: FloodSettings = FloodSettings()
     listen: Listen | None = None
     mappings: Path | None = None
     """The mappings folder; else the one that comes with the program."""
