@@ -18,6 +18,7 @@ from pipeline.model import Decision
 from pipeline.settings import BreakerSettings
 from pipeline.stages.send import NOBODYS_MESSAGE
 from pipeline.telemetry import LogEvent, log
+from pipeline.transport.port import Knock
 from schemas.outcomes import Reason
 
 
@@ -100,11 +101,11 @@ class Gate:
         partner: str,
         settings: BreakerSettings,
         *,
-        knock: Callable[[], None] | None = None,
+        knock: Knock | None = None,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """`knock` returns where any HTTP answer came, and raises NotSent or NoAnswer else; `clock` gives seconds, `jitter` 0.0 to 1.0."""
+        """`knock`: see transport/port.py; `clock` gives seconds, `jitter` 0.0 to 1.0."""
         self._partner, self._settings = partner, settings
         self._knock, self._clock, self._jitter = knock, clock, jitter
         self._lock = threading.Lock()
@@ -184,7 +185,7 @@ class Gate:
         self._leaves[by] = self._epoch
         return 0.0
 
-    def _knocked(self, knock: Callable[[], None], by: Hashable) -> float:
+    def _knocked(self, knock: Knock, by: Hashable) -> float:
         """The trial as a harmless request; where it is answered, one message is the next trial, and it is this caller's."""
         try:
             knock()

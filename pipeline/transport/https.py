@@ -10,7 +10,8 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -21,7 +22,7 @@ from urllib3 import HTTPResponse
 from urllib3.exceptions import EmptyPoolError, ProtocolError
 
 from pipeline.errors import NoAnswer, NotSent, SettingsError
-from pipeline.model import Reply, Request
+from pipeline.model import Reply, Request, Timeouts
 from pipeline.settings import TlsFiles
 from pipeline.transport import certificates
 from pipeline.transport.connection import CURRENT, Connection, Pool, Socket
@@ -30,6 +31,7 @@ from schemas.outcomes import Reason
 
 AGENT: Final = "emr-pipeline"
 CHUNK: Final = 64 * 1024
+KNOCK: Final = Timeouts(connect=5, read=10, total=15)
 RELOAD_SECONDS: Final = 1.0
 """How often the certificate files are looked at."""
 
@@ -121,30 +123,27 @@ class HttpsTransport:
         exchange = Exchange.begin(request.timeouts)
         sent_ms = time.time_ns() // 1_000_000
         wire = self._ready()
-        CURRENT.exchange = exchange
+        with self._sent(exchange, wire, self._prepared(request)) as response:
+            _keep_alive(response.raw)
+            body = self._body(response.raw)
+            return Reply(
+                status=response.status_code,
+                headers={name.lower(): value for name, value in response.raw.headers.items()},
+                body=body,
+                elapsed_ms=(time.monotonic() - exchange.started) * 1000,
+                sent_ms=sent_ms,
+                answered_ms=time.time_ns() // 1_000_000,
+            )
+
+    def knock(self, path: str = "/metadata", timeouts: Timeouts = KNOCK) -> None:
+        """See transport/port.py. On a connection of its own: one of the pool may be older than the partner's opinion of our certificate."""
+        exchange = Exchange.begin(timeouts)
+        wire = _Wire(self._ready().credentials, self._host, self._port, 1, self._idle)
         try:
-            with wire.session.send(
-                self._prepared(request),
-                stream=True,
-                allow_redirects=False,
-                timeout=(request.timeouts.connect, request.timeouts.read),
-            ) as response:
-                _keep_alive(response.raw)
-                body = self._body(response.raw)
-                return Reply(
-                    status=response.status_code,
-                    headers={name.lower(): value for name, value in response.raw.headers.items()},
-                    body=body,
-                    elapsed_ms=(time.monotonic() - exchange.started) * 1000,
-                    sent_ms=sent_ms,
-                    answered_ms=time.time_ns() // 1_000_000,
-                )
-        except (NotSent, NoAnswer):
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it may hold the URL, and must not leave as it is
-            raise _told(exchange, error) from None
+            with self._sent(exchange, wire, self._addressed("GET", path)):
+                return  # its body is nobody's
         finally:
-            CURRENT.exchange = None
+            wire.session.close()
 
     def close(self) -> None:
         """Let go of connections."""
@@ -181,17 +180,36 @@ class HttpsTransport:
             old.session.close()
         return _Wire(credentials, self._host, self._port, self._pool, self._idle)
 
+    @contextmanager
+    def _sent(self, exchange: Exchange, wire: _Wire, prepared: requests.PreparedRequest) -> Iterator[requests.Response]:
+        """The answer, its body still to be read. Whatever goes wrong, there or in what is done with it, is NotSent or NoAnswer."""
+        times = exchange.timeouts
+        CURRENT.exchange = exchange
+        try:
+            with wire.session.send(prepared, stream=True, allow_redirects=False, timeout=(times.connect, times.read)) as response:
+                yield response
+        except (NotSent, NoAnswer):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it may hold the URL, and must not leave as it is
+            raise _told(exchange, error) from None
+        finally:
+            CURRENT.exchange = None
+
     def _prepared(self, request: Request) -> requests.PreparedRequest:
-        """Made by hand: requests' own way parses and quotes the URL again, and a percent-encoded id must stay as it is."""
-        prepared = requests.PreparedRequest()
-        prepared.method = request.method
-        prepared.url = f"https://{self._host}:{self._port}{self._base}{request.path}"
-        prepared.headers = CaseInsensitiveDict(request.headers)
+        prepared = self._addressed(request.method, request.path, request.headers)
         prepared.headers.update(self._secret_headers)
         prepared.headers["Content-Length"] = str(len(request.body))
+        prepared.body = request.body
+        return prepared
+
+    def _addressed(self, method: str, path: str, headers: tuple[tuple[str, str], ...] = ()) -> requests.PreparedRequest:
+        """Made by hand: requests' own way parses and quotes the URL again, and a percent-encoded id must stay as it is."""
+        prepared = requests.PreparedRequest()
+        prepared.method = method
+        prepared.url = f"https://{self._host}:{self._port}{self._base}{path}"
+        prepared.headers = CaseInsensitiveDict(headers)
         prepared.headers["User-Agent"] = AGENT
         prepared.headers["Accept-Encoding"] = "identity"
-        prepared.body = request.body
         return prepared
 
     def _body(self, raw: HTTPResponse) -> bytes:

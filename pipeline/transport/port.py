@@ -19,3 +19,11 @@ class Transport(Protocol):
     def close(self) -> None:
         """Let go of connections."""
         ...
+
+
+class Knock(Protocol):
+    """A harmless request, without credentials and of no patient: whether the partner speaks HTTP with us at all."""
+
+    def __call__(self) -> None:
+        """Return where any answer came, whatever its status: TLS and our certificate are fine. Else NotSent, NoAnswer as above."""
+        ...

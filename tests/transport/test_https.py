@@ -546,6 +546,86 @@ def test_any_bytes_are_an_answer_or_none(files: Files) -> None:
         check()
 
 
+# a knock
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"401 Unauthorized", b"404 Not Found", b"500 Oops", b"302 Found"])
+def test_a_knock_is_content_with_any_answer_and_does_not_wait_for_its_body(files: Files, status: bytes) -> None:
+    with partner(files, answer(b"HTTP/1.1 " + status + b"\r\nContent-Length: 1000000\r\n\r\nbegins")) as (_, transport):
+        transport.knock()
+
+
+def test_a_knock_shows_our_certificate_and_no_secret_and_asks_for_what_it_is_told(files: Files) -> None:
+    with partner(files, answer(OK)) as (server, transport):
+        transport.knock()
+        transport.knock("/ping")
+    assert server.requests[0].split(b"\r\n") == [
+        b"GET /base/metadata HTTP/1.1",
+        f"Host: localhost:{server.port}".encode(),
+        b"User-Agent: emr-pipeline",
+        b"Accept-Encoding: identity",
+        b"",
+        b"",
+    ]
+    assert server.requests[1].startswith(b"GET /base/ping HTTP/1.1")
+
+
+def test_a_knock_takes_a_connection_of_its_own_and_leaves_the_pool_as_it_is(files: Files) -> None:
+    with partner(files, answer(OK), pool=1) as (server, transport):
+        transport.exchange(a_request())
+        transport.knock()
+        transport.exchange(a_request())
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["tls12", "tls13"])
+def test_a_knock_with_a_refused_certificate_says_so(files: Files, version: ssl.TLSVersion) -> None:
+    certificate, key = files.wrong("foreign")
+    with (
+        TlsServer(files, answer(OK), version=version) as server,
+        transport_to(server.url, tls(files, certificate=certificate, key=key)) as transport,
+        pytest.raises(NotSent) as refused,
+    ):
+        transport.knock()
+    assert refused.value.reason is Reason.REFUSED_CERTIFICATE
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["tls12", "tls13"])
+def test_a_knock_that_the_server_ends_without_a_word_is_not_answered(files: Files, version: ssl.TLSVersion) -> None:
+    with partner(files, lambda peer: peer.reset() if peer.read_request() else None, version=version) as (_, transport):
+        for _ in range(2):
+            with pytest.raises(NoAnswer) as lost:
+                transport.knock()
+            assert (lost.value.reason, lost.value.fresh) == (Reason.CONNECTION_LOST, True)
+
+
+def test_a_knock_that_finds_nobody_is_not_sent_and_one_that_nobody_answers_ends_in_time(files: Files) -> None:
+    with transport_to("https://nowhere.invalid/base", tls(files)) as transport, pytest.raises(NotSent):
+        transport.knock()
+
+    def silent(peer: Peer) -> None:
+        peer.read_request()
+        peer.read_request()
+
+    with partner(files, silent) as (_, transport), pytest.raises(NoAnswer) as late:
+        transport.knock(timeouts=Timeouts(2, 0.2, 0.4))
+    assert late.value.reason is Reason.TIMEOUT
+
+
+def test_a_knock_leaves_no_connection_open(files: Files) -> None:
+    ended = threading.Event()
+
+    def until_the_end(peer: Peer) -> None:
+        while peer.read_request():
+            peer.say(OK)
+        ended.set()
+
+    with partner(files, until_the_end) as (_, transport):
+        transport.knock()
+        assert ended.wait(2)
+
+
 # nothing leaks
 
 
@@ -563,6 +643,10 @@ def test_no_failure_and_no_log_line_carries_a_url_or_a_secret(files: Files, capl
         for _ in range(8):
             try:
                 told.append(repr(transport.exchange(a_request())))
+            except NoAnswer as error:
+                told.extend([repr(error), "".join(traceback.format_exception(error))])
+            try:
+                transport.knock(PATIENTS_PATH)
             except NoAnswer as error:
                 told.extend([repr(error), "".join(traceback.format_exception(error))])
     with transport_to("https://nowhere.invalid/base", tls(files)) as transport:
