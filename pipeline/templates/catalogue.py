@@ -19,15 +19,26 @@ from pipeline.errors import Parked, SettingsError
 from pipeline.model import EventRule, Finding, Resource
 from pipeline.telemetry import LogEvent, log
 from pipeline.templates import events, tables
+from pipeline.templates.building import BuildingEnvironment
 from pipeline.templates.context import Context, Rendered
-from pipeline.templates.environment import MappingContext, MappingEnvironment, Mistake, Overrun, Rendering, begin, capped_range
+from pipeline.templates.environment import (
+    MappingContext,
+    MappingEnvironment,
+    Mistake,
+    Overrun,
+    Rendering,
+    begin,
+    capped_range,
+    tick,
+)
 from pipeline.templates.filters import filters_of
 from pipeline.templates.lined import Lined, YamlMistake, load
 from pipeline.templates.places import PlacedHl7, placed_event, placed_identity, placing
 from pipeline.templates.provenance import Provenance
 from pipeline.templates.reads import fields_read
+from pipeline.templates.skeleton import NotUnderstood
 from pipeline.templates.tables import CodeTable
-from pipeline.templates.text import NotResources, resources_of
+from pipeline.templates.text import NotResources
 from schemas.outcomes import Reason
 
 SUFFIX: Final = ".json.j2"
@@ -249,8 +260,13 @@ def _stamp(files: Files) -> tuple[tuple[str, int, int], ...]:
 
 def _compiled(partner: str, files: Files, stamp: tuple[tuple[str, int, int], ...]) -> Compiled:
     code_tables = {name: _table(pair) for name, pair in files.tables.items()}
-    environment = MappingEnvironment(filters_of(code_tables))
-    templates, fields = _compile(environment, files)
+    filters = filters_of(code_tables)
+    environment: MappingEnvironment = BuildingEnvironment(filters)
+    try:
+        templates, fields = _compile(environment, files)
+    except NotUnderstood:
+        environment = MappingEnvironment(filters)
+        templates, fields = _compile(environment, files)
     return Compiled(
         version=_version(files),
         rules=events.rules(partner, *files.events),
@@ -321,13 +337,14 @@ def _run(
     templates: tuple[Template, ...], environment: MappingEnvironment, names: dict[str, Any], rendering: Rendering
 ) -> tuple[Resource, ...]:
     """Render each template. Whatever goes wrong is the mapping's fault, and is told without the values that it met."""
-    texts: list[str] = []
+    rendered: list[list[Any]] = []
     try:
         for template in templates:
             names_here = MappingContext(environment, names, template.name, environment.evaluation)
-            texts.append("".join(template.root_render_func(names_here)))
+            rendered.append(list(template.root_render_func(names_here)))
             rendering.depth = 0
-        return resources_of(texts)
+            tick()
+        return environment.resources_of(rendered)
     except (Overrun, RecursionError, MemoryError) as stop:
         raise Parked(Reason.MAPPING_DEADLINE, where=_where(stop, template)) from None
     except NotResources as failure:

@@ -6,7 +6,7 @@ filters exist. Absent values answer every field with absent; a field that no mod
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final
@@ -19,9 +19,9 @@ from jinja2.runtime import LoopContext, Macro
 from jinja2.sandbox import SandboxedEnvironment
 from pydantic import BaseModel
 
-from pipeline.model import Finding, Hl7, Identity
+from pipeline.model import Finding, Hl7, Identity, Resource
 from pipeline.templates.tables import Concept
-from pipeline.templates.text import ABSENT, MARKS, Constant, Constants, Fragment, constant_of, text_of, typed_of
+from pipeline.templates.text import ABSENT, MARKS, Constant, Constants, Fragment, constant_of, resources_of, text_of, typed_of
 from schemas import event as event_model
 from schemas.event import NULL, Event, Null
 
@@ -123,7 +123,7 @@ def _name(value: object) -> str:
 
 
 def each(values: Iterable[Any] | Null | None) -> Iterable[Any]:
-    """What a `for` goes through: nothing where it is absent. The deadline is looked at before each loop, and by each `{{ }}` in it."""
+    """What a `for` goes through: nothing where it is absent. The deadline is looked at before each loop, and in each turn of it."""
     tick()
     if isinstance(values, tuple | list | range):
         return values
@@ -277,11 +277,13 @@ class MappingEnvironment(SandboxedEnvironment):
             rendering.depth += 1
             if rendering.depth > MOST_DEPTH:
                 raise Overrun
+            if perf_counter() > rendering.until:
+                tick()
             plain = not kwargs and len(args) == len(obj.arguments) and not obj.caller
-            called: Callable[..., str] = obj._func if plain else obj  # noqa: SLF001 - what Macro.__call__ ends in when every argument stands at its place
+            called: Callable[..., Any] = obj._func if plain else obj  # noqa: SLF001 - what Macro.__call__ ends in when every argument stands at its place
             text = called(*args, **kwargs)
             rendering.depth -= 1
-            return Fragment(text.strip())
+            return self.made(text)
         if obj is capped_range:
             return capped_range(*args, **kwargs)
         if obj is now.rendering.hl7 and obj is not None:
@@ -289,6 +291,14 @@ class MappingEnvironment(SandboxedEnvironment):
         if isinstance(obj, Undefined):
             str(obj)
         raise Mistake("only macros, hl7() and range() can be called")
+
+    def made(self, text: Any) -> Any:  # noqa: ANN401 - BuildingEnvironment has no text
+        """What a macro has made, as `{{ }}` is to take it."""
+        return Fragment(text.strip())
+
+    def resources_of(self, rendered: Sequence[Sequence[Any]]) -> tuple[Resource, ...]:
+        """The resources, of what each template gave. NotResources."""
+        return resources_of(["".join(pieces) for pieces in rendered])
 
     def call_binop(self, context: JinjaContext, operator: str, left: Any, right: Any) -> Any:  # noqa: ANN401, D102 - Jinja's signature
         if type(left) not in NUMBERS or type(right) not in NUMBERS or operator == "**":

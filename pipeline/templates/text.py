@@ -65,13 +65,16 @@ def constant_of(value: str) -> str:
     return f'"{text[2:]}' if text is not ABSENT else ABSENT
 
 
+def cleaned(value: str) -> str:
+    """A text as FHIR takes it: without control characters, and without blanks around it; nothing may be left."""
+    return (value if value.isprintable() else value.translate(_CONTROL)).strip()
+
+
 def text_of(value: str) -> str:
     r"""A text as marked JSON. Blanks around it go; nothing but blanks is absent. No `]` or `}` stands bare (`\u005d`, `\u007d`)."""
     if value.isalnum():  # letters and digits alone, the most frequent by far, need nothing
         return f'"{TEXT}{value}"'
-    if not value.isprintable():
-        value = value.translate(_CONTROL)
-    value = value.strip()
+    value = cleaned(value)
     if not value:
         return ABSENT
     quoted: str = encode_basestring(value)
@@ -124,6 +127,13 @@ DROPPED: Final = 4
 """This itself vanishes: nothing is left, or only the constants of an object whose variables have all vanished."""
 
 
+def pruned(tree: Any) -> tuple[Any, int]:  # noqa: ANN401 - JSON's own types
+    """A value out of a template's JSON, pruned where it stands, and its state: what there is to know of a constant before rendering."""
+    holder = [tree]
+    state = _items(holder, aligned=True)
+    return holder[0], state | (DROPPED if holder[0] is None else 0)
+
+
 def _object(tree: dict[str, Any], aligned: bool) -> int:  # noqa: C901 - one pass over every node, and calls cost
     """Prune an object where it stands; its state."""
     state = 0
@@ -157,7 +167,7 @@ def _object(tree: dict[str, Any], aligned: bool) -> int:  # noqa: C901 - one pas
             below -= DROPPED
         state |= below
     for key in vanished:
-        del tree[key]
+        tree.pop(key, None)  # an array that stands behind its `_` array has both vanish twice
     return state if tree and state != GONE else state | GONE | DROPPED
 
 
@@ -197,17 +207,27 @@ def _pair(tree: dict[str, Any], key: str, vanished: list[str]) -> int:
     """A primitive array and its `_` array (FHIR JSON, primitives that repeat): nulls that hold a place for the other one stay."""
     values, extensions = tree[key], tree[f"_{key}"]
     state = _items(values, aligned=True) | _items(extensions, aligned=True)
-    length = max(len(values), len(extensions))
-    pairs = list(zip(_filled(values, length), _filled(extensions, length), strict=True))
-    for name, number in ((key, 0), (f"_{key}", 1)):
-        mine, other = [pair[number] for pair in pairs], [pair[1 - number] for pair in pairs]
-        if all(item is None for item in mine):
+    kept = aligned_pair(values, extensions)
+    for name, left in zip((key, f"_{key}"), kept, strict=True):
+        tree[name] = left
+        if not left:
             vanished.append(name)
-        elif all(item is None for item in other):
-            tree[name] = [item for item in mine if item is not None]
-        else:
-            tree[name] = [item for item, beside in zip(mine, other, strict=True) if item is not None or beside is not None]
     return state
+
+
+def aligned_pair(values: list[Any], extensions: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Of a primitive array and its `_` array, None standing where an item has vanished, what is left: None only where the other has something."""
+    length = max(len(values), len(extensions))
+    values, extensions = _filled(values, length), _filled(extensions, length)
+    return _beside(values, extensions), _beside(extensions, values)
+
+
+def _beside(items: list[Any], others: list[Any]) -> list[Any]:
+    if all(item is None for item in items):
+        return []
+    if all(other is None for other in others):
+        return [item for item in items if item is not None]
+    return [item for item, other in zip(items, others, strict=True) if item is not None or other is not None]
 
 
 def _filled(items: list[Any], length: int) -> list[Any]:
