@@ -102,7 +102,7 @@ def test_while_it_stands_one_message_per_pause_may_try() -> None:
     route.now += 60
     assert [route.flood.ask(by) for by in "abab"] == [0.0, 60.0, 0.0, 60.0]
     route.flood.told(State.PARKED, WHY, "a")
-    assert route.flood.ask("b") == 60.0
+    assert [route.flood.ask(by) for by in "ab"] == [60.0, 60.0]
     route.now += 60
     assert route.flood.ask("b") == 0.0
 
@@ -124,6 +124,27 @@ def test_what_was_begun_before_it_stopped_neither_ends_it_nor_makes_it_longer() 
     route.stop()
     route.flood.told(State.DELIVERED, None, "before")
     assert route.flood.ask("a") == 60.0
+
+
+def test_what_was_parked_before_counts_no_more_when_it_is_over() -> None:
+    route = Route()
+    for _ in range(5):
+        route.settle(State.DELIVERED, WHY)
+    route.now += 60
+    route.settle(State.DELIVERED, WHY)
+    assert not route.stopped()
+
+
+def test_a_trial_of_an_earlier_flood_tells_nothing_of_this_one() -> None:
+    route = Route()
+    route.stop()
+    for by in ("slow", "quick"):
+        route.now += 60
+        assert route.flood.ask(by) == 0.0
+    route.flood.told(State.DELIVERED, None, "quick")
+    route.stop()
+    route.flood.told(State.DELIVERED, None, "slow")
+    assert route.stopped()
 
 
 @pytest.mark.parametrize("end", [State.FILTERED, State.SUPERSEDED, Reason.BLOCKED_BEHIND])

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -114,6 +115,16 @@ def test_a_share_of_failures_in_the_window_shuts_it_though_never_many_in_a_row()
     assert house.state() is GateState.OPEN
 
 
+def test_failures_from_before_it_was_open_count_no_more_when_it_is_closed_again() -> None:
+    house = House()
+    for turn in range(10):
+        house.attempt(Decision.FAILED if turn % 2 else Decision.DELIVERED)
+    house.wait()
+    house.attempt(Decision.DELIVERED)
+    house.attempt(Decision.FAILED)
+    assert house.state() is GateState.CLOSED
+
+
 def test_a_partner_that_refuses_us_as_a_whole_shuts_it_at_once_and_is_tried_at_the_longest_pause() -> None:
     house = House()
     house.attempt(Decision.HALTED, Reason.REFUSED_CLIENT)
@@ -158,19 +169,26 @@ def test_a_late_throttle_makes_the_wait_longer_and_never_shorter() -> None:
 
 
 def test_exactly_one_of_many_threads_gets_the_trial() -> None:
-    house = House()
-    house.away()
-    house.now += 2
+    now = [1000.0]
+
+    def clock() -> float:
+        time.sleep(0)  # to let another thread in between: what is asked and what is taken have to be one step
+        return now[0]
+
+    gate = Gate("roche", SETTINGS, clock=clock, jitter=lambda: 1.0)
+    for _ in range(3):
+        gate.told(Decision.FAILED, None)
+    now[0] += 2
     together = threading.Barrier(32)
 
     def ask() -> float:
         together.wait()
-        return house.gate.ask()
+        return gate.ask()
 
     with ThreadPoolExecutor(32) as pool:
         waits = [one.result() for one in [pool.submit(ask) for _ in range(32)]]
     assert sorted(waits) == [0.0] + [1.0] * 31
-    assert house.state() is GateState.HALF_OPEN
+    assert gate.state is GateState.HALF_OPEN
 
 
 def test_pauses_double_up_to_the_longest() -> None:
@@ -293,13 +311,14 @@ def test_a_knock_that_meets_a_refused_certificate_says_so(capsys: pytest.Capture
 
 
 def test_nobody_else_knocks_or_goes_while_one_knocks() -> None:
-    house = House(knocking=True)
-    house.attempt(Decision.UNKNOWN, Reason.CONNECTION_LOST, suspect=True)
-    house.wait()
-    others = []
-    gate = Gate("roche", SETTINGS, knock=lambda: others.append(gate.ask("b")), clock=lambda: house.now, jitter=lambda: 1.0)
+    now, others = [0.0], []
+
+    def knock() -> None:
+        others.append(gate.ask("b"))
+
+    gate = Gate("roche", SETTINGS, knock=knock, clock=lambda: now[0], jitter=lambda: 1.0)
     gate.told(Decision.UNKNOWN, Reason.CONNECTION_LOST, suspect=True)
-    house.now += 1
+    now[0] += 1
     assert gate.ask("a") == 0.0
     assert others == [1.0]
 
@@ -322,6 +341,20 @@ def test_without_a_knock_the_trial_is_a_message() -> None:
     house.attempt(Decision.UNKNOWN, Reason.CONNECTION_LOST, suspect=True)
     house.wait()
     assert house.gate.ask("a") == 0.0
+
+
+def test_a_late_suspicion_ends_with_the_trouble_that_it_came_in() -> None:
+    house = House(knocking=True)
+    house.gate.ask("late")
+    house.away()
+    house.wait()
+    assert house.gate.ask("trial") == 0.0
+    house.gate.told(Decision.UNKNOWN, Reason.CONNECTION_LOST, suspect=True, by="late")
+    house.gate.told(Decision.DELIVERED, None, by="trial")
+    house.away()
+    house.wait()
+    assert house.gate.ask("message") == 0.0
+    assert house.knocks == 0
 
 
 # the log
