@@ -228,7 +228,9 @@ def test_one_that_leaves_from_the_middle_lets_nobody_past_the_first(lanes: Lanes
     first, middle, last = ticket(0, "a"), ticket(0, "a", partition=1), ticket(1, "a")
     offered(lanes, first, middle, last)
     assert lanes.drop([TWO]) == ()
+    assert lanes.started(first)
     assert lanes.finish(first) == (last,)
+    assert lanes.started(last)
 
 
 def test_a_started_one_of_a_lost_partition_holds_its_lanes_until_it_is_finished(lanes: Lanes[bytes]) -> None:

@@ -6,6 +6,7 @@ is ready when none before it shares a key. Order, conservation and the committed
 
 from collections import Counter
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Final
 
 from hypothesis import settings
@@ -34,6 +35,28 @@ class Message:
 
 
 MESSAGES: Final = st.lists(st.builds(Message, st.integers(0, 2), KEYS, st.integers(1, 30)), min_size=1, max_size=5)
+
+
+class Step(Enum):
+    """What a worker does most of the time."""
+
+    POLL = auto()
+    START = auto()
+    COMPLETE = auto()
+    TRY_LATER = auto()
+    PARK_UNTIL_ITS_PROBE = auto()
+    """An outcome that only much later can be asked for: durably parked, and still first."""
+    PARKING_IS_DURABLE = auto()
+
+
+class Trouble(Enum):
+    """How a worker loses what it had."""
+
+    CRASH = auto()
+    REVOKED = auto()
+    LOST = auto()
+    """Without a last commit."""
+    GIVEN_AGAIN = auto()
 
 
 @dataclass(eq=False)
@@ -97,8 +120,8 @@ class Order(RuleBasedStateMachine):
     def begin(self, backlog: tuple[list[Message], ...]) -> None:
         for number, messages in enumerate(backlog):
             self.arrive(number, messages, marker=False)
-        self.assign(list(PARTITIONS))
-        self.poll(5)
+        self.take_over(list(PARTITIONS))
+        self.poll(6)
 
     @rule(number=st.sampled_from(PARTITIONS), messages=MESSAGES, marker=st.booleans())
     def arrive(self, number: int, messages: list[Message], *, marker: bool) -> None:
@@ -108,7 +131,26 @@ class Order(RuleBasedStateMachine):
             self.end[number] = offset + 1
         self.end[number] += marker
 
-    @rule(most=st.integers(1, 6))
+    @rule(steps=st.lists(st.tuples(st.sampled_from(Step), WHICH), min_size=1, max_size=10))
+    def work(self, steps: list[tuple[Step, int]]) -> None:
+        """One rule with a list: Hypothesis would choose separate ones too seldom between the troubles."""
+        for step, which in steps:
+            if step is Step.POLL:
+                self.poll(1 + which % 6)
+                continue
+            act, on = {
+                Step.START: (self.take, self.at_rest()),
+                Step.COMPLETE: (self.complete, self.in_flight()),
+                Step.TRY_LATER: (self.try_later, self.in_flight()),
+                Step.PARK_UNTIL_ITS_PROBE: (self.park, self.in_flight()),
+                Step.PARKING_IS_DURABLE: (self.park, self.being_parked()),
+            }[step]
+            if on:
+                act(on[which % len(on)])
+            self.the_lanes_are_the_line()
+            self.memory_is_bounded_and_counted()
+            self.the_frontier_is_the_lowest_open_offset()
+
     def poll(self, most: int) -> None:
         memory = self.memory
         memory.paused = not memory.lanes.has_room if memory.paused else memory.lanes.full
@@ -180,6 +222,9 @@ class Order(RuleBasedStateMachine):
     def message(self, position: Position) -> Message:
         return self.topic[position.partition][position.offset]
 
+    def not_ours(self) -> list[int]:
+        return [number for number in PARTITIONS if number not in self.memory.read_to]
+
     def at_rest(self) -> list[Stand]:
         return [stand for stand in self.memory.line if stand.handed and not stand.started]
 
@@ -189,12 +234,8 @@ class Order(RuleBasedStateMachine):
     def being_parked(self) -> list[Stand]:
         return [stand for stand in self.memory.line if stand.parking]
 
-    @precondition(lambda self: self.at_rest())
-    @rule(which=WHICH)
-    def start(self, which: int) -> None:
+    def take(self, stand: Stand) -> None:
         """A ready or delayed one. The bytes of a stub come from where the ledger says that it is parked."""
-        resting = self.at_rest()
-        stand = resting[which % len(resting)]
         assert not any(stand.shares(other) for other in self.in_flight())
         assert not stand.stub or stand.position in self.parked or stand.position in self.may_repeat
         assert self.memory.lanes.started(stand.ticket)
@@ -205,14 +246,16 @@ class Order(RuleBasedStateMachine):
     def a_thread_comes_too_late_for_what_was_dropped(self) -> None:
         assert not self.memory.lanes.started(self.memory.stale.pop())
 
-    @precondition(lambda self: self.in_flight())
-    @rule(which=WHICH)
-    def complete(self, which: int) -> None:
-        flying = self.in_flight()
-        stand = flying[which % len(flying)]
+    def complete(self, stand: Stand) -> None:
         self.settle(stand.position)
         self.tell_the_frontier(stand)
         self.leave(stand)
+
+    def try_later(self, stand: Stand) -> None:
+        assert self.memory.lanes.delayed(stand.ticket) is not stand.lost
+        if stand.lost:
+            self.leave(stand)
+        stand.started = False
 
     def settle(self, position: Position) -> None:
         """The ledger takes the first settlement only; a second may only be of what was in flight when it was lost."""
@@ -242,31 +285,6 @@ class Order(RuleBasedStateMachine):
         self.memory.line.remove(stand)
         self.hand(self.memory.lanes.finish(stand.ticket))
 
-    @rule(most=st.integers(1, 8))
-    def work(self, most: int) -> None:
-        for _ in range(most):
-            if self.at_rest():
-                self.start(most)
-            if self.in_flight():
-                self.complete(most)
-
-    @precondition(lambda self: self.in_flight())
-    @rule(which=WHICH)
-    def fail_and_try_later(self, which: int) -> None:
-        flying = self.in_flight()
-        stand = flying[which % len(flying)]
-        assert self.memory.lanes.delayed(stand.ticket) is not stand.lost
-        if stand.lost:
-            self.leave(stand)
-        stand.started = False
-
-    @precondition(lambda self: self.in_flight())
-    @rule(which=WHICH)
-    def park_until_its_probe(self, which: int) -> None:
-        """An unknown outcome that only much later can be asked for: durably parked, and still first."""
-        flying = self.in_flight()
-        self.park(flying[which % len(flying)])
-
     @rule(seconds=st.sampled_from([1, 6, 11]))
     def time_passes(self, seconds: int) -> None:
         self.now += seconds
@@ -276,12 +294,6 @@ class Order(RuleBasedStateMachine):
         assert memory.lanes.overdue(self.now) == tuple(stand.ticket for stand in expected)
         for stand in expected:
             stand.parking = True
-
-    @precondition(lambda self: self.being_parked())
-    @rule(which=WHICH)
-    def a_parking_is_durable(self, which: int) -> None:
-        parking = self.being_parked()
-        self.park(parking[which % len(parking)])
 
     def park(self, stand: Stand) -> None:
         if not self.settled[stand.position]:
@@ -309,10 +321,24 @@ class Order(RuleBasedStateMachine):
         self.memory.frontier.committed(offsets)
         assert self.memory.frontier.to_commit() == {}
 
-    @rule(numbers=SOME, in_time=st.booleans())
-    def revoke(self, numbers: list[int], *, in_time: bool) -> None:
+    @rule(trouble=st.sampled_from(Trouble), numbers=SOME, busy=st.integers(0, 4), back=st.booleans())
+    def trouble(self, trouble: Trouble, numbers: list[int], busy: int, *, back: bool) -> None:
+        """It comes while some are in flight, and is over at once or later."""
+        for stand in self.at_rest()[:busy]:
+            self.take(stand)
+        self.lose(trouble, numbers)
+        if back:
+            self.assign()
+
+    def lose(self, trouble: Trouble, numbers: list[int]) -> None:
+        if trouble is Trouble.CRASH:
+            self.memory = Memory()
+            return
         numbers = [number for number in numbers if number in self.memory.read_to]
-        if in_time:
+        if trouble is Trouble.GIVEN_AGAIN:
+            self.take_over(numbers)
+            return
+        if trouble is Trouble.REVOKED:
             self.commit()
         self.memory.frontier.revoked(topic_partitions(numbers))
         for number in numbers:
@@ -332,9 +358,13 @@ class Order(RuleBasedStateMachine):
         memory.done = {position for position in memory.done if position.partition not in numbers}
         self.hand(memory.lanes.drop(topic_partitions(numbers)))
 
-    @rule(numbers=SOME)
-    def assign(self, numbers: list[int]) -> None:
-        """Those that we have already are given again: they are read anew as well."""
+    @precondition(lambda self: self.not_ours())
+    @rule()
+    def assign(self) -> None:
+        self.take_over(self.not_ours())
+
+    def take_over(self, numbers: list[int]) -> None:
+        """Those that we have already are read anew as well."""
         self.drop(numbers)
         self.memory.frontier.assigned(topic_partitions(numbers))
         for number in numbers:
@@ -344,11 +374,11 @@ class Order(RuleBasedStateMachine):
                 if position in self.parked and offset < self.committed[number]:
                     self.restore(position)
 
-    @rule(number=st.sampled_from(PARTITIONS), most=st.integers(1, 4))
-    def another_worker_goes_on(self, number: int, most: int) -> None:
+    @precondition(lambda self: self.not_ours())
+    @rule(most=st.integers(1, 4))
+    def another_worker_goes_on(self, most: int) -> None:
         """In order, up to a patient whose lane a delivery of ours still holds in the ledger; then it commits."""
-        if number in self.memory.read_to:
-            return
+        number = self.not_ours()[0]
         left = [Position("t", number, offset) for offset in self.topic[number] if not self.settled[Position("t", number, offset)]]
         held = {key for stand in self.in_flight() for key in stand.ticket.keys}
         for position in left[:most]:
@@ -357,31 +387,6 @@ class Order(RuleBasedStateMachine):
             self.settle(position)
         unsafe = [position.offset for position in left if not self.settled[position] and position not in self.parked]
         self.committed[number] = max(self.committed[number], min(unsafe, default=self.end[number]))
-
-    @rule()
-    def crash(self) -> None:
-        self.memory = Memory()
-
-    @rule()
-    def drain(self) -> None:
-        """Faults stop: everything is settled, each once, and committed."""
-        self.assign([number for number in PARTITIONS if number not in self.memory.read_to])
-        for _ in range(2 + sum(len(messages) for messages in self.topic.values())):
-            self.poll(6)
-            while self.being_parked():
-                self.a_parking_is_durable(0)
-            while self.in_flight():
-                self.complete(0)
-            while self.at_rest():
-                self.start(0)
-                self.the_lanes_are_the_line()
-                self.complete(0)
-        self.commit()
-        assert self.settled == {Position("t", number, offset): 1 for number in PARTITIONS for offset in self.topic[number]}
-        assert not self.parked
-        assert self.committed == self.end
-        assert (len(self.memory.lanes), self.memory.lanes.messages, self.memory.lanes.size) == (0, 0, 0)
-        assert (self.memory.frontier.unsettled, self.memory.frontier.gap) == (0, 0)
 
     @invariant()
     def the_lanes_are_the_line(self) -> None:
@@ -431,7 +436,23 @@ class Order(RuleBasedStateMachine):
         assert memory.frontier.gap == max(gaps)
 
     def teardown(self) -> None:
-        self.drain()
+        """Faults stop: everything is settled, each once, and committed."""
+        self.take_over(self.not_ours())
+        for _ in range(2 + sum(len(messages) for messages in self.topic.values())):
+            self.poll(6)
+            for stand in self.being_parked():
+                self.park(stand)
+            for stand in self.in_flight():
+                self.complete(stand)
+            while resting := self.at_rest():
+                self.take(resting[0])
+                self.complete(resting[0])
+        self.commit()
+        assert self.settled == {Position("t", number, offset): 1 for number in PARTITIONS for offset in self.topic[number]}
+        assert not self.parked
+        assert self.committed == self.end
+        assert (len(self.memory.lanes), self.memory.lanes.messages, self.memory.lanes.size) == (0, 0, 0)
+        assert (self.memory.frontier.unsettled, self.memory.frontier.gap) == (0, 0)
 
 
 TestOrder = Order.TestCase
