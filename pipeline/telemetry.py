@@ -20,6 +20,8 @@ class LogEvent(StrEnum):
     WORKER_STARTED = "worker_started"
     WORKER_STOPPING = "worker_stopping"
     WORKER_STOPPED = "worker_stopped"
+    HTTP_STARTED = "http_started"
+    """/healthz, /readyz and /metrics are answered at this address."""
     CERTIFICATE_WARNING = "certificate_warning"
     ROUTE_HALTED = "route_halted"
     """The partner refuses us as a whole, or what must be written cannot be: the route stops, nothing is lost."""

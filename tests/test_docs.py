@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import COMMANDS, parser_of
+from pipeline.health import NotReady
 from pipeline.telemetry import LogEvent
 from schemas.outcomes import Reason
 
@@ -16,7 +17,8 @@ HEADINGS = re.findall(r"^#{3,4} ([a-z0-9_]+)$", RUNBOOK, re.MULTILINE)
 
 
 def test_every_log_event_and_every_reason_has_one_heading_in_the_runbook() -> None:
-    assert sorted(HEADINGS) == sorted([*(event.value for event in LogEvent), *(reason.value for reason in Reason)])
+    said = {*(event.value for event in LogEvent), *(reason.value for reason in Reason), *(why.value for why in NotReady)}
+    assert sorted(HEADINGS) == sorted(said)
 
 
 def test_the_runbook_and_the_readme_name_no_command_that_is_not_there() -> None:

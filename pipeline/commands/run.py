@@ -8,11 +8,14 @@ import signal
 import sys
 import threading
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from pipeline.commands import DONE, REFUSED, WRONG, settings_argument
 from pipeline.errors import PipelineError, Refused, place_of
+from pipeline.health import NotReady
 from pipeline.telemetry import LogEvent, log
 
 if TYPE_CHECKING:
@@ -21,12 +24,14 @@ if TYPE_CHECKING:
 
 EXAMPLE: Final = """  emr-pipeline run                    all routes of the settings
   emr-pipeline run roche-patients     one
-  emr-pipeline run --drain            until all that is in the source topics now is settled"""
+  emr-pipeline run --drain            until all that is in the source topics now is settled
+  emr-pipeline run --http 127.0.0.1:9464   and answer /healthz, /readyz and /metrics there"""
 
 
 def configure(parser: ArgumentParser) -> None:
     parser.add_argument("routes", nargs="*", metavar="ROUTE", help="routes of the settings (else all)")
     parser.add_argument("--drain", action="store_true", help="end when all that is in the source topics now is settled")
+    parser.add_argument("--http", metavar="HOST:PORT", help="answer /healthz, /readyz and /metrics here, and nowhere else")
     settings_argument(parser)
 
 
@@ -41,7 +46,35 @@ def run(arguments: Namespace) -> int:
                 worker.drain()
         _warn(loaded, routes)
         _stop_on_signal(workers)
-        return work(workers)
+        with _watched(arguments.http, workers):
+            return work(workers)
+
+
+@contextmanager
+def _watched(address: str | None, workers: "list[Worker]") -> Iterator[None]:
+    """Answer whoever watches, where the command line says so."""
+    if address is None:
+        yield
+        return
+    from pipeline.listen.address import parse_address
+    from pipeline.metrics import Metrics
+    from pipeline.serve.watch import Watch, serving
+
+    watch = Watch({worker.plan.name: Outwardly(worker) for worker in workers}, Metrics())
+    with serving(parse_address(address, where="--http"), watch):
+        yield
+
+
+class Outwardly:
+    """What can be seen of a worker's health from outside of it."""
+
+    def __init__(self, worker: "Worker") -> None:
+        self._worker = worker
+
+    def reasons(self) -> list[NotReady]:
+        """See pipeline/health.py."""
+        found = {NotReady.BUS_AWAY: self._worker.outages.bus, NotReady.WORKER_STOPPED: self._worker.stop.is_set()}
+        return [why for why, there in found.items() if there]
 
 
 def _warn(loaded: "Settings", routes: list[str]) -> None:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Final
 
 from pipeline.errors import NoAnswer, NotSent
+from pipeline.health import NotReady
 from pipeline.model import Decision
 from pipeline.settings import BreakerSettings
 from pipeline.stages.send import NOBODYS_MESSAGE
@@ -63,6 +64,7 @@ OVER: Final = {
     Trouble.AWAY: LogEvent.PARTNER_BACK,
     Trouble.HALTED: LogEvent.ROUTE_RESUMED,
 }
+NOT_READY: Final = {Trouble.AWAY: NotReady.PARTNER_AWAY, Trouble.HALTED: NotReady.ROUTE_HALTED}
 DO: Final = {
     Reason.NOT_SENT_DNS: "check DNS and base_url; it is tried again, nothing is lost",
     Reason.NOT_SENT_CONNECT: "check firewall, base_url and the partner's announcements; it is tried again, nothing is lost",
@@ -87,12 +89,17 @@ class Standing:
     seconds: float
     """Until the next trial; 0.0 where none waits for the clock."""
 
+    @property
+    def not_ready(self) -> NotReady | None:
+        """What the partner's routes are not ready for; None where they are, or where waiting as told is all there is to do."""
+        return NOT_READY.get(self.trouble)
+
 
 class Gate:
     """See the module. For any number of threads.
 
-    A caller is known by `by`: anything hashable that is in flight once, as the message's position; else the calling thread, and then
-    ask, the sending and told have to happen on the same one. Verdicts of attempts that began before the gate shut tell nothing of now:
+    A caller is known by `by`: anything hashable that is in flight once towards this partner, as route and position (two routes may read one
+    topic); else the calling thread, and then ask, the sending and told have to happen on the same one. Verdicts of attempts that began before the gate shut tell nothing of now:
     of them only HALTED, THROTTLED and `suspect` count, and only while it is shut.
     """
 

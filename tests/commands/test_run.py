@@ -1,10 +1,13 @@
 """`emr-pipeline run` as a process: exit codes, one signal, two signals."""
 
+import contextlib
+import json
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -89,3 +92,34 @@ def test_a_route_that_cannot_go_on_ends_with_exit_2_and_one_line(settings: Path)
     _, said = worker.communicate(timeout=60)
     assert worker.returncode == 2
     assert [line.partition(f"{ROUTE}: ")[0] for line in said.splitlines() if not line.startswith("{")] == ["emr-pipeline run: "]
+
+
+def test_it_answers_who_watches_at_the_address_it_is_given_and_says_when_it_stops(settings: Path, partner: RocheSandbox) -> None:
+    fill(load(settings), [(b"1", adt())])
+    worker = start(settings, "--http", "127.0.0.1:0", stderr=subprocess.PIPE)
+    assert worker.stderr is not None
+    lines = map(json.loads, worker.stderr)
+    said = next(line for line in lines if line["event"] == "http_started")
+    sending(partner)
+    assert asked(said["port"], "/healthz") == (200, b'{"alive": true}\n')
+    assert asked(said["port"], "/readyz") == (200, b'{"ready": true}\n')
+    assert asked(said["port"], "/metrics")[0] == 200
+    worker.send_signal(signal.SIGTERM)
+    assert next(line for line in lines if line["event"] == "worker_stopping")
+    status, body = asked(said["port"], "/readyz")
+    assert (status, json.loads(body)["routes"]) == (503, {ROUTE: ["worker_stopped"]})
+    with worker.stderr:
+        assert worker.wait(60) == 0
+
+
+def asked(port: int, path: str) -> tuple[int, bytes]:
+    with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
+def test_an_address_that_is_none_is_one_line(settings: Path) -> None:
+    worker = start(settings, "--http", "nowhere", stderr=subprocess.PIPE)
+    assert worker.communicate(timeout=60)[1].splitlines()[-1].endswith("--http: HOST:PORT, as 127.0.0.1:2575")
+    assert worker.returncode == 2

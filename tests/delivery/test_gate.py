@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline.delivery.gate import OVER, TROUBLE, Gate, GateState, Trouble
 from pipeline.errors import NoAnswer, NotSent
+from pipeline.health import NotReady
 from pipeline.model import Decision
 from pipeline.settings import BreakerSettings
 from schemas.outcomes import Reason
@@ -163,6 +164,29 @@ def test_a_late_throttle_makes_the_wait_longer_and_never_shorter() -> None:
     house.gate.told(Decision.THROTTLED, Reason.THROTTLED, retry_after=40, by="b")
     house.gate.told(Decision.THROTTLED, Reason.THROTTLED, retry_after=10, by="c")
     assert house.gate.ask("d") == 40.0
+
+
+def test_a_route_is_not_ready_where_its_partner_is_away_or_refuses_us_and_ready_where_it_asks_us_to_wait() -> None:
+    why = {}
+    for decision in (Decision.DELIVERED, Decision.THROTTLED, Decision.UNKNOWN, Decision.HALTED):
+        house = House()
+        for _ in range(3 if decision is Decision.UNKNOWN else 1):
+            house.attempt(decision)
+        why[decision] = house.gate.standing.not_ready
+    assert why == {
+        Decision.DELIVERED: None,
+        Decision.THROTTLED: None,
+        Decision.UNKNOWN: NotReady.PARTNER_AWAY,
+        Decision.HALTED: NotReady.ROUTE_HALTED,
+    }
+
+
+def test_a_partner_stays_away_while_one_finds_out() -> None:
+    house = House()
+    house.away()
+    house.wait()
+    house.gate.ask("trial")
+    assert (house.state(), house.gate.standing.not_ready) == (GateState.HALF_OPEN, NotReady.PARTNER_AWAY)
 
 
 # trials

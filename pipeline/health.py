@@ -1,0 +1,28 @@
+"""Why a route is not ready: a closed list. A name that is a log event's too means the same, and has the same heading in deploy/runbook.md."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Protocol
+
+
+class NotReady(StrEnum):
+    """What keeps a route from delivering now. A partner that asks us to wait is none of these: that passes by itself."""
+
+    STARTING = "starting"
+    """Its lanes are not restored from the ledger yet."""
+    PARTNER_AWAY = "partner_away"
+    ROUTE_HALTED = "route_halted"
+    FLOOD_STOPPED = "flood_stopped"
+    LEDGER_AWAY = "ledger_away"
+    BUS_AWAY = "bus_away"
+    RESULTS_NOT_WRITABLE = "results_not_writable"
+    WORKER_STOPPED = "worker_stopped"
+    """It was told to stop, or a defect ended it."""
+
+
+class Health(Protocol):
+    """What is asked whether it is ready. It answers from memory, at once, and from any thread."""
+
+    def reasons(self) -> Sequence[NotReady]:
+        """Why not; empty where it is."""
+        ...
