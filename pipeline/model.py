@@ -191,6 +191,8 @@ class Seen:
     result: str | None = field(default=None, repr=False)
     """The result record of its settlement, as JSON; None once it is on its topic."""
     result_emitted: bool = False
+    replay: str | None = None
+    """The replay plan that settled it last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,8 +383,12 @@ class Outcome:
     pointer: str | None = None
     """Of a duplicate: the position of the one before."""
     confirmed_by: str | None = None
-    """`response` or `probe`, of a delivered one."""
+    """`response`, `probe` or `operator`, of a delivered one."""
     possible_duplicate: bool = False
+    replay_id: str | None = None
+    """The replay plan that this is an outcome of."""
+    again: bool = False
+    """The record was closed before the replay: it stays what it was, unless this is `delivered`."""
 
 
 Clock = Callable[[], int]

@@ -30,13 +30,13 @@ class Result(BaseModel):
 
     schema_version: int = VERSION
     result_id: str
-    """UUIDv5 of route, source position, attempt and outcome: the same settlement emitted twice has the same id."""
+    """UUIDv5 of route, source position, attempt, outcome and replay: the same settlement emitted twice has the same id."""
     request_id: str | None = None
     """x-origin-request-id; none where the bytes could not be read."""
     route: str
     partner: str
     settled: bool
-    """False: an attempt that did not settle; the message goes on."""
+    """False: an attempt that did not settle, and the message goes on; or a replay of a closed record that left it what it was."""
     state: State
     reason: Reason | None = None
     where: str | None = None
@@ -60,11 +60,12 @@ class Result(BaseModel):
     sent_ms: int | None = None
     settled_ms: int
     confirmed_by: str | None = None
-    """response or probe."""
+    """response, probe or operator."""
     partner_id: str | None = None
     partner_id_hash: str | None = None
     mapping_version: str | None = None
     replay_id: str | None = None
+    """The replay plan that it came of."""
     possible_duplicate: bool = False
     duplicate_of: str | None = None
     """topic/partition/offset."""

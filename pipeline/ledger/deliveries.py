@@ -1,7 +1,7 @@
 """What became of each record: intents, attempts, settlements. Each function runs in the caller's transaction.
 
-Three rules stand above all: a closed record is never begun again, `delivered` is never taken back, and of two processes that read the same
-row one begins it.
+Three rules stand above all: a closed record is never begun again but as a taken item of a replay plan, and then keeps its state; `delivered`
+is never taken back; and of two processes that read the same row one begins it.
 """
 
 from functools import cache
@@ -11,8 +11,10 @@ from sqlalchemy import Connection, Row, and_, bindparam, case, delete, or_, sele
 from sqlalchemy import insert as insert_row
 
 from pipeline.errors import Refused
+from pipeline.ledger.fingerprint import fingerprint
 from pipeline.ledger.identities import insert
 from pipeline.ledger.port import Begun, Held, Settlement
+from pipeline.ledger.replays import taken
 from pipeline.ledger.tables import ALSO, DELIVERIES, OPEN_LANES, SUBJECTS
 from pipeline.model import Outcome, Position, Routed
 from pipeline.pseudonyms import Pseudonyms, event_name
@@ -32,7 +34,7 @@ HERE: Final = and_(
 
 SELECT: Final = select(DELIVERIES).where(HERE)
 BEFORE: Final = (
-    select(DELIVERIES.c.id, DELIVERIES.c.state, DELIVERIES.c.result_id, DELIVERIES.c.intents, DELIVERIES.c.open)
+    select(*(DELIVERIES.c[name] for name in ("id", "state", "reason", "intent", "result_id", "intents", "open")))
     .where(HERE)
     .with_for_update()
 )
@@ -63,6 +65,28 @@ WAITING: Final = (
 )
 INSERT: Final = insert_row(DELIVERIES)
 UPDATE: Final = update(DELIVERIES).where(DELIVERIES.c.id == bindparam("k_id"))
+AGAIN: Final = (
+    update(DELIVERIES)
+    .where(
+        HERE,
+        DELIVERIES.c.state.in_(CLOSED_VALUES),
+        DELIVERIES.c.intents == bindparam("k_after"),
+        DELIVERIES.c.result.is_(None),
+        taken(bindparam("k_replay")),
+    )
+    .returning(DELIVERIES.c.id)
+)
+"""Begin a closed record again: only as a taken item of a plan, and once its result is on its topic."""
+UNEMITTED: Final = (
+    select(DELIVERIES.c.topic, DELIVERIES.c.partition, DELIVERIES.c.offset)
+    .where(
+        DELIVERIES.c.route == bindparam("k_route"),
+        DELIVERIES.c.topic == bindparam("k_topic"),
+        DELIVERIES.c.partition == bindparam("k_partition"),
+        DELIVERIES.c.result.is_not(None),
+    )
+    .order_by(DELIVERIES.c.offset)
+)
 EMITTED: Final = update(DELIVERIES).where(HERE, DELIVERIES.c.result_id.is_not(None)).values(emitted=True, result=None)
 
 
@@ -160,6 +184,8 @@ def of_outcome(outcome: Outcome, pseudonyms: Pseudonyms) -> dict[str, Any]:
         values["mapping_version"] = outcome.packed.mapped.mapping_version
     if outcome.answer is not None:
         values["attempt"] = outcome.answer.attempt
+    if outcome.packed is not None and outcome.answer is not None:
+        values["sent"] = fingerprint(outcome.packed.mapped.resources, str(outcome.received.position), pseudonyms)
     return values
 
 
@@ -211,8 +237,30 @@ class Deliveries:
             return delivery
         there = self.before(connection, begun.routed.route, position)
         if there is not None and State(there.state) in CLOSED:
-            raise Refused("this record is closed already: nothing is sent", where=str(position))
+            if begun.replay is None:
+                raise Refused("this record is closed already: nothing is sent", where=str(position))
+            return self._again(connection, begun)
         raise Held("another process has begun this record: read the ledger again", by=position)
+
+    def _again(self, connection: Connection, begun: Begun) -> int:
+        """The intent of a replay over a closed record, whose state, request id and mapping version stay: they are what was done before."""
+        values: dict[str, Any] = {
+            "open": True,
+            "step": begun.step,
+            "attempt": begun.attempt,
+            "intents": begun.after + 1,
+            "deadline_ms": begun.deadline_ms,
+        }
+        if not begun.probe:
+            values |= {"intent": begun.intent.value, "operation": begun.operation, "sent_ms": begun.at_ms}
+        position = begun.routed.decoded.received.position
+        bound = here(begun.routed.route, position) | {"k_after": begun.after, "k_replay": begun.replay}
+        delivery: int | None = connection.execute(AGAIN, bound | values).scalar()
+        if delivery is None:
+            raise Held(
+                "another process has begun this record, or it is no taken item of the plan: read the ledger again", by=position
+            )
+        return delivery
 
     def holder(self, connection: Connection, route: str, lane: str) -> Position | None:
         """Who has an open intent on a lane."""
@@ -237,6 +285,23 @@ class Deliveries:
         if outcome.routed is not None and delivery is not None:
             self.further_lanes(connection, outcome.routed, delivery[0])
 
+    def write_beside(self, connection: Connection, before: Row[*tuple[Any, ...]], **values: Any) -> None:  # noqa: ANN401 - column values
+        """Of a replay over a closed record whose state stays: the intent is closed, a result kept."""
+        connection.execute(UPDATE, {"k_id": before.id, "open": False} | values)
+        if before.open:
+            connection.execute(LEAVE, {"k_id": before.id})
+
+    def write_absent(self, connection: Connection, delivery: int, at_ms: int) -> None:
+        """An operator says that the partner does not have it: parked still, and nobody waits for it any more."""
+        values = {"state": State.PARKED.value, "reason": Reason.OPERATOR.value, "place": None, "at_ms": at_ms}
+        connection.execute(UPDATE, {"k_id": delivery} | values)
+
+    def write_decided(self, connection: Connection, outcome: Outcome, before: Row[*tuple[Any, ...]], **more: Any) -> None:  # noqa: ANN401 - column values
+        """What an operator says: what the attempts before told (status, response time) stays."""
+        said = of_outcome(outcome, self._pseudonyms)
+        values = {name: value for name, value in said.items() if value is not None or name in {"reason", "place", "pointer"}}
+        connection.execute(UPDATE, {"k_id": before.id} | values | more)
+
     def settled(self, settlement: Settlement) -> dict[str, Any]:
         """The columns that only a settlement writes."""
         return {
@@ -245,6 +310,7 @@ class Deliveries:
             "result": self._pseudonyms.seal(settlement.result),
             "emitted": False,
             "at_ms": settlement.at_ms,
+            "replay": settlement.outcome.replay_id,
         }
 
     def delivered_last(self, connection: Connection, routed: Routed) -> None:

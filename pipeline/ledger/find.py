@@ -2,10 +2,10 @@
 
 from typing import Any, Final
 
-from sqlalchemy import Row, Select, or_, select
+from sqlalchemy import Row, Select, or_, select, tuple_
 
 from pipeline.ledger.port import Delivery, Query
-from pipeline.ledger.tables import ALSO, DELIVERIES
+from pipeline.ledger.tables import ALSO, DELIVERIES, REPLAY_ITEMS, REPLAYS
 from pipeline.model import Position
 from pipeline.pseudonyms import Pseudonyms
 from schemas.outcomes import State
@@ -23,6 +23,8 @@ def statement_of(query: Query, pseudonyms: Pseudonyms) -> Select[Any]:
         rows.reason: query.reason,
         rows.event: query.event,
         rows.request_id: query.request_id,
+        rows.http_status: query.http_status,
+        rows.mapping_version: query.mapping_version,
     }
     statement = select(DELIVERIES).where(*(column == value for column, value in wanted.items() if value is not None))
     if query.control_id is not None:
@@ -31,8 +33,18 @@ def statement_of(query: Query, pseudonyms: Pseudonyms) -> Select[Any]:
         also = select(ALSO.c.delivery).where(ALSO.c.lane.in_(query.patients))
         statement = statement.where(or_(rows.lane.in_(query.patients), rows.id.in_(also)))
     if query.position is not None:
+        at, last = query.position, query.last_offset
         statement = statement.where(
-            rows.topic == query.position.topic, rows.partition == query.position.partition, rows.offset == query.position.offset
+            rows.topic == at.topic,
+            rows.partition == at.partition,
+            rows.offset.between(at.offset, at.offset if last is None else last),
+        )
+    if query.replay is not None:
+        key = (REPLAY_ITEMS.c.topic, REPLAY_ITEMS.c.partition, REPLAY_ITEMS.c.offset)
+        items = select(*key).join(REPLAYS, REPLAYS.c.id == REPLAY_ITEMS.c.replay)
+        statement = statement.where(
+            tuple_(rows.topic, rows.partition, rows.offset).in_(items.where(REPLAYS.c.id == query.replay)),
+            rows.route == select(REPLAYS.c.route).where(REPLAYS.c.id == query.replay).scalar_subquery(),
         )
     if query.since_ms is not None:
         statement = statement.where(rows.at_ms >= query.since_ms)
@@ -67,4 +79,6 @@ def delivery_of(row: Row[Any]) -> Delivery:
         mapping_version=row.mapping_version,
         pointer=row.pointer,
         open=bool(row.open),
+        replay=row.replay,
+        sent=row.sent,
     )

@@ -109,6 +109,11 @@ class Identities:
         connection.execute(DROP_CLAIMED, {"k_creating": delivery})
         connection.execute(UNCLAIM, {"k_creating": delivery, "at_ms": at_ms})
 
+    def found(self, connection: Connection, delivery: int, partner_id: str | None, at_ms: int) -> None:
+        """An operator says that the partner did a create: it has the patient under all that was claimed with it."""
+        given = {"partner_id": self._pseudonyms.seal(partner_id)} if partner_id is not None else {}
+        connection.execute(FOUND, {"k_creating": delivery, "known": True, "creating": None, "at_ms": at_ms} | given)
+
     def learn(self, connection: Connection, partner: str, rows: Iterable[Learned], at_ms: int, *, told: bool = False) -> int:
         """What a partner has; a partner id that is there stays where none is given. Returns how many were new or changed.
 

@@ -32,6 +32,7 @@ SHAPE: Final[dict[str, KeyedColumnElement[Any]]] = {
     "deadline_ms": DELIVERIES.c.deadline_ms,
     "result": DELIVERIES.c.result,
     "emitted": DELIVERIES.c.emitted,
+    "replay": DELIVERIES.c.replay,
     "hash": IDENTITIES.c.hash,
     "partner_id": IDENTITIES.c.partner_id,
     "known": IDENTITIES.c.known,
@@ -59,6 +60,7 @@ DELIVERY: Final = (
     "deadline_ms",
     "result",
     "emitted",
+    "replay",
 )
 OTHER: Final = DELIVERIES.alias("other")
 
@@ -202,4 +204,5 @@ def seen(row: Row[Any], pseudonyms: Pseudonyms) -> Seen:
         deadline_ms=row.deadline_ms if is_open else None,
         result=pseudonyms.unseal(row.result) if row.result else None,
         result_emitted=bool(row.emitted),
+        replay=row.replay,
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pipeline.errors import Refused
+from pipeline.ledger.plans import Deed, Item, Replay, Replays
 from pipeline.model import Identity, Intent, Knowledge, Learned, Outcome, Position, Routed, Seen
 from schemas.outcomes import State
 
@@ -37,6 +38,8 @@ class Begun:
     probe: bool = False
     after: int = 0
     """How many intents the caller knows of (`Seen.intents`, its own included): where the row has another count, another process was there."""
+    replay: str | None = None
+    """The plan of which this record is a taken item: the one way to begin a closed record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,24 @@ class Delivery:
     """Of a duplicate: the position of the one before."""
     open: bool = False
     """An intent without an answer that tells."""
+    replay: str | None = None
+    """The replay plan that settled it last."""
+    sent: str | None = field(default=None, repr=False)
+    """Keyed hashes of what went out, by element (fingerprint.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What a person says of a parked record, with all that must become durable in the same transaction."""
+
+    deed: Deed
+    """Its route, position and what was decided; the audit."""
+    settlement: Settlement | None = None
+    """`delivered` or `discarded`; None of `resolve --absent`, after which the record stays parked until `then` has sent it."""
+    partner_id: str | None = field(default=None, repr=False)
+    """The partner's own id of the patient, of `resolve --delivered`."""
+    then: tuple[Replay, Item] | None = None
+    """Of `resolve --absent`: the plan, released, that sends the record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +126,14 @@ class Query:
     """Keyed hashes, any of them: a patient has another one on each route and for each number."""
     request_id: str | None = None
     position: Position | None = None
+    last_offset: int | None = None
+    """With `position`: up to this offset of its partition, included."""
     since_ms: int | None = None
     until_ms: int | None = None
+    http_status: int | None = None
+    mapping_version: str | None = None
+    replay: str | None = None
+    """The records of this plan."""
     most: int = 100
 
 
@@ -151,7 +178,8 @@ class Ledger(Protocol):
 
         Held: another record has an open intent on one of these lanes, or another process has begun this record since it was read (`by` is then its own
         position), or a create of this patient is open, or the partner knows the patient already (or it was merged away under all its identities) and
-        this is a create. Refused: the record is closed already.
+        this is a create. Refused: the record is closed already, and is no taken item of the plan that `begun` names.
+        A closed record that is begun by a replay keeps its state; only its intent is open.
         """
         ...
 
@@ -167,12 +195,33 @@ class Ledger(Protocol):
 
         What was learned takes no identity away from another patient: a partner's id that is there stays (only an import replaces it).
         Settling the same twice changes nothing. A closed record stays as it is, except that a late `delivered` is true whatever stood there;
-        then `seen` has the settlement that counts. Held: the merge would make a patient its own survivor.
+        then `seen` has the settlement that counts. Of a replay of a closed record (`Outcome.again`) the intent is closed and the result kept
+        until it is on its topic, and the state changes where it was delivered. Held: the merge would make a patient its own survivor.
         """
         ...
 
     def emitted(self, route: str, positions: Sequence[Position]) -> None:
         """The result records (and the dead letters) of these are on their topics."""
+        ...
+
+    def unemitted(self, route: str, topic: str, partition: int) -> list[Position]:
+        """Settled, and not known to be on the results topic: what the end of a process left, in source order.
+
+        What a worker reads again by itself is among it; what a replay, a lane that came free, or an operator settled is nowhere else.
+        """
+        ...
+
+    def decide(self, decided: Decided) -> None:
+        """What an operator says of a parked record. Its result is then to be emitted, and `emitted` told, as of any settlement.
+
+        SettingsError: there is no such record. Refused: it is not parked, it is no outcome that is unknown (resolve), or it is one, or a merge
+        that waits (discard).
+        """
+        ...
+
+    @property
+    def replays(self) -> Replays:
+        """Replay plans and the audit."""
         ...
 
     def seen_between(self, route: str, first: Position, last: Position) -> dict[Position, Seen]:

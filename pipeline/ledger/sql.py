@@ -16,10 +16,12 @@ from pipeline.ledger import engine as way
 from pipeline.ledger import knowledge as known
 from pipeline.ledger.claims import RouteClaims
 from pipeline.ledger.commits import Commits
-from pipeline.ledger.deliveries import BETWEEN, EMITTED, SELECT, WAITING, Deliveries, here, maybe_done
+from pipeline.ledger.decide import decide
+from pipeline.ledger.deliveries import BETWEEN, EMITTED, SELECT, UNEMITTED, WAITING, Deliveries, here, maybe_done
 from pipeline.ledger.find import delivery_of, statement_of
 from pipeline.ledger.identities import MERGES, Identities, insert
-from pipeline.ledger.port import Begun, Delivery, Query, Settlement
+from pipeline.ledger.port import Begun, Decided, Delivery, Query, Settlement
+from pipeline.ledger.replays import SqlReplays
 from pipeline.ledger.tables import DELIVERIES, FACTS, IDENTITIES, ROUTES
 from pipeline.model import Clock, Identity, Intent, Knowledge, Learned, Outcome, Position, Routed, Seen
 from pipeline.pseudonyms import Pseudonyms
@@ -49,6 +51,7 @@ class SqlLedger:
         self._deliveries = Deliveries(pseudonyms)
         self._claims = RouteClaims(self._file)
         self._commit = Commits(self._write, self._apart)
+        self._replays = SqlReplays(self._read, self._write, self._commit, pseudonyms)
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
@@ -71,6 +74,11 @@ class SqlLedger:
         """A part of a transaction that fails alone."""
         with way.one_line(self._url), connection.begin_nested():
             yield
+
+    @property
+    def replays(self) -> SqlReplays:
+        """See the port."""
+        return self._replays
 
     @property
     def place(self) -> str:
@@ -167,7 +175,10 @@ class SqlLedger:
 
         def write(connection: Connection) -> None:
             before = self._deliveries.before(connection, route, position)
-            if before is None or State(before.state) in CLOSED or before.intents != after:
+            if before is None or before.intents != after:
+                return
+            if State(before.state) in CLOSED:
+                self._retry_again(connection, before, outcome, at_ms)
                 return
             if outcome.state is State.UNKNOWN:
                 self._deliveries.write(connection, outcome, before, at_ms=at_ms)
@@ -176,6 +187,12 @@ class SqlLedger:
             self._identities.release(connection, before.id, done=False, at_ms=at_ms)
 
         self._commit(write)
+
+    def _retry_again(self, connection: Connection, before: Row[*tuple[Any, ...]], outcome: Outcome, at_ms: int) -> None:
+        """An attempt of a replay over a closed record: its row says no more of it than whether the intent is open."""
+        if before.open and outcome.again and outcome.state is not State.UNKNOWN:
+            self._deliveries.write_beside(connection, before)
+            self._identities.release(connection, before.id, done=False, at_ms=at_ms)
 
     def settle(self, settlement: Settlement) -> bool:
         """See the port."""
@@ -186,7 +203,12 @@ class SqlLedger:
         before = self._deliveries.before(connection, outcome.route, outcome.received.position)
         if before is not None and self._stays(before, settlement):
             return False
-        self._deliveries.write(connection, outcome, before, **self._deliveries.settled(settlement))
+        written = self._deliveries.settled(settlement)
+        if before is not None and outcome.again and State(before.state) in CLOSED and outcome.state is not State.DELIVERED:
+            del written["at_ms"]
+            self._deliveries.write_beside(connection, before, **written)
+        else:
+            self._deliveries.write(connection, outcome, before, **written)
         if before is not None and not maybe_done(outcome):
             self._identities.release(connection, before.id, done=outcome.state is State.DELIVERED, at_ms=settlement.at_ms)
         self._identities.learn(connection, outcome.partner, settlement.learned, settlement.at_ms)
@@ -201,16 +223,29 @@ class SqlLedger:
 
     @staticmethod
     def _stays(before: Row[*tuple[Any, ...]], settlement: Settlement) -> bool:
-        if before.result_id == settlement.result_id or before.state == State.DELIVERED:
+        if before.result_id == settlement.result_id:
             return True
-        if settlement.outcome.state is State.DELIVERED:
-            return False
-        return State(before.state) in CLOSED or settlement.after not in (None, before.intents)
+        others = settlement.after not in (None, before.intents)
+        if settlement.outcome.again:
+            return others and settlement.outcome.state is not State.DELIVERED
+        if before.state == State.DELIVERED:
+            return True
+        return settlement.outcome.state is not State.DELIVERED and (others or State(before.state) in CLOSED)
 
     def emitted(self, route: str, positions: Sequence[Position]) -> None:
         """See the port."""
         rows = [here(route, position) for position in positions]
         self._commit(lambda connection: connection.execute(EMITTED, rows) and None)
+
+    def unemitted(self, route: str, topic: str, partition: int) -> list[Position]:
+        """See the port."""
+        with self._read() as connection:
+            rows = connection.execute(UNEMITTED, {"k_route": route, "k_topic": topic, "k_partition": partition}).all()
+        return [known.position_of(row) for row in rows]
+
+    def decide(self, decided: Decided) -> None:
+        """See the port."""
+        self._commit(partial(decide, decided, self._deliveries, self._identities, self._replays))
 
     def seen_between(self, route: str, first: Position, last: Position) -> dict[Position, Seen]:
         """See the port."""

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 
 METADATA: Final = MetaData(
@@ -85,6 +86,8 @@ DELIVERIES: Final = Table(
     Column("result", Text),
     Column("emitted", Boolean, nullable=False, server_default=false()),
     Column("at_ms", BigInteger, nullable=False),
+    Column("replay", Text),
+    Column("sent", Text),
     UniqueConstraint("route", "topic", "partition", "offset"),
     Index("ix_deliveries_dedupe", "dedupe"),
     Index("ix_deliveries_control_id", "control_id", "route", "sender", "dedupe"),
@@ -92,9 +95,17 @@ DELIVERIES: Final = Table(
     Index("ix_deliveries_request_id", "request_id"),
     Index("ix_deliveries_state", "route", "state"),
     Index("ix_deliveries_at_ms", "at_ms"),
+    Index(
+        "ix_deliveries_unemitted",
+        "route",
+        "at_ms",
+        sqlite_where=text("result IS NOT NULL"),
+        postgresql_where=text("result IS NOT NULL"),
+    ),
 )
 """One row per source record and route. `open`: an intent has no answer that tells. `intents` counts what was begun: the next one names the count that it
-read. `lane` is the patient by the least of its identities. `result` is sealed, and cleared once it is on its topic."""
+read. `lane` is the patient by the least of its identities. `result` is sealed, and cleared once it is on its topic. `replay` is the plan that settled it
+last; `sent` has keyed hashes of what went out, by element (fingerprint.py)."""
 
 OPEN_LANES: Final = Table(
     "open_lanes",
@@ -148,3 +159,64 @@ SUBJECTS: Final = Table(
     Column("offset", BigInteger, nullable=False),
 )
 """What was last delivered of each subject and sender."""
+
+REPLAYS: Final = Table(
+    "replays",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("route", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("why", Text),
+    Column("filter", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    Column("rate", Float, nullable=False),
+    Column("latest_only", Boolean, nullable=False),
+    Column("include_delivered", Boolean, nullable=False),
+    Column("force", Boolean, nullable=False),
+    Column("state", Text, nullable=False),
+    Index("ix_replays_route", "route", "state"),
+)
+"""Replay plans. `why` is sealed."""
+
+REPLAY_ITEMS: Final = Table(
+    "replay_items",
+    METADATA,
+    Column("replay", Text, ForeignKey("replays.id"), primary_key=True),
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("offset", BigInteger, primary_key=True),
+    Column("class", Text, nullable=False),
+    Column("was", Text, nullable=False),
+    Column("lanes", Text, nullable=False),
+    Column("payload_topic", Text),
+    Column("payload_partition", Integer),
+    Column("payload_offset", BigInteger),
+    Column("reason", Text),
+    Column("place", Text),
+    Column("state", Text, nullable=False),
+    Column("holder", Text),
+    Column("outcome", Text),
+    Index("ix_replay_items_state", "replay", "state"),
+    Index("ix_replay_items_position", "topic", "partition", "offset"),
+)
+"""The records of a plan. `lanes`: keyed hashes with a space between them. `holder`: who took it."""
+
+AUDIT: Final = Table(
+    "audit",
+    METADATA,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("why", Text),
+    Column("route", Text),
+    Column("topic", Text),
+    Column("partition", Integer),
+    Column("offset", BigInteger),
+    Column("replay", Text),
+    Column("plan_hash", Text),
+    Index("ix_audit_position", "topic", "partition", "offset"),
+    Index("ix_audit_replay", "replay"),
+)
+"""What people did, when and why (sealed). A row is never changed."""

@@ -54,7 +54,7 @@ def result_of(outcome: Outcome, plan: Plan, at_ms: int) -> Result:
     routed, answer, position = outcome.routed, outcome.answer, outcome.received.position
     reply = answer.reply if answer else None
     attempt = answer.attempt if answer else 0
-    settled = outcome.state in SETTLED
+    settled = outcome.state in SETTLED and not (outcome.again and outcome.state is not State.DELIVERED)
     event = outcome.decoded.event if outcome.decoded else None
     public, hashed = _partner_id(outcome, plan)
     return Result(
@@ -85,6 +85,7 @@ def result_of(outcome: Outcome, plan: Plan, at_ms: int) -> Result:
         partner_id=public,
         partner_id_hash=hashed,
         mapping_version=outcome.packed.mapped.mapping_version if outcome.packed else None,
+        replay_id=outcome.replay_id,
         possible_duplicate=outcome.possible_duplicate,
         duplicate_of=outcome.pointer,
         findings=tuple(_finding(finding) for finding in outcome.findings),
@@ -97,8 +98,8 @@ def result_record(text: str, request_id: str | None, topic: str) -> Record:
 
 
 def dead_letter(received: Received, result: Result, topic: str) -> Record | None:
-    """A parked message's original bytes with its reason in the headers; None for any other state."""
-    if result.state is not State.PARKED or result.reason is None:
+    """A parked message's original bytes with its reason in the headers; None for any other state, or where a replay left the record what it was."""
+    if result.state is not State.PARKED or result.reason is None or not result.settled:
         return None
     position = received.position
     letter = DeadLetter(
@@ -123,9 +124,10 @@ def dead_letter(received: Received, result: Result, topic: str) -> Record | None
 
 
 def _result_id(outcome: Outcome, attempt: int, settled: bool, at_ms: int) -> str:
-    """A settlement has one id however often it is emitted; attempts that did not settle differ by their time too."""
-    moment = "" if settled else f"\x00{at_ms}"
-    name = f"{outcome.route}\x00{outcome.received.position}\x00{attempt}\x00{outcome.state}{moment}"
+    """A settlement has one id however often it is emitted, and another in each replay; attempts that did not settle differ by their time too."""
+    moment = "" if settled or (outcome.again and outcome.state in SETTLED) else f"\x00{at_ms}"
+    replay = f"\x00{outcome.replay_id}" if outcome.replay_id else ""
+    name = f"{outcome.route}\x00{outcome.received.position}\x00{attempt}\x00{outcome.state}{moment}{replay}"
     return uuid5(NAMESPACE, name.encode())
 
 

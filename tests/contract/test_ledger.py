@@ -898,7 +898,7 @@ def everything(url: str) -> bytes:
         tables = connection.execute(
             "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()"
         ).fetchall()
-        assert len(tables) == 8
+        assert len(tables) == 11
         return b"".join(
             str(row[0]).encode()
             for (table,) in tables

@@ -1,0 +1,487 @@
+"""Replay plans, decisions of operators and their audit: one suite on SQLite and a real PostgreSQL."""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import Refused, SettingsError
+from pipeline.ledger.plans import Deed, Item, ItemClass, ItemState, Mode, PlanState, Replay, What
+from pipeline.ledger.port import Decided, Held, Query
+from pipeline.ledger.sql import SqlLedger
+from pipeline.model import Decision, Intent, Learned, Position
+from schemas.outcomes import Reason, State
+from tests import postgres_server
+from tests.contract.test_ledger import everything
+from tests.ledger.samples import CIP, PARTNER, PSEUDONYMS, ROUTE, Message, answer, begun, identity, outcome, settled
+
+TOPIC = "his.adt"
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'ledger.sqlite'}" if request.param == "sqlite" else postgres_server.a_schema()
+
+
+@pytest.fixture
+def ledger(url: str) -> Iterator[SqlLedger]:
+    ledger = SqlLedger(url, PSEUDONYMS, clock=lambda: 9_000)
+    ledger.check()
+    yield ledger
+    ledger.close()
+
+
+def a_plan(name: str = "r1", mode: Mode | None = None, why: str | None = None) -> Replay:
+    return Replay(name, ROUTE, 1_000, "ana", why, "{}", f"hash-{name}", 5.0, mode or Mode())
+
+
+def an_item(offset: int, partition: int = 0, item_class: ItemClass = ItemClass.WILL_SEND) -> Item:
+    position = Position(TOPIC, partition, offset)
+    sent = item_class in {ItemClass.WILL_SEND, ItemClass.ALREADY_DELIVERED}
+    state = ItemState.WAITING if sent else ItemState.LEFT_OUT
+    return Item(position, ("a" * 32, "b" * 32), item_class, State.PARKED, position, state=state)
+
+
+def deed(what: What, name: str | None = "r1", message: Message | None = None, why: str | None = None) -> Deed:
+    return Deed(2_000, "ana", what, why, ROUTE, message.position if message else None, name)
+
+
+def planned(ledger: SqlLedger, *items: Item, name: str = "r1", release: bool = True) -> None:
+    ledger.replays.plan(a_plan(name), items, deed(What.PLAN, name))
+    if release:
+        ledger.replays.move(name, PlanState.RELEASED, deed(What.RUN, name))
+
+
+def given_to(ledger: SqlLedger, holders: dict[int, str], most: int = 100) -> list[tuple[int, int]]:
+    taken = ledger.replays.next(ROUTE, TOPIC, holders, most)
+    return [(one.item.position.partition, one.item.position.offset) for one in taken]
+
+
+def state_of(ledger: SqlLedger, name: str = "r1") -> PlanState:
+    plan = ledger.replays.get(name)
+    assert plan is not None
+    return plan.state
+
+
+# plans
+
+
+def test_a_plan_comes_back_as_it_was_kept(ledger: SqlLedger) -> None:
+    plan = a_plan(mode=Mode(latest_only=True, force=True), why="the partner was away")
+    items = [
+        an_item(2),
+        replace(an_item(1, item_class=ItemClass.STILL_PARKED), reason="fhir_invalid", where="Patient", payload=None),
+    ]
+    ledger.replays.plan(plan, items, deed(What.PLAN))
+    assert ledger.replays.get("r1") == plan
+    assert ledger.replays.items("r1") == [items[1], items[0]]
+    assert ledger.replays.all(ROUTE) == [plan]
+    assert ledger.replays.all("other") == []
+
+
+def test_nothing_is_given_before_the_plan_is_released(ledger: SqlLedger) -> None:
+    planned(ledger, an_item(1), release=False)
+    assert given_to(ledger, {0: "w1"}) == []
+
+
+def test_items_are_given_in_order_to_who_has_the_partition_and_once(ledger: SqlLedger) -> None:
+    planned(
+        ledger, an_item(7), an_item(3), an_item(1, partition=1), an_item(2, partition=2), an_item(4, item_class=ItemClass.STALE)
+    )
+    assert given_to(ledger, {0: "w1", 1: "w1"}, most=2) == [(0, 3), (0, 7)]
+    assert given_to(ledger, {0: "w1", 1: "w1"}) == [(1, 1)]
+    assert given_to(ledger, {0: "w1", 1: "w1"}) == []
+    assert given_to(ledger, {2: "w2"}) == [(2, 2)]
+
+
+def test_what_was_taken_and_not_done_is_given_to_the_next_who_has_the_partition(ledger: SqlLedger) -> None:
+    planned(ledger, an_item(1), an_item(2))
+    assert given_to(ledger, {0: "w1"}) == [(0, 1), (0, 2)]
+    ledger.replays.done("r1", Position(TOPIC, 0, 1), State.DELIVERED)
+    assert given_to(ledger, {0: "w2"}) == [(0, 2)]
+    assert given_to(ledger, {0: "w2"}) == []
+
+
+def test_a_plan_ends_with_its_last_item(ledger: SqlLedger) -> None:
+    planned(ledger, an_item(1), an_item(2), an_item(3, item_class=ItemClass.STALE))
+    given_to(ledger, {0: "w1"})
+    ledger.replays.done("r1", Position(TOPIC, 0, 1), State.DELIVERED)
+    assert state_of(ledger) is PlanState.RELEASED
+    ledger.replays.done("r1", Position(TOPIC, 0, 2), State.PARKED)
+    assert state_of(ledger) is PlanState.DONE
+    progress = ledger.replays.progress("r1")
+    assert progress.states == {ItemState.DONE: 2, ItemState.LEFT_OUT: 1}
+    assert progress.outcomes == {State.DELIVERED: 1, State.PARKED: 1}
+    assert progress.classes == {ItemClass.WILL_SEND: 2, ItemClass.STALE: 1}
+
+
+def test_a_paused_plan_gives_nothing_new_and_goes_on_when_it_is_resumed(ledger: SqlLedger) -> None:
+    planned(ledger, an_item(1), an_item(2))
+    assert given_to(ledger, {0: "w1"}, most=1) == [(0, 1)]
+    ledger.replays.move("r1", PlanState.PAUSED, deed(What.PAUSE))
+    assert given_to(ledger, {0: "w1"}) == []
+    ledger.replays.move("r1", PlanState.RELEASED, deed(What.RESUME))
+    assert given_to(ledger, {0: "w1"}) == [(0, 2)]
+
+
+@pytest.mark.parametrize("to", [PlanState.PAUSED, PlanState.CANCELLED])
+def test_what_was_begun_is_brought_to_its_end_though_the_plan_was_stopped(ledger: SqlLedger, to: PlanState) -> None:
+    """Else its lane would stay taken for ever."""
+    message = Message(1)
+    ledger.settle(settled(message, State.PARKED, Reason.FHIR_INVALID))
+    planned(ledger, an_item(1), an_item(2), an_item(3))
+    assert given_to(ledger, {0: "w1"}, most=2) == [(0, 1), (0, 2)]
+    ledger.begin(replace(begun(message), replay="r1"))
+    ledger.replays.move("r1", to, deed(What.PAUSE))
+    assert given_to(ledger, {0: "w2"}) == [(0, 1)]
+
+
+def test_a_cancelled_plan_leaves_out_what_was_not_taken(ledger: SqlLedger) -> None:
+    planned(ledger, an_item(1), an_item(2))
+    given_to(ledger, {0: "w1"}, most=1)
+    ledger.replays.move("r1", PlanState.CANCELLED, deed(What.CANCEL))
+    assert [item.state for item in ledger.replays.items("r1")] == [ItemState.TAKEN, ItemState.LEFT_OUT]
+    ledger.replays.done("r1", Position(TOPIC, 0, 1), State.DELIVERED)
+    assert state_of(ledger) is PlanState.CANCELLED
+
+
+def test_a_plan_in_which_nothing_is_to_be_sent_is_not_released(ledger: SqlLedger) -> None:
+    planned(ledger, an_item(1, item_class=ItemClass.STALE), release=False)
+    with pytest.raises(Refused, match="nothing in the plan"):
+        ledger.replays.move("r1", PlanState.RELEASED, deed(What.RUN))
+    assert state_of(ledger) is PlanState.PLANNED
+    assert ledger.replays.audit(replays=["r1"])[-1].what is What.PLAN
+
+
+def test_two_plans_do_not_go_over_one_record_at_once(ledger: SqlLedger) -> None:
+    planned(ledger, an_item(1), an_item(2))
+    planned(ledger, an_item(2), an_item(3), name="r2", release=False)
+    with pytest.raises(Refused, match="r1"):
+        ledger.replays.move("r2", PlanState.RELEASED, deed(What.RUN, "r2"))
+    given_to(ledger, {0: "w1"})
+    for offset in (1, 2):
+        ledger.replays.done("r1", Position(TOPIC, 0, offset), State.DELIVERED)
+    ledger.replays.move("r2", PlanState.RELEASED, deed(What.RUN, "r2"))
+    assert given_to(ledger, {0: "w1"}) == [(0, 2), (0, 3)]
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ([], PlanState.PAUSED),
+        ([PlanState.CANCELLED], PlanState.RELEASED),
+        ([PlanState.RELEASED, PlanState.PAUSED, PlanState.CANCELLED], PlanState.RELEASED),
+        ([PlanState.RELEASED], PlanState.RELEASED),
+    ],
+)
+def test_a_plan_is_moved_only_where_that_makes_sense(ledger: SqlLedger, first: list[PlanState], then: PlanState) -> None:
+    planned(ledger, an_item(1), release=False)
+    for state in first:
+        ledger.replays.move("r1", state, deed(What.RUN))
+    with pytest.raises(Refused, match="the plan is"):
+        ledger.replays.move("r1", then, deed(What.RUN))
+
+
+def test_a_plan_that_is_not_there_is_wrong_input(ledger: SqlLedger) -> None:
+    with pytest.raises(SettingsError, match="replay list"):
+        ledger.replays.move("nope", PlanState.RELEASED, deed(What.RUN))
+
+
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("next"), st.integers(1, 3)),
+        st.tuples(st.just("done"), st.integers(0, 5)),
+        st.tuples(st.just("crash"), st.just(0)),
+        st.tuples(st.just("pause"), st.just(0)),
+        st.tuples(st.just("resume"), st.just(0)),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(actions=ACTIONS)
+def test_however_it_is_paused_and_killed_each_item_is_executed_once_and_in_order(actions: list[tuple[str, int]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = SqlLedger(f"sqlite:///{folder}/ledger.sqlite", PSEUDONYMS)
+        ledger.check()
+        offsets = [1, 4, 5, 9]
+        planned(ledger, *map(an_item, offsets))
+        holder, hand, finished = 0, list[int](), list[int]()
+        for action, number in [*actions, ("crash", 0), ("resume", 0), *[("next", 9), *[("done", 0)] * 4]]:
+            paused = state_of(ledger) is PlanState.PAUSED
+            if action == "next":
+                came = [offset for _, offset in given_to(ledger, {0: f"w{holder}"}, number)]
+                assert not set(came) & {*hand, *finished}
+                assert came == sorted(came)
+                assert not (came and paused)
+                hand += came
+            elif action == "done" and number < len(hand):
+                finished.append(hand.pop(number))
+                ledger.replays.done("r1", Position(TOPIC, 0, finished[-1]), State.DELIVERED)
+            elif action == "crash":
+                holder, hand = holder + 1, []
+            elif action == "pause" and state_of(ledger) is PlanState.RELEASED:
+                ledger.replays.move("r1", PlanState.PAUSED, deed(What.PAUSE))
+            elif action == "resume" and paused:
+                ledger.replays.move("r1", PlanState.RELEASED, deed(What.RESUME))
+        ledger.close()
+        assert sorted(finished) == offsets
+
+
+# a closed record, once more
+
+
+def delivered(ledger: SqlLedger, message: Message) -> None:
+    ledger.begin(begun(message))
+    learned = tuple(Learned(one, "P1") for one in message.identities)
+    assert ledger.settle(settled(message, answered=answer(Decision.DELIVERED), learned=learned))
+    ledger.emitted(ROUTE, [message.position])
+
+
+def again(ledger: SqlLedger, message: Message, *, after: int = 1) -> None:
+    ledger.begin(replace(begun(message, Intent.UPDATE, attempt=2, after=after, at_ms=7_000), replay="r1"))
+
+
+def replayed(message: Message, state: State, reason: Reason | None = None, after: int | None = None) -> object:
+    whole = settled(
+        message, state, reason, answered=answer(Decision.DELIVERED, attempt=2), result_id=f"again-{state}", at_ms=8_000
+    )
+    return replace(whole, outcome=replace(whole.outcome, replay_id="r1", again=True), after=after)
+
+
+def test_a_closed_record_is_begun_again_only_as_a_taken_item_of_the_plan(ledger: SqlLedger) -> None:
+    message = Message(1)
+    delivered(ledger, message)
+    with pytest.raises(Refused, match="closed"):
+        ledger.begin(begun(message, Intent.UPDATE, after=1))
+    with pytest.raises(Held) as held:
+        again(ledger, message)
+    assert held.value.by == message.position
+    planned(ledger, replace(an_item(1), item_class=ItemClass.ALREADY_DELIVERED))
+    with pytest.raises(Held):
+        again(ledger, message)
+    given_to(ledger, {0: "w1"})
+    again(ledger, message)
+    seen = ledger.seen(ROUTE, message.position)
+    assert seen is not None
+    assert (seen.state, seen.open, seen.intents, seen.intent, seen.sent_ms) == (State.DELIVERED, True, 2, Intent.UPDATE, 7_000)
+    with pytest.raises(Held, match="lane"):
+        ledger.begin(begun(Message(2), Intent.UPDATE))
+
+
+def test_of_two_processes_one_begins_it_again(ledger: SqlLedger) -> None:
+    message = Message(1)
+    delivered(ledger, message)
+    planned(ledger, an_item(1))
+    given_to(ledger, {0: "w1"})
+    again(ledger, message)
+    with pytest.raises(Held) as held:
+        again(ledger, message)
+    assert held.value.by == message.position
+
+
+def test_it_is_not_begun_again_before_its_first_result_is_on_its_topic(ledger: SqlLedger) -> None:
+    message = Message(1)
+    ledger.begin(begun(message))
+    ledger.settle(settled(message, answered=answer(Decision.DELIVERED)))
+    planned(ledger, an_item(1))
+    given_to(ledger, {0: "w1"})
+    with pytest.raises(Held):
+        again(ledger, message)
+    assert ledger.unemitted(ROUTE, TOPIC, 0) == [message.position]
+    ledger.emitted(ROUTE, [message.position])
+    assert ledger.unemitted(ROUTE, TOPIC, 0) == []
+    again(ledger, message)
+
+
+def test_a_resend_that_the_partner_refuses_takes_back_nothing(ledger: SqlLedger) -> None:
+    message = Message(1)
+    delivered(ledger, message)
+    planned(ledger, an_item(1))
+    given_to(ledger, {0: "w1"})
+    again(ledger, message)
+    assert ledger.settle(replayed(message, State.PARKED, Reason.REJECTED_INVALID, after=2))  # type: ignore[arg-type]
+    seen = ledger.seen(ROUTE, message.position)
+    assert seen is not None
+    assert (seen.state, seen.reason, seen.open, seen.replay) == (State.DELIVERED, None, False, "r1")
+    assert (seen.result is not None, seen.result_emitted) == (True, False)
+    assert ledger.counts()[ROUTE] == {State.DELIVERED: 1}
+    ledger.begin(begun(Message(2), Intent.UPDATE))
+
+
+@pytest.mark.parametrize(("state", "reason"), [(State.SUPERSEDED, Reason.STALE), (State.FILTERED, Reason.NOT_PRODUCTION)])
+def test_a_closed_record_that_a_replay_delivers_is_delivered(ledger: SqlLedger, state: State, reason: Reason) -> None:
+    message = Message(1)
+    ledger.settle(settled(message, state, reason))
+    ledger.emitted(ROUTE, [message.position])
+    planned(ledger, an_item(1))
+    given_to(ledger, {0: "w1"})
+    ledger.begin(replace(begun(message), replay="r1"))
+    assert ledger.counts()[ROUTE] == {state: 1}
+    assert ledger.settle(replayed(message, State.DELIVERED))  # type: ignore[arg-type]
+    seen = ledger.seen(ROUTE, message.position)
+    assert seen is not None
+    assert (seen.state, seen.reason, seen.open, seen.replay) == (State.DELIVERED, None, False, "r1")
+
+
+def test_an_attempt_of_a_resend_that_did_nothing_frees_the_lane_and_one_that_may_have_does_not(ledger: SqlLedger) -> None:
+    message = Message(1)
+    delivered(ledger, message)
+    planned(ledger, an_item(1))
+    given_to(ledger, {0: "w1"})
+    again(ledger, message)
+    tried = replace(outcome(message, State.UNKNOWN, Reason.TIMEOUT), replay_id="r1", again=True)
+    ledger.retry(ROUTE, message.position, tried, 7_500, 2)
+    with pytest.raises(Held):
+        ledger.begin(begun(Message(2), Intent.UPDATE))
+    ledger.retry(ROUTE, message.position, replace(tried, state=State.PENDING, reason=Reason.UNAVAILABLE), 7_500, 2)
+    ledger.begin(begun(Message(2), Intent.UPDATE))
+    seen = ledger.seen(ROUTE, message.position)
+    assert seen is not None
+    assert (seen.state, seen.open) == (State.DELIVERED, False)
+
+
+def test_what_a_slower_process_says_of_a_resend_changes_nothing_unless_it_was_delivered(ledger: SqlLedger) -> None:
+    message = Message(1)
+    delivered(ledger, message)
+    planned(ledger, an_item(1))
+    given_to(ledger, {0: "w1"})
+    again(ledger, message)
+    assert not ledger.settle(replayed(message, State.PARKED, Reason.REJECTED_INVALID, after=1))  # type: ignore[arg-type]
+    assert ledger.settle(replayed(message, State.DELIVERED, after=1))  # type: ignore[arg-type]
+
+
+# what an operator decides
+
+
+def unknown_create(ledger: SqlLedger, message: Message) -> None:
+    ledger.begin(begun(message))
+    assert ledger.settle(settled(message, State.PARKED, Reason.PROBE_CANNOT_TELL))
+    ledger.emitted(ROUTE, [message.position])
+
+
+def decided(
+    message: Message, what: What, state: State | None, *, partner_id: str | None = None, why: str | None = None
+) -> Decided:
+    told = deed(what, None, message, why)
+    settlement = settled(message, state, Reason.OPERATOR) if state else None
+    return Decided(told, settlement, partner_id)
+
+
+def test_a_create_that_arrived_is_delivered_and_its_patient_known_under_all_numbers(ledger: SqlLedger) -> None:
+    message = Message(1, others=("CIP2",))
+    unknown_create(ledger, message)
+    ledger.decide(decided(message, What.RESOLVE_DELIVERED, State.DELIVERED, partner_id="P9"))
+    assert {one.partner_id for one in ledger.knowledge(message.routed()).known.values()} == {"P9"}
+    assert len(ledger.knowledge(message.routed()).known) == 2
+    assert ledger.holding([message.position]) == set()
+    assert ledger.counts()[ROUTE] == {State.DELIVERED: 1}
+    assert ledger.unemitted(ROUTE, TOPIC, 0) == [message.position]
+    assert ledger.knowledge(Message(2).routed()).last_position == message.position
+
+
+def test_a_create_that_did_not_arrive_lets_the_next_one_leave_and_is_sent_by_a_plan_of_its_own(ledger: SqlLedger) -> None:
+    message = Message(1)
+    unknown_create(ledger, message)
+    plan = replace(a_plan(), state=PlanState.RELEASED)
+    ledger.decide(replace(decided(message, What.RESOLVE_ABSENT, None), then=(plan, an_item(1))))
+    assert ledger.holding([message.position]) == set()
+    seen = ledger.seen(ROUTE, message.position)
+    assert seen is not None
+    assert (seen.state, seen.reason, seen.sent_ms) == (State.PARKED, Reason.OPERATOR, None)
+    assert given_to(ledger, {0: "w1"}) == [(0, 1)]
+    ledger.begin(replace(begun(message, after=1), replay="r1"))
+
+
+def test_what_is_discarded_is_closed(ledger: SqlLedger) -> None:
+    message = Message(1)
+    ledger.settle(settled(message, State.PARKED, Reason.FHIR_INVALID, answered=answer(Decision.PARKED, 422)))
+    ledger.decide(decided(message, What.DISCARD, State.DISCARDED, why="a test patient"))
+    (found,) = ledger.find(Query())
+    assert (found.state, found.reason, found.http_status) == (State.DISCARDED, "operator", 422)
+    assert [(one.what, one.why, one.who) for one in ledger.replays.audit(positions=[(ROUTE, message.position)])] == [
+        (What.DISCARD, "a test patient", "ana")
+    ]
+
+
+def test_an_unknown_create_is_not_discarded(ledger: SqlLedger) -> None:
+    message = Message(1)
+    unknown_create(ledger, message)
+    with pytest.raises(Refused, match="resolve"):
+        ledger.decide(decided(message, What.DISCARD, State.DISCARDED))
+    assert ledger.holding([message.position]) == {message.position}
+    assert ledger.replays.audit() == []
+
+
+@pytest.mark.parametrize("what", [What.RESOLVE_ABSENT, What.RESOLVE_DELIVERED])
+def test_what_is_not_unknown_is_not_resolved(ledger: SqlLedger, what: What) -> None:
+    message = Message(1)
+    ledger.settle(settled(message, State.PARKED, Reason.FHIR_INVALID))
+    with pytest.raises(Refused, match="nothing to resolve"):
+        ledger.decide(decided(message, what, State.DELIVERED))
+
+
+@pytest.mark.parametrize("what", [What.RESOLVE_ABSENT, What.DISCARD])
+def test_what_the_worker_is_at_is_not_decided_upon(ledger: SqlLedger, what: What) -> None:
+    ledger.begin(begun(Message(1)))
+    with pytest.raises(Refused, match="the worker is at it"):
+        ledger.decide(decided(Message(1), what, None))
+
+
+def test_what_is_delivered_is_not_discarded(ledger: SqlLedger) -> None:
+    delivered(ledger, Message(1))
+    with pytest.raises(Refused, match="it is delivered"):
+        ledger.decide(decided(Message(1), What.DISCARD, State.DISCARDED))
+
+
+def test_a_merge_that_waits_is_neither_resolved_nor_discarded(ledger: SqlLedger) -> None:
+    from pipeline.ledger.port import Merged  # noqa: PLC0415 - used once
+
+    message = Message(1, patient="SURVIVOR", prior=("PRIOR",))
+    ledger.import_identities(PARTNER, [Learned(identity("PRIOR"), "P1")])
+    merged = Merged((identity("PRIOR"),), identity("SURVIVOR"), 1_000, waiting=message.identities)
+    ledger.settle(settled(message, State.PARKED, Reason.MERGE_NEEDS_REKEY, merged=merged))
+    for what in (What.DISCARD, What.RESOLVE_ABSENT):
+        with pytest.raises(Refused, match="identities import"):
+            ledger.decide(decided(message, what, None))
+
+
+def test_a_record_that_is_not_there_is_wrong_input(ledger: SqlLedger) -> None:
+    with pytest.raises(SettingsError, match="no such record"):
+        ledger.decide(decided(Message(1), What.DISCARD, State.DISCARDED))
+
+
+# find, and silence
+
+
+def test_find_asks_for_status_mapping_plan_and_a_range(ledger: SqlLedger) -> None:
+    for offset, status in ((1, 400), (2, 422), (3, None)):
+        answered = answer(Decision.PARKED, status) if status else None
+        ledger.settle(settled(Message(offset), State.PARKED, Reason.FHIR_INVALID, answered=answered))
+    planned(ledger, an_item(1), an_item(3))
+
+    def found(query: Query) -> set[int]:
+        return {one.position.offset for one in ledger.find(query)}
+
+    assert found(Query(http_status=422)) == {2}
+    assert found(Query(replay="r1")) == {1, 3}
+    assert found(Query(replay="r2")) == set()
+    assert found(Query(position=Position(TOPIC, 0, 2), last_offset=3)) == {2, 3}
+    assert found(Query(position=Position(TOPIC, 0, 2))) == {2}
+    assert found(Query(mapping_version="v")) == set()
+
+
+def test_no_canary_of_plans_and_decisions_is_in_the_database(ledger: SqlLedger, url: str) -> None:
+    message = Message(1, patient="CANARYMRN")
+    unknown_create(ledger, message)
+    ledger.replays.plan(a_plan(why="CANARYWHY"), [an_item(1)], deed(What.PLAN, why="CANARYWHY"))
+    ledger.decide(decided(message, What.RESOLVE_DELIVERED, State.DELIVERED, partner_id="CANARYPARTNER", why="CANARYTEXT"))
+    kept = everything(url)
+    assert b"resolve --delivered" in kept
+    assert b"CANARY" not in kept
+    assert CIP.encode() in kept
