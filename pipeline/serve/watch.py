@@ -85,6 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 64
     watch: Watch
 
     def __init__(self, address: tuple[str, int], watch: Watch) -> None:
