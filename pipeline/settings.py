@@ -215,6 +215,8 @@ class RocheSettings(Section):
     managing_organization: str | None = None
     """Patient.managingOrganization as a reference, v2 only (Organization/…)."""
     request_id: Literal["stable", "per_attempt"] = "stable"
+    in_flight: int = Field(default=64, gt=0)
+    """Messages that are on their way to the partner at once, from one worker."""
     create: OperationTimes = OperationTimes(read=15, total=20)
     """Published worst time 10 s (contracts/roche.md section 8)."""
     update: OperationTimes = OperationTimes(read=6, total=10)
@@ -287,7 +289,7 @@ class Route(Section):
 
 
 class DeliverySettings(Section):
-    """How the worker tries again. Seconds."""
+    """How the worker tries again, and how much it holds. Seconds."""
 
     backoff_first: float = Field(default=0.5, gt=0)
     """Before the second attempt; doubled for each further one, with jitter."""
@@ -295,6 +297,19 @@ class DeliverySettings(Section):
     patience: float = Field(default=900, gt=0)
     """How long one message may go on being answered with failures, or stay unknown, before it is parked and others go on. What was not sent, was
     throttled, or was refused for the partner as a whole does not count: that is no message's fault."""
+    hold: float = Field(default=60, gt=0)
+    """How long a message may wait behind another of its patient, or for a probe, before it is parked with its bytes: the offset passes, and it
+    comes back by itself."""
+    messages: int = Field(default=10_000, gt=0)
+    """Messages of a route in memory; beyond it nothing more is read."""
+    megabytes: int = Field(default=256, gt=0)
+    """Their bytes."""
+    per_patient: int = Field(default=100, gt=0)
+    """Messages of one patient in memory; what comes on top is parked with its bytes and comes back by itself."""
+    drain_seconds: float = Field(default=30, ge=0)
+    """How long a stop waits for the requests in flight; what has not ended then is found out after the next start."""
+    revoke_seconds: float = Field(default=10, ge=0)
+    """The same, where the group gives partitions to another worker."""
 
 
 class BreakerSettings(Section):

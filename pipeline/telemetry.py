@@ -19,6 +19,8 @@ class LogEvent(StrEnum):
 
     WORKER_STARTED = "worker_started"
     WORKER_STOPPING = "worker_stopping"
+    DRAIN_CUT = "drain_cut"
+    """A stop did not wait any longer for requests in flight, or for the topics: they are found out after the next start."""
     WORKER_STOPPED = "worker_stopped"
     HTTP_STARTED = "http_started"
     """/healthz, /readyz and /metrics are answered at this address."""
@@ -41,6 +43,8 @@ class LogEvent(StrEnum):
     MAPPING_NOT_RELOADED = "mapping_not_reloaded"
     """A mapping file was changed and does not compile: the last good mapping stays in use."""
     MESSAGE_PARKED = "message_parked"
+    PAYLOAD_GONE = "payload_gone"
+    """A parked message that comes back by itself has its bytes no more: neither its source topic nor the dead letters have them."""
     OUTCOME_UNKNOWN = "outcome_unknown"
     IDENTITIES_FORGOTTEN = "identities_forgotten"
     """An operator said that a partner does not have these patients: the audit of `identities forget`."""

@@ -24,7 +24,8 @@ from pipeline.templates.tables import Concept, identifier_system
 from schemas.event import Identifier
 
 if TYPE_CHECKING:
-    from pipeline.delivery.worker import Topics, Worker
+    from pipeline.delivery.courier import Topics
+    from pipeline.delivery.worker import Worker
     from pipeline.ledger.port import Ledger
     from pipeline.transport.port import Transport
 
@@ -104,7 +105,7 @@ def pseudonyms_of(settings: Settings) -> Pseudonyms:
 
 def topics_of(settings: Settings, route: str) -> "Topics":
     """The topics of a route."""
-    from pipeline.delivery.worker import Topics
+    from pipeline.delivery.courier import Topics
 
     return Topics(settings.routes[route].source, settings.topics.results, settings.dead_letters_of(route))
 
@@ -139,15 +140,16 @@ def opened(settings: Settings) -> Iterator[Opened]:
 @contextmanager
 def workers(settings: Settings, routes: list[str]) -> Iterator[list["Worker"]]:
     """A worker for each route, not yet running, with one connection pool for each partner."""
-    from pipeline.delivery.attempts import Backoff
+    from pipeline.delivery.gate import Gate
     from pipeline.delivery.worker import Worker
 
     with opened(settings) as things, ExitStack() as stack:
         transports: dict[str, Transport] = {}
+        gates: dict[str, Gate] = {}
         for name in dict.fromkeys(settings.routes[route].partner for route in routes):
             transports[name] = transport_of(settings, name)
             stack.callback(transports[name].close)
-        backoff = Backoff(settings.delivery.backoff_first, settings.delivery.backoff_most)
+            gates[name] = Gate(name, settings.breaker, knock=transports[name].knock)
         yield [
             Worker(
                 plan_of(settings, route, things.catalogue, things.pseudonyms),
@@ -156,9 +158,11 @@ def workers(settings: Settings, routes: list[str]) -> Iterator[list["Worker"]]:
                 things.bus,
                 things.ledger,
                 transport=transports[settings.routes[route].partner],
+                gate=gates[settings.routes[route].partner],
                 clock=clock,
-                backoff=backoff,
-                patience=settings.delivery.patience,
+                settings=settings.delivery,
+                flood=settings.flood,
+                in_flight=settings.partners[settings.routes[route].partner].in_flight,
             )
             for route in routes
         ]
@@ -170,7 +174,7 @@ def transport_of(settings: Settings, name: str) -> "Transport":
 
     partner = settings.partners[name]
     secret = partner.client_secret.read(f"partners.{name}.client_secret")
-    return HttpsTransport(partner.base_url, partner.tls, {"client_secret": secret})
+    return HttpsTransport(partner.base_url, partner.tls, {"client_secret": secret}, pool=partner.in_flight)
 
 
 def topic_settings(settings: Settings) -> list[TopicSettings]:

@@ -1,34 +1,49 @@
-"""One delivery from its lane to its end: attempts, unknown outcomes, probes (RELIABILITY section 1). One message, one thread.
+"""One delivery from its lane to its end, a step at a time: attempts, unknown outcomes, probes (RELIABILITY section 1). It never waits.
 
 The order that keeps every promise: intent in the ledger, bytes out, answer judged, outcome in the ledger, result on its topic. Nothing
-is sent without its intent. What an answer means is the partner's table, what to do next is the one in `Delivery._next`.
+is sent without its intent, and nothing after the time that the intent names. What an answer means is the partner's table, what to do
+next is the one in `Delivery._next`. One message, one thread at a time.
 """
 
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Final, Protocol, TypeVar
 
 from pipeline import flow
+from pipeline.delivery.gate import Gate
+from pipeline.errors import NotSent, Refused
 from pipeline.failpoints import Point, reach
 from pipeline.ledger.port import Begun, Held, Ledger
-from pipeline.model import Answer, Clock, Decision, Intent, Knowledge, Learned, Outcome, Packed, Position, Request, Routed, Seen
+from pipeline.model import (
+    Answer,
+    Clock,
+    Decision,
+    Intent,
+    Knowledge,
+    Learned,
+    Outcome,
+    Packed,
+    Position,
+    Request,
+    Routed,
+    Seen,
+    Verdict,
+)
 from pipeline.stages.plan import Plan
 from pipeline.stages.send import probe, send
 from pipeline.transport.port import Transport
 from schemas.outcomes import Reason, State
 
-
-class Waiting(Protocol):
-    """How a delivery waits: the worker keeps its place in the group meanwhile."""
-
-    def __call__(self, seconds: float) -> None:
-        """Return after so many seconds (monotonic). Raises Stopped where the worker stops or the partition is lost."""
-        ...
-
-
 T = TypeVar("T")
+
+GRACE: Final = 5.0
+"""Seconds that may pass between asking for an intent and the first byte; a process that stood still for longer sends nothing."""
+HELD_PAUSE: Final = 0.5
+"""Seconds until a lane that another worker holds is asked for again."""
+BLOCKED_PAUSE: Final = 5.0
+"""Seconds until it is looked whether an unknown create that stands in the way has ended; mostly a person ends it."""
 
 
 class Steadily(Protocol):
@@ -39,16 +54,24 @@ class Steadily(Protocol):
         ...
 
 
-class Stopped(Exception):
-    """The worker stops, or the partition went to another: leave everything as the ledger has it."""
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Not yet an outcome."""
+
+    seconds: float
+    """When the next step makes sense."""
+    parks: Reason | None = None
+    """Why it is parked meanwhile, where that takes longer than the others should wait for it; it comes back by itself."""
+    at_once: bool = False
+    """It is sure to take long: until a person ends it."""
+    behind: Position | None = None
+    """The record that holds the lane."""
+    tried: Outcome | None = None
+    """The attempt that did not settle: its result is to be written."""
 
 
-class Behind(Exception):
-    """Another record has an open intent on this lane: `holder` goes first."""
-
-    def __init__(self, holder: Position | None) -> None:
-        super().__init__()
-        self.holder = holder
+class Elsewhere(Exception):
+    """Another process has settled the record, or goes on with it: what the ledger says counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +83,7 @@ class Backoff:
 
     def after(self, attempt: int) -> float:
         """How long to wait after attempt number `attempt` (from 1)."""
-        ceiling = min(self.most, self.first * 2.0 ** min(attempt - 1, 16))
+        ceiling = min(self.most, self.first * 2.0 ** min(max(attempt, 1) - 1, 16))
         return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter, no secret
 
 
@@ -70,14 +93,11 @@ class Hands:
 
     ledger: Ledger
     transport: Transport
+    gate: Gate
+    """Whether the partner takes anything now."""
     clock: Clock
-    wait: Waiting
     steady: Steadily
     """Tries a write of the ledger until it is written."""
-    emit: Callable[[Outcome], None] = field(repr=False)
-    """Writes the result record of an attempt that did not settle."""
-    told: Callable[[Decision, Reason | None], None]
-    """Hears each verdict: the loop keeps what it knows of the partner."""
     backoff: Backoff = Backoff()
     patience: float = 900
     """Seconds (settings, delivery.patience)."""
@@ -85,14 +105,17 @@ class Hands:
 
 
 class Delivery:
-    """One routed message on its way. `run` returns its Outcome, not yet settled; it raises Stopped where it is left open."""
+    """One routed message on its way. `step` until there is an Outcome, which is not settled yet."""
 
     def __init__(self, routed: Routed, plan: Plan, hands: Hands, here: Seen | None = None) -> None:
-        """`here` is what the ledger has of this record from before a restart."""
+        """`here` is what the ledger has of this record, from before a restart or from another process."""
         self.routed, self.plan, self.hands = routed, plan, hands
+        self.position = routed.decoded.received.position
         self.attempt = here.attempt if here else 0
         self.intents = here.intents if here else 0
-        self.crashed = here is not None and here.sent_ms is not None
+        self.lease_ms = here.deadline_ms if here and here.open and not hands.ledger.alone else None
+        """Until then the process that began it may still be sending."""
+        self.crashed = here is not None and here.open and here.sent_ms is not None
         self.last_sent_ms = here.sent_ms if here else None
         """Wall clock of a create that may have arrived, where only the ledger remembers it."""
         self.probe_due: float | None = None
@@ -107,37 +130,72 @@ class Delivery:
         """Whether a request of this message may have arrived, and nothing has proven that it did not."""
         return self.last_sent_ms is not None
 
-    def run(self) -> Outcome:
-        """Attempt until there is an outcome. Behind, Stopped: it is left open, as the ledger has it."""
-        while True:
-            packed = flow.prepare(self.routed, self._knowledge(), self.plan)
-            if isinstance(packed, Outcome):
-                return packed
-            request = packed.requests[0]
-            find_out = self.unknown and request.intent is Intent.CREATE
-            outcome = self._find_out(packed, request) if find_out else self._try(packed, request)
-            if outcome is not None:
-                return outcome
+    def step(self) -> Outcome | Later:
+        """One request at most. Elsewhere: another process is ahead of us."""
+        if self.lease_ms is not None and (left := self.lease_ms - self.hands.clock()) > 0:
+            return Later(left / 1000)
+        if wait := self.hands.gate.ask(self.position):
+            return Later(wait)
+        try:
+            return self._step()
+        finally:
+            self.hands.gate.back(self.position)
+
+    def _step(self) -> Outcome | Later:
+        knowledge = self._knowledge()
+        packed = flow.prepare(self.routed, knowledge, self.plan)
+        if isinstance(packed, Outcome):
+            if packed.reason is Reason.BLOCKED_BEHIND:
+                return Later(BLOCKED_PAUSE, packed.reason, at_once=True, behind=knowledge.open_create or knowledge.creating)
+            return packed
+        request = packed.requests[0]
+        try:
+            if self.unknown and request.intent is Intent.CREATE:
+                return self._find_out(packed, request)
+            return self._try(packed, request)
+        except Held as held:
+            return self._held(held)
+        except Refused:
+            raise Elsewhere from None
 
     def _knowledge(self) -> Knowledge:
         return self.hands.steady(lambda: self.hands.ledger.knowledge(self.routed))
 
-    def _try(self, packed: Packed, request: Request) -> Outcome | None:
+    def _held(self, held: Held) -> Later:
+        """The lane or the patient is another's for now, or the ledger knows more than was read."""
+        if held.by == self.position:
+            raise Elsewhere
+        return Later(HELD_PAUSE, Reason.BLOCKED_BEHIND, behind=held.by) if held.by else Later(0)
+
+    def _try(self, packed: Packed, request: Request) -> Outcome | Later:
         request = self.plan.partner.of_attempt(packed, request, self.attempt + 1)
+        asked = self.hands.monotonic()
         self._begin(packed, request, is_probe=False)
+        if self.hands.monotonic() - asked > GRACE:
+            return self._next(packed, self._stood_still(request))
         transport, partner = self.hands.transport, self.plan.partner
         answer = send(packed, request, transport, partner, attempt=self.attempt, after_unknown=self.unknown)
+        reach(Point.AFTER_ANSWER)
         return self._next(packed, answer)
 
-    def _find_out(self, packed: Packed, request: Request) -> Outcome | None:
+    def _find_out(self, packed: Packed, request: Request) -> Outcome | Later:
         """An unknown create: probe when the partner's worst time is over, and not before (it may still be working)."""
         question = self.plan.partner.probe(packed)
         if question is None:
             return self._outcome(packed, None, State.PARKED, Reason.PROBE_CANNOT_TELL)
-        self.hands.wait(self._until_probe(request))
+        if (wait := self._until_probe(request)) > 0:
+            return Later(wait, Reason.AWAITING_PROBE)
+        asked = self.hands.monotonic()
         self._begin(packed, question, is_probe=True)
+        if self.hands.monotonic() - asked > GRACE:
+            return self._next(packed, self._stood_still(question, is_probe=True))
         answer = probe(packed, question, self.hands.transport, self.plan.partner, attempt=self.attempt)
         return self._next(packed, answer)
+
+    def _stood_still(self, request: Request, *, is_probe: bool = False) -> Answer:
+        """The process slept on its intent: another one may have gone on by now, so nothing is sent."""
+        error = NotSent(Reason.NOT_SENT_STOOD_STILL)
+        return Answer(request, None, Verdict(Decision.FAILED, error.reason), self.attempt, is_probe)
 
     def _until_probe(self, request: Request) -> float:
         """Seconds. In one process by the monotonic clock; after a restart by the wall clock, which a jump backwards must not stretch."""
@@ -147,11 +205,13 @@ class Delivery:
             self.probe_due = self.hands.monotonic() + min(after - passed, after)
         return max(self.probe_due - self.hands.monotonic(), 0)
 
-    def _next(self, packed: Packed, answer: Answer) -> Outcome | None:
+    def _next(self, packed: Packed, answer: Answer) -> Outcome | Later:
         """What follows from a verdict: the end, or another attempt."""
-        reach(Point.AFTER_ANSWER)
         verdict = answer.verdict
-        self.hands.told(verdict.decision, verdict.reason)
+        if verdict.reason is not Reason.NOT_SENT_STOOD_STILL:
+            self.hands.gate.told(
+                verdict.decision, verdict.reason, retry_after=verdict.retry_after, suspect=verdict.suspect, by=self.position
+            )
         match verdict.decision:
             case Decision.DELIVERED:
                 told = replace(answer, verdict=replace(verdict, learned=verdict.learned or self._went_out(packed)))
@@ -160,17 +220,16 @@ class Delivery:
                 return self._outcome(packed, answer, State.PARKED, verdict.reason)
             case Decision.ABSENT if self.claimed:
                 # refused as a duplicate, and not there: of something else, an e-mail address perhaps; create and update would go round for ever
-                self.hands.steady(lambda: self.hands.ledger.forget(self.plan.route.partner, self.routed.identities))
+                self._forget(packed)
                 return self._outcome(packed, answer, State.PARKED, Reason.REJECTED_DUPLICATE)
             case Decision.ABSENT if not answer.probe and not self.plan.partner.absent_is_create(packed.mapped.identified):
                 return self._outcome(packed, answer, State.PARKED, verdict.reason or Reason.REJECTED_NOT_FOUND)
         if self._out_of_patience(answer):
             reason = Reason.PROBE_CANNOT_TELL if answer.probe or self._still_unknown(answer) else verdict.reason
             return self._outcome(packed, answer, State.PARKED, reason)
-        self._again(packed, answer)
+        tried = self._again(packed, answer)
         self._turn(packed, answer)
-        self._pause(packed, answer)
-        return None
+        return replace(self._pause(packed, answer), tried=tried)
 
     def _out_of_patience(self, answer: Answer) -> bool:
         """Whether this message has been answered with failures for too long: nothing that waits long holds up the others."""
@@ -184,13 +243,13 @@ class Delivery:
         decision = answer.verdict.decision
         return decision is Decision.UNKNOWN or (answer.probe and decision not in {Decision.ABSENT, Decision.EXISTS})
 
-    def _again(self, packed: Packed, answer: Answer) -> None:
-        """An attempt that did not settle: in the ledger, and on the results topic."""
+    def _again(self, packed: Packed, answer: Answer) -> Outcome:
+        """An attempt that did not settle: the ledger knows."""
         state = State.UNKNOWN if self._still_unknown(answer) else State.PENDING
         outcome = self._outcome(packed, answer, state, answer.verdict.reason)
-        position = self.routed.decoded.received.position
-        self.hands.steady(lambda: self.hands.ledger.retry(self.plan.name, position, outcome, self.hands.clock(), self.intents))
-        self.hands.emit(outcome)
+        ledger, now = self.hands.ledger, self.hands.clock()
+        self.hands.steady(lambda: ledger.retry(self.plan.name, self.position, outcome, now, self.intents))
+        return outcome
 
     def _turn(self, packed: Packed, answer: Answer) -> None:
         """What the next attempt starts from."""
@@ -202,56 +261,56 @@ class Delivery:
                 self.last_sent_ms, self.claimed = None, True
             case Decision.ABSENT:
                 if not answer.probe:
-                    self.hands.steady(lambda: ledger.forget(name, self.routed.identities))
+                    self._forget(packed)
                 self.last_sent_ms = None
             case Decision.UNKNOWN if not answer.probe or answer.request.operation == packed.requests[0].operation:
                 # a create, or a probe that is the same create once more: it may be working from now on
                 self.last_sent_ms = self.hands.clock()
                 self.probe_due = self.hands.monotonic() + self.plan.partner.probe_after(answer.request.operation)
 
-    def _pause(self, packed: Packed, answer: Answer) -> None:
+    def _pause(self, packed: Packed, answer: Answer) -> Later:
         """How long until the next attempt; waiting as told, or for a partner that refuses us as a whole, is no attempt."""
         verdict, backoff = answer.verdict, self.hands.backoff
         match verdict.decision:
             case Decision.FAILED:
-                self.hands.wait(max(verdict.retry_after or 0, backoff.after(self.attempt)))
+                return Later(max(verdict.retry_after or 0, backoff.after(self.attempt)))
             case Decision.UNKNOWN if answer.probe or packed.requests[0].intent is Intent.UPDATE:
-                self.hands.wait(backoff.after(self.attempt))
-            case Decision.THROTTLED:
+                return Later(backoff.after(self.attempt))
+            case Decision.THROTTLED | Decision.HALTED:  # the gate knows how long
                 self.attempt -= 1
-                self.hands.wait(backoff.after(1) if verdict.retry_after is None else verdict.retry_after)
-            case Decision.HALTED:
-                self.attempt -= 1
-                self.hands.wait(backoff.most)
+                return Later(self.hands.gate.standing.seconds)
+        return Later(0)
 
     def _begin(self, packed: Packed, request: Request, *, is_probe: bool) -> None:
-        """The intent, durable before the first byte. Behind: another record or process holds the lane."""
+        """The intent, durable before the first byte. Held: another record or process is first."""
         now = self.hands.clock()
         begun = Begun(
-            routed=self.routed,
+            routed=packed.mapped.identified.routed,
             step=0,
             attempt=self.attempt + 1,
             intent=packed.requests[0].intent,
             operation=request.operation,
             request_id=request.request_id,
             mapping_version=packed.mapped.mapping_version,
-            deadline_ms=now + int(request.timeouts.total * 1000),
+            deadline_ms=now + int((GRACE + request.timeouts.total) * 1000),
             at_ms=now,
             probe=is_probe,
             after=self.intents,
         )
-        try:
-            self.hands.steady(lambda: self.hands.ledger.begin(begun))
-        except Held as held:
-            raise Behind(held.by) from None
+        self.hands.steady(lambda: self.hands.ledger.begin(begun))
         self.attempt += 1
         self.intents += 1
         reach(Point.AFTER_INTENT)
 
+    def _forget(self, packed: Packed) -> None:
+        """The partner has the patient not, under none of the numbers that went out."""
+        identities = packed.mapped.identified.routed.identities
+        self.hands.steady(lambda: self.hands.ledger.forget(self.plan.route.partner, identities))
+
     def _went_out(self, packed: Packed) -> tuple[Learned, ...]:
         """A success without an id: the partner knows the patient by the identity that went out."""
         identified = packed.mapped.identified
-        identity = identified.identity or self.routed.identities[0]
+        identity = identified.identity or identified.routed.identities[0]
         return (Learned(identity, identified.partner_id),)
 
     def _outcome(

@@ -55,6 +55,7 @@ COMMON: Final = frozenset(
         Reason.NOT_SENT_DNS,
         Reason.NOT_SENT_CONNECT,
         Reason.NOT_SENT_TLS,
+        Reason.NOT_SENT_STOOD_STILL,
         Reason.NOT_SENT_CERTIFICATE,
         Reason.TIMEOUT,
         Reason.CONNECTION_LOST,

@@ -1,52 +1,51 @@
-"""The loop of one route: poll, take each record through the hops, settle, emit, commit. One message at a time, in source order.
+"""The loop of one route: poll, read, give each record its place, commit. It sends nothing and waits for no partner.
 
-Order of writing (RELIABILITY section 3): ledger, result and dead letter, offset. A record that the ledger has settled already is
-emitted again and not sent again. Nothing passes that is not settled: where the ledger or a topic cannot be written, the loop waits.
-Lanes will stand between `flow.read` and the delivery, which knows nothing of the loop but how to wait.
+    this loop   poll → flow.read → frontier, lanes                                    the only one that touches the consumer
+    pool        courier.work: a step of a delivery; when it ends, the ledger         up to `in_flight` threads
+    emitter     results and dead letters, durable; then the frontier                 one thread
+
+The order of writing is ledger, topics, offset (RELIABILITY section 3). A record that the ledger has settled already is emitted again and not
+sent again. Nothing passes that is not settled or durably parked: where the ledger or a topic cannot be written, everything waits.
 """
 
 import threading
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
+from itertools import groupby
 from typing import Final
 
 from pipeline import flow
-from pipeline.bus.port import Bus, Consumer, Producer, Record, TopicPartition, Where
-from pipeline.delivery.attempts import Backoff, Behind, Delivery, Hands, Stopped
+from pipeline.bus.port import Bus, Consumer, TopicPartition, Where
+from pipeline.delivery.attempts import Backoff, Hands
+from pipeline.delivery.courier import Courier, Task, Topics
+from pipeline.delivery.emitter import Emission, Emitter
+from pipeline.delivery.flood import Flood
+from pipeline.delivery.frontier import Frontier
+from pipeline.delivery.gate import Gate
+from pipeline.delivery.lanes import Lanes, Limits, Offered, Ticket
+from pipeline.delivery.pool import Pool
 from pipeline.delivery.steady import Outages, Steady
-from pipeline.delivery.weather import Weather
-from pipeline.errors import BusError, BusLost, BusRebalancing, BusUnavailable, LedgerError, Refused
+from pipeline.errors import BusError, BusLost, BusRebalancing, BusUnavailable
 from pipeline.failpoints import Point, reach
 from pipeline.ledger.port import Ledger
-from pipeline.model import Clock, Outcome, Position, Received, Seen
+from pipeline.model import Clock, Position, Received, Routed, Seen
+from pipeline.settings import DeliverySettings, FloodSettings
 from pipeline.stages.plan import Plan
-from pipeline.stages.settle import SETTLED, dead_letter, result_of, result_record, settle
+from pipeline.stages.settle import SETTLED
 from pipeline.telemetry import LogEvent, log
 from pipeline.transport.port import Transport
-from schemas.outcomes import State
-from schemas.result import Result
+from schemas.outcomes import COMES_BACK, Reason, State
 
 COMMIT_EVERY: Final = 1.0
 """Seconds between commits while records flow; the ledger makes a lost commit harmless."""
 POLL: Final = 0.25
 """Seconds: how soon a stop is noticed."""
-LANE_PAUSE: Final = 0.5
-"""Seconds until a lane that another worker holds is asked for again."""
-BATCH: Final = 100
-EMIT_SECONDS: Final = 10.0
-"""How long a result may take to be durable before the bus counts as away; it is then written again, under the same result id."""
-
-
-@dataclass(frozen=True, slots=True)
-class Topics:
-    """Where a route reads and writes."""
-
-    source: str
-    results: str
-    dead_letters: str
+DRAIN_POLL: Final = 0.02
+"""The same, where it is to end with what is there."""
+BATCH: Final = 500
 
 
 @dataclass(slots=True)
@@ -63,7 +62,7 @@ class Progress:
 
 
 class Worker:
-    """One route on one thread. `run` returns when `stop` is set; it raises where only a person can help."""
+    """One route. `run` returns when `stop` is set and what was in flight has ended; it raises where only a person can help."""
 
     def __init__(
         self,
@@ -74,27 +73,39 @@ class Worker:
         ledger: Ledger,
         *,
         transport: Transport,
+        gate: Gate,
         clock: Clock,
-        backoff: Backoff | None = None,
-        patience: float = 900,
+        settings: DeliverySettings,
+        flood: FloodSettings,
+        in_flight: int,
     ) -> None:
-        """`bus`, `ledger` and `transport` are handed in and stay the caller's to close."""
-        self.plan, self.topics, self.group = plan, topics, group
-        self.bus, self.ledger, self.transport, self.clock = bus, ledger, transport, clock
-        self.backoff = backoff or Backoff()
-        self.patience = patience
+        """`bus`, `ledger`, `transport` and `gate` (one for all routes of the partner) are handed in and stay the caller's to close."""
+        self.plan, self.topics, self.group, self.settings = plan, topics, group, settings
+        self.bus, self.ledger = bus, ledger
         self.stop = threading.Event()
+        self.abandoned = threading.Event()
+        """Set where in-flight work is given up: it stays open in the ledger."""
         self.progress = Progress()
         self.outages = Outages(plan.name)
-        self.steady = Steady(self.outages, self.wait, self.backoff)
-        self.weather = Weather(plan.name, plan.route.partner)
+        self.gate = gate
+        self.flood = Flood(plan.name, flood)
+        backoff = Backoff(settings.backoff_first, settings.backoff_most)
+        self.steady = Steady(self.outages, self.abandoned, backoff)
+        hands = Hands(ledger, transport, gate, clock, self.steady, backoff, settings.patience)
+        self.courier = Courier(plan, topics, bus, hands=hands, flood=self.flood, desk=self, hold=settings.hold)
+        limits = Limits(settings.messages, settings.megabytes * 1_048_576, settings.per_patient, settings.hold)
+        self.pool: Pool[Task] = Pool(Lanes(limits), self.courier.work, in_flight, name=plan.name)
+        self._guard = threading.Lock()
+        """Around the frontier, the epochs and the progress, which the emitter's thread writes too."""
+        self.frontier = Frontier()
+        self._epochs: dict[Position, int] = {}
+        self._emitter: Emitter | None = None
         self._consumer: Consumer | None = None
-        self._producer: Producer | None = None
-        self._backlog: deque[Received] = deque()
-        self._next: dict[TopicPartition, int] = {}
-        self._at: TopicPartition | None = None
+        self._paused = False
         self._committed_at = time.monotonic()
         self._until: dict[TopicPartition, int] | None = None
+        self._unrestored: set[TopicPartition] = set()
+        """Of ours: those whose parked messages have no place in the lanes yet."""
 
     def drain(self) -> None:
         """Stop when all that stands in the source topic now is settled and committed."""
@@ -104,21 +115,20 @@ class Worker:
         """Work until told to stop. Refused where another worker has the route, or it was started with another group (RELIABILITY R8)."""
         self.ledger.claim(self.plan.name, self.group)
         self._first_start()
-        log(
-            LogEvent.WORKER_STARTED,
-            route=self.plan.name,
-            partner=self.plan.route.partner,
-            source=self.topics.source,
-            group=self.group,
-        )
-        with (
-            self.bus.producer() as self._producer,
-            self.bus.consumer(self.group, [self.topics.source], listener=self) as self._consumer,
-        ):
-            while not self.stop.is_set():
-                self._round()
-            if not self.outages.bus:
-                self.commit()
+        names = {"route": self.plan.name, "partner": self.plan.route.partner}
+        log(LogEvent.WORKER_STARTED, **names, source=self.topics.source, group=self.group)
+        with self.bus.producer() as producer:
+            self._emitter = Emitter(self.plan.name, producer, self.ledger, self.steady)
+            try:
+                with self.bus.consumer(self.group, [self.topics.source], listener=self) as self._consumer:
+                    while not self.stop.is_set():
+                        self._round()
+                    self._finish()
+            finally:
+                self.abandoned.set()
+                self.pool.drain(0)
+                self._emitter.close()
+        self._raise_failed()
         log(LogEvent.WORKER_STOPPED, route=self.plan.name, settled=self.progress.read)
 
     def _first_start(self) -> None:
@@ -129,51 +139,24 @@ class Worker:
             self.ledger.start(self.plan.name, self.group, how)
 
     def _round(self) -> None:
-        if not self._backlog:
-            polled = self._poll(POLL)  # first: a rebalance inside it gives the backlog a new deque
-            self._backlog.extend(polled)
-            if not polled and self._drained():
-                self.stop.set()
-        while self._backlog and not self.stop.is_set():
-            received = self._backlog.popleft()
-            self._at = partition_of(received)
-            if self._ours(self._at):
-                try:
-                    self._one(received)
-                except Stopped:
-                    return  # the record stays open in the ledger: after a stop, or at the partition's new owner
-                except Behind as behind:
-                    self._backlog.appendleft(received)
-                    if not self._holder_first(behind.holder):
-                        return
-                    continue
-                self._next[self._at] = received.position.offset + 1
-            if time.monotonic() - self._committed_at > COMMIT_EVERY:
-                self.commit()
-                self._look_in()
-        self.commit()
+        self._raise_failed()
+        self._press_back()
+        self._take(self._poll(POLL if self._until is None else DRAIN_POLL))
+        for ticket in self.pool.overdue() if self.gate.standing.seconds == 0 else ():
+            self._park(ticket)
+        if self._drained():
+            self.stop.set()
+        elif time.monotonic() - self._committed_at > COMMIT_EVERY:
+            self.commit()
 
-    def _holder_first(self, holder: Position | None) -> bool:
-        """What holds the lane goes first: it is ours, left open by a crash, or another worker's. False where the loop has to end."""
-        try:
-            left_open = self._left_open(holder)
-            if left_open is None:
-                self.wait(LANE_PAUSE)
-            else:
-                self._at = partition_of(left_open)
-                self._one(left_open)
-        except Stopped:
-            return False
-        except Behind:
-            self.stop.wait(LANE_PAUSE)
-        return True
-
-    def _left_open(self, holder: Position | None) -> Received | None:
-        """The record that holds the lane, where it is this route's and of one of our partitions."""
-        if holder is None or not self._ours(TopicPartition(holder.topic, holder.partition)):
-            return None
-        seen = self.steady(lambda: self.ledger.seen(self.plan.name, holder))
-        return self.steady(lambda: self.bus.fetch(holder)) if seen is not None and seen.state not in SETTLED else None
+    def _finish(self) -> None:
+        """What is in flight may end, within the time that a stop may take; then what is settled is written and committed."""
+        end = time.monotonic() + self.settings.drain_seconds
+        ended = self._while_polling(self.pool.drain, end) and self._while_polling(self.emitter.flush, end)
+        if not ended:
+            log(LogEvent.DRAIN_CUT, route=self.plan.name, left=self.pool.running)
+        if not self.outages.bus:
+            self.commit()
 
     def _poll(self, timeout: float) -> list[Received]:
         assert self._consumer is not None  # noqa: S101 - only called while it is there
@@ -186,162 +169,184 @@ class Worker:
         self.outages.back(BusError)
         return records
 
-    def _one(self, received: Received) -> None:
-        """One record to its end, or from where a restart left it."""
-        reach(Point.AFTER_POLL)
-        seen = self._seen(received)
-        if seen is not None and seen.state in SETTLED:
-            self._emit_again(received, seen)
-            return
-        routed = flow.read(received, self.plan)
-        try:
-            outcome = routed if isinstance(routed, Outcome) else Delivery(routed, self.plan, self._hands(), seen).run()
-        except Refused:
-            self._settled_elsewhere(received)
-        else:
-            self._settle(outcome)
-
-    def _seen(self, received: Received) -> Seen | None:
-        return self.steady(lambda: self.ledger.seen(self.plan.name, received.position))
-
-    def _settled_elsewhere(self, received: Received) -> None:
-        """Its former owner's late answer has settled it meanwhile: what the ledger says counts."""
-        seen = self._seen(received)
-        if seen is None or seen.state not in SETTLED:
-            raise LedgerError("refuses a record that it has not settled", where=str(received.position))
-        self._emit_again(received, seen)
-
-    def _settle(self, outcome: Outcome) -> None:
-        written = settle(
-            outcome, self.plan, results_topic=self.topics.results, dead_letter_topic=self.topics.dead_letters, at_ms=self.clock()
-        )
-        if not self.steady(lambda: self.ledger.settle(written.settlement)):
-            self._settled_elsewhere(outcome.received)
-            return
-        reach(Point.AFTER_LEDGER_SETTLED)
-        if outcome.state is State.PARKED:
-            where = outcome.received.position
-            log(LogEvent.MESSAGE_PARKED, route=self.plan.name, at=str(where), reason=outcome.reason, where=outcome.where)
-        self._emit(outcome.received, [written.result, *([written.dead_letter] if written.dead_letter else [])])
-        self.progress.count(outcome.state)
-
-    def _emit(self, received: Received, records: list[Record]) -> None:
-        producer = self._producer
-        assert producer is not None  # noqa: S101 - as above
-        self.steady(lambda: producer.append(records, EMIT_SECONDS))
-        reach(Point.AFTER_RESULT_PRODUCED)
-        self.steady(lambda: self.ledger.emitted(self.plan.name, [received.position]))
-
-    def _emit_again(self, received: Received, seen: Seen) -> None:
-        """Settled before a restart: the same result with the same id, and nothing to the partner."""
-        if not seen.result_emitted and seen.result is not None:
-            result = Result.model_validate_json(seen.result)
-            letter = dead_letter(received, result, self.topics.dead_letters)
-            self._emit(
-                received, [result_record(seen.result, result.request_id, self.topics.results), *([letter] if letter else [])]
-            )
-        self.progress.count(seen.state)
-
-    def _emit_attempt(self, outcome: Outcome) -> None:
-        """The result of an attempt that did not settle."""
-        producer = self._producer
-        assert producer is not None  # noqa: S101 - as above
-        if outcome.state is State.UNKNOWN and outcome.answer is not None and not outcome.answer.probe:
-            log(LogEvent.OUTCOME_UNKNOWN, route=self.plan.name, at=str(outcome.received.position), reason=outcome.reason)
-        result = result_of(outcome, self.plan, self.clock())
-        record = result_record(result.model_dump_json(exclude_none=True), result.request_id, self.topics.results)
-        self.steady(lambda: producer.append([record], EMIT_SECONDS))
-
-    def _hands(self) -> Hands:
-        return Hands(
-            ledger=self.ledger,
-            transport=self.transport,
-            clock=self.clock,
-            wait=self.wait,
-            steady=self.steady,
-            emit=self._emit_attempt,
-            told=self.weather.told,
-            backoff=self.backoff,
-            patience=self.patience,
-        )
-
-    def wait(self, seconds: float) -> None:
-        """Wait and stay in the group: partitions paused, the poll going on. Stopped where the worker stops or the partition is lost."""
-        if self._consumer is None:
-            if self.stop.wait(seconds):
-                raise Stopped
-            return
-        try:
-            self._wait_polling(self._consumer, time.monotonic() + seconds)
-        finally:
-            self._consumer.resume(self._consumer.assignment())
-
-    def _wait_polling(self, consumer: Consumer, until: float) -> None:
-        while (left := until - time.monotonic()) > 0:
-            self._poll_paused(consumer, min(left, POLL))
-            if self.stop.is_set() or (self._at is not None and not self._ours(self._at)):
-                raise Stopped
-
-    def _look_in(self) -> None:
-        """Hear what the group wants while a backlog is worked off: a slow partner must not hold up who joins, nor cost the membership."""
+    def _press_back(self) -> None:
+        """Read no more than there is room for; the poll goes on, so that the group keeps us."""
         assert self._consumer is not None  # noqa: S101 - as above
-        try:
-            self._poll_paused(self._consumer, 0)
-        finally:
+        full = self.pool.full or self.emitter.waiting >= self.settings.messages
+        if full and not self._paused:
+            self._paused = True
+        elif self._paused and self.pool.has_room and self.emitter.waiting < self.settings.messages // 2:
+            self._paused = False
             self._consumer.resume(self._consumer.assignment())
+        if self._paused:
+            self._consumer.pause(self._consumer.assignment())
 
-    def _poll_paused(self, consumer: Consumer, timeout: float) -> None:
-        consumer.pause(consumer.assignment())
-        polled = self._poll(timeout)  # first, as in _round; what a partition assigned in this very poll brings is kept
-        self._backlog.extend(polled)
+    def _take(self, records: Sequence[Received]) -> None:
+        """Each record gets its place: in the order of its partition, and in its patient's lanes."""
+        batches = [list(batch) for partition, batch in groupby(records, partition_of) if self._ours(partition)]
+        self._restore({partition_of(batch[0]): batch[0].position.offset for batch in batches})
+        for batch in batches:
+            seen = self.steady(partial(self.ledger.seen_between, self.plan.name, batch[0].position, batch[-1].position))
+            for received in batch:
+                self._one(received, seen.get(received.position))
+
+    def _restore(self, begun: dict[TopicPartition, int]) -> None:
+        """What the ledger has parked, of below where reading begins, takes its place before anything that is read."""
+        assert self._consumer is not None  # noqa: S101 - as above
+        known = self._consumer.position(self._unrestored - begun.keys()) if self._unrestored - begun.keys() else {}
+        for partition, begins in ({**known, **begun}).items():
+            if partition in self._unrestored:
+                self._unrestored.discard(partition)
+                for position, lanes in self.steady(
+                    partial(self.ledger.waiting, self.plan.name, partition.topic, partition.partition)
+                ):
+                    if position.offset < begins:
+                        self.pool.restore(position, lanes)
+
+    def _one(self, received: Received, seen: Seen | None) -> None:
+        position = received.position
+        with self._guard:
+            self._epochs[position] = self.frontier.read(position)
+        reach(Point.AFTER_POLL)
+        if seen is not None and seen.state in SETTLED:
+            self.courier.emit_again(received, seen)
+            if not (seen.state is State.PARKED and seen.reason in COMES_BACK):
+                return
+        read = flow.read(received, self.plan)
+        lanes = read.lanes if isinstance(read, Routed) else ()
+        if seen is not None and seen.state in SETTLED:
+            self.pool.restore(position, lanes)
+            return
+        ticket = Ticket(position, lanes, len(received.value or b""), self.courier.task(received, seen, read))
+        if self.pool.offer(ticket) is Offered.OVERFLOW:
+            self._park(ticket)
+
+    def _park(self, ticket: Ticket[Task]) -> None:
+        """Its lane is too long, or moves too slowly: it waits outside of memory."""
+
+        def park() -> None:
+            assert ticket.content is not None  # noqa: S101 - lanes.py names tickets with their content only
+            self.courier.park(ticket.content, Reason.BLOCKED_BEHIND)
+            self.pool.parked(ticket)
+
+        self.pool.chore(park)
+
+    # what the courier hands on
+
+    @property
+    def emitter(self) -> Emitter:
+        """There from the first poll on."""
+        assert self._emitter is not None  # noqa: S101 - as above
+        return self._emitter
+
+    def emit(self, emission: Emission) -> None:
+        """See courier.Desk."""
+        self.emitter.put(emission)
+
+    def done(self, position: Position, state: State) -> None:
+        """See courier.Desk."""
+        with self._guard:
+            epoch = self._epochs.pop(position, None)
+            if epoch is not None:
+                self.frontier.done(position, epoch)
+                self.progress.count(state)
+
+    def mine(self, position: Position) -> bool:
+        """See courier.Desk."""
+        return self._consumer is not None and TopicPartition(position.topic, position.partition) in self._consumer.assignment()
+
+    # offsets
 
     def commit(self) -> None:
         """Commit what is settled. A refusal takes nothing back: the ledger knows what was done."""
         self._committed_at = time.monotonic()
-        ours = {partition: offset for partition, offset in self._next.items() if self._ours(partition)}
-        if ours and self._consumer is not None:
-            try:
-                self._consumer.commit(ours)
-            except BusRebalancing:
-                return  # the next one carries it; what is taken from us is committed in `revoked`, or done again and found settled
-            except BusUnavailable as error:
-                self.outages.gone(error)
-                return
-            except BusLost:
-                self.lost(list(ours))
-                return
-            reach(Point.AFTER_COMMIT)
-            self._next = {partition: offset for partition, offset in self._next.items() if partition not in ours}
+        with self._guard:
+            ours = {each: offset for each, offset in self.frontier.to_commit().items() if self._ours(each)}
+        if not ours or self._consumer is None:
+            return
+        try:
+            self._consumer.commit(ours)
+        except BusRebalancing:
+            return  # the next one carries it; what is taken from us is committed in `revoked`, or done again and found settled
+        except BusUnavailable as error:
+            self.outages.gone(error)
+            return
+        except BusLost:
+            self.lost(list(ours))
+            return
+        reach(Point.AFTER_COMMIT)
+        with self._guard:
+            self.frontier.committed(ours)
 
     def _drained(self) -> bool:
-        """Asked with nothing in hand. What holds no record (a transaction's marker) is passed by reading, and then committed as the rest."""
+        """What holds no record (a transaction's marker) is passed by reading, and then committed as the rest."""
         if self._until is None or self._consumer is None:
             return False
         try:
-            read, committed = self._consumer.position(self._until), self._consumer.committed(self._until)
+            read = self._consumer.position(self._until)
+            with self._guard:
+                for partition, at in read.items():
+                    self.frontier.passed(partition, at)
+                unsettled = self.frontier.unsettled
+            if unsettled or any(read.get(each, end) < end for each, end in self._until.items()):
+                return False
+            self.commit()
+            committed = self._consumer.committed(self._until)
         except BusUnavailable as error:
             self.outages.gone(error)
             return False
-        stand = {partition: committed.get(partition) or 0 for partition in self._until}
-        self._next |= {partition: at for partition, at in read.items() if at > stand[partition]}
-        return all(stand[partition] >= end for partition, end in self._until.items())
+        return all((committed.get(each) or 0) >= end for each, end in self._until.items())
 
     def _ours(self, partition: TopicPartition) -> bool:
         return self._consumer is not None and partition in self._consumer.assignment()
 
     def assigned(self, partitions: Sequence[TopicPartition]) -> None:
-        """New ones begin unpaused; while a delivery waits, `wait` pauses them with the rest."""
+        """They begin unpaused, and are read anew where they were ours before."""
+        self.pool.drop(partitions, 0)
+        with self._guard:
+            self.frontier.assigned(partitions)
+        self._unrestored |= set(partitions)
 
     def revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """Commit what is settled of these, then forget them."""
+        """Nothing of these is started any more; what runs may end, then what is settled is committed, and the rest is another's."""
+        end = time.monotonic() + self.settings.revoke_seconds
+        self.pool.drop(partitions, self.settings.revoke_seconds)
+        self.emitter.flush(max(end - time.monotonic(), 0))
         self.commit()
-        self.lost(partitions)
+        self._forget(partitions)
 
     def lost(self, partitions: Sequence[TopicPartition]) -> None:
-        """Another member has them: their records that wait here are its to read."""
-        gone = set(partitions)
-        self._next = {partition: offset for partition, offset in self._next.items() if partition not in gone}
-        self._backlog = deque(received for received in self._backlog if partition_of(received) not in gone)
+        """Another member has them: a late completion writes the ledger, never an offset."""
+        self.pool.drop(partitions, 0)
+        self._forget(partitions)
+
+    def _forget(self, partitions: Iterable[TopicPartition]) -> None:
+        gone = {(each.topic, each.partition) for each in partitions}
+        with self._guard:
+            self.frontier.revoked(partitions)
+            self._unrestored -= set(partitions)
+            self._epochs = {
+                position: epoch for position, epoch in self._epochs.items() if (position.topic, position.partition) not in gone
+            }
+        self.courier.forget(lambda position: (position.topic, position.partition) not in gone)
+
+    # the end
+
+    def _while_polling(self, ended: Callable[[float], bool], end: float) -> bool:
+        """Wait, and stay in the group; whether it ended in time."""
+        assert self._consumer is not None  # noqa: S101 - as above
+        while not ended(POLL):
+            if time.monotonic() >= end:
+                return False
+            self._consumer.pause(self._consumer.assignment())
+            self._poll(0)
+        return True
+
+    def _raise_failed(self) -> None:
+        """What a thread met, and only a person can mend."""
+        failed = self.pool.failed or (self._emitter.failed if self._emitter is not None else None)
+        if failed is not None:
+            raise failed
 
 
 def partition_of(received: Received) -> TopicPartition:

@@ -140,6 +140,11 @@ class Query:
 class Ledger(Protocol):
     """See the module."""
 
+    @property
+    def alone(self) -> bool:
+        """Whether no other process can work on a route while this one has claimed it: what is found open was begun by one that is gone."""
+        ...
+
     def check(self) -> None:
         """Migrate where needed, then compare the key's check value: SettingsError where the key is another one.
 

@@ -85,6 +85,11 @@ class SqlLedger:
         """Where it is, for people."""
         return way.place(self._url)
 
+    @property
+    def alone(self) -> bool:
+        """See the port: on SQLite a lock sees to it."""
+        return self._file is not None
+
     # start
 
     def check(self) -> None:

@@ -14,7 +14,7 @@ from pipeline.pseudonyms import event_name
 from pipeline.stages.plan import Plan
 from pipeline.stages.route import NAMESPACE
 from schemas.dead_letter import PREFIX, DeadLetter
-from schemas.outcomes import CLOSED, Reason, State
+from schemas.outcomes import CLOSED, COMES_BACK, Reason, State
 from schemas.result import Result, ResultFinding
 
 SETTLED: Final = CLOSED | {State.PARKED}
@@ -117,17 +117,17 @@ def dead_letter(received: Received, result: Result, topic: str) -> Record | None
         mapping_version=result.mapping_version,
     )
     headers = tuple((PREFIX + name, str(value).encode()) for name, value in letter.model_dump(exclude_none=True).items())
-    key = (
-        result.result_id.encode() if received.key is None and received.value is None else received.key
-    )  # a record must have one of both
+    # a record must have a key or a value
+    key = result.result_id.encode() if received.key is None and received.value is None else received.key
     return Record(topic, received.value, key=key, headers=headers + received.headers)
 
 
 def _result_id(outcome: Outcome, attempt: int, settled: bool, at_ms: int) -> str:
     """A settlement has one id however often it is emitted, and another in each replay; attempts that did not settle differ by their time too."""
     moment = "" if settled or (outcome.again and outcome.state in SETTLED) else f"\x00{at_ms}"
+    waits = f"\x00{outcome.reason}" if outcome.reason in COMES_BACK else ""  # it may be parked again, then for good
     replay = f"\x00{outcome.replay_id}" if outcome.replay_id else ""
-    name = f"{outcome.route}\x00{outcome.received.position}\x00{attempt}\x00{outcome.state}{moment}{replay}"
+    name = f"{outcome.route}\x00{outcome.received.position}\x00{attempt}\x00{outcome.state}{waits}{moment}{replay}"
     return uuid5(NAMESPACE, name.encode())
 
 

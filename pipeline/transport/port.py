@@ -16,6 +16,10 @@ class Transport(Protocol):
         """
         ...
 
+    def knock(self) -> None:
+        """See Knock."""
+        ...
+
     def close(self) -> None:
         """Let go of connections."""
         ...

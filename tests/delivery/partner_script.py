@@ -12,13 +12,15 @@ import orjson
 from pipeline import wiring
 from pipeline.bus.embedded import EmbeddedBus
 from pipeline.bus.port import Bus, Record, TopicPartition
-from pipeline.delivery.attempts import Backoff
-from pipeline.delivery.worker import Topics, Worker
+from pipeline.delivery.courier import Topics
+from pipeline.delivery.gate import Gate
+from pipeline.delivery.worker import Worker
 from pipeline.errors import NoAnswer, NotSent
 from pipeline.ledger.sql import SqlLedger
 from pipeline.model import Reply, Request
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.settings import DEFAULTS, Settings, load
+from pipeline.transport.port import Transport
 from schemas.outcomes import Reason, State
 from schemas.result import Result
 
@@ -69,6 +71,9 @@ class Script:
             raise answer
         return answer
 
+    def knock(self) -> None:
+        """Somebody is there."""
+
     def close(self) -> None:
         """Nothing is open."""
 
@@ -101,26 +106,33 @@ class House:
         self,
         folder: Path,
         *,
-        change: Callable[[dict[str, Any]], None] | None = None,
+        change: Callable[[dict[str, Any]], object] | None = None,
         bus: Bus | None = None,
         ledger: str | None = None,
+        partitions: int = 1,
     ) -> None:
         self.folder = folder
         self.script = Script()
         self.settings = settings_with(change)
         self.bus: Bus = bus or EmbeddedBus(folder / "bus")
-        self.bus.create_topics(replace(topic, partitions=1) for topic in wiring.topic_settings(self.settings))
+        self.bus.create_topics(replace(topic, partitions=partitions) for topic in wiring.topic_settings(self.settings))
         self.pseudonyms = Pseudonyms("a secret of the tests, long enough")
         self.ledger = SqlLedger(ledger or f"sqlite:///{folder / 'ledger.sqlite'}", self.pseudonyms)
         self.ledger.check()
         self.topics = wiring.topics_of(self.settings, ROUTE)
         self.clock = wiring.clock
+        self.in_flight = 1
 
-    def send(self, *messages: bytes | None) -> None:
+    def send(self, *messages: bytes | None, partition: int = 0) -> None:
         with self.bus.producer() as producer:
-            producer.append([Record(self.topics.source, message, key=b"one patient", timestamp_ms=NOW) for message in messages])
+            producer.append(
+                Record(self.topics.source, message, key=b"one patient", timestamp_ms=NOW, partition=partition)
+                for message in messages
+            )
 
-    def worker(self) -> Worker:
+    def worker(self, transport: Transport | None = None) -> Worker:
+        """One message at a time, unless `in_flight` says otherwise, and short pauses."""
+        settings = self.settings
         plan = wiring.plan_of(self.settings, ROUTE, wiring.catalogue_of(self.settings), self.pseudonyms)
         return Worker(
             plan,
@@ -128,9 +140,12 @@ class House:
             self.settings.group_of(ROUTE),
             self.bus,
             self.ledger,
-            transport=self.script,
+            transport=transport or self.script,
+            gate=Gate("roche", settings.breaker),
             clock=self.clock,
-            backoff=Backoff(0.01, 0.05),
+            settings=settings.delivery,
+            flood=settings.flood,
+            in_flight=self.in_flight,
         )
 
     def work(self, answers: Iterable[Scripted] = ()) -> Worker:
@@ -166,12 +181,13 @@ class House:
         self.bus.close()
 
 
-def settings_with(change: Callable[[dict[str, Any]], None] | None) -> Settings:
-    settings = load(DEFAULTS)
-    if change is None:
-        return settings
-    tree = settings.model_dump()
-    change(tree)
+def settings_with(change: Callable[[dict[str, Any]], object] | None) -> Settings:
+    """The built-in ones with short pauses, and a change."""
+    tree = load(DEFAULTS).model_dump()
+    tree["delivery"] |= {"backoff_first": 0.01, "backoff_most": 0.05, "drain_seconds": 0.5, "revoke_seconds": 0.2}
+    tree["breaker"] |= {"open_first": 0.01, "open_most": 0.05}
+    if change is not None:
+        change(tree)
     return Settings.model_validate(tree)
 
 

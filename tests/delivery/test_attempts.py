@@ -7,10 +7,13 @@ from typing import Any, TypeVar
 import pytest
 
 from pipeline import flow
-from pipeline.delivery.attempts import Backoff, Behind, Delivery, Hands
+from pipeline.delivery.attempts import Backoff, Delivery, Elsewhere, Hands, Later
+from pipeline.delivery.gate import Gate
 from pipeline.errors import NoAnswer, NotSent
 from pipeline.ledger.port import Begun, Held
+from pipeline.ledger.sql import SqlLedger
 from pipeline.model import Decision, Learned, Outcome, Position, Routed
+from pipeline.settings import BreakerSettings
 from schemas.outcomes import Reason, State
 from tests.delivery.partner_script import House, Scripted, adt, created, issue, reply, settings_with, updated
 from tests.stages.plans import received
@@ -26,25 +29,19 @@ class Desk:
         self.plan = house.worker().plan
         self.waits: list[float] = []
         self.attempts: list[Outcome] = []
-        self.told: list[Decision] = []
         self.now = 1000.0
+        self.gate = Gate("roche", BreakerSettings(failures=1_000, window=1_000), clock=lambda: self.now)
 
     def hands(self) -> Hands:
         return Hands(
             ledger=self.house.ledger,
             transport=self.house.script,
             clock=self.house.clock,
-            wait=self.wait,
+            gate=self.gate,
             steady=at_once,
-            emit=self.attempts.append,
-            told=lambda decision, _reason: self.told.append(decision),
             backoff=Backoff(1.0, 60.0),
             monotonic=lambda: self.now,
         )
-
-    def wait(self, seconds: float) -> None:
-        self.waits.append(round(seconds, 1))
-        self.now += seconds
 
     def routed(self, value: bytes, offset: int = 0) -> Routed:
         came = flow.read(received(value, offset), self.plan)
@@ -53,7 +50,13 @@ class Desk:
 
     def run(self, value: bytes, *answers: Scripted, offset: int = 0) -> Outcome:
         self.house.script.answers.extend(answers)
-        return Delivery(self.routed(value, offset), self.plan, self.hands()).run()
+        delivery = Delivery(self.routed(value, offset), self.plan, self.hands())
+        while isinstance(stepped := delivery.step(), Later):
+            self.attempts.extend([stepped.tried] if stepped.tried else [])
+            if stepped.seconds:
+                self.waits.append(round(stepped.seconds, 1))
+                self.now += stepped.seconds
+        return stepped
 
 
 def at_once(action: Callable[[], T]) -> T:
@@ -96,7 +99,8 @@ def test_an_update_in_doubt_is_sent_again_and_not_before_the_first_may_have_had_
 
 def test_a_partner_that_says_how_long_is_waited_for_as_long(desk: Desk) -> None:
     desk.run(adt(), reply(429, retry_after="7"), reply(503, retry_after="0"), created())
-    assert (desk.waits, desk.told) == ([7.0, 0.0], [Decision.THROTTLED, Decision.THROTTLED, Decision.DELIVERED])
+    told = [attempt.answer.verdict.decision for attempt in desk.attempts if attempt.answer]
+    assert (desk.waits, told) == ([7.0, 1.0], [Decision.THROTTLED] * 2)
 
 
 def test_an_update_of_what_is_not_there_is_parked(desk: Desk) -> None:
@@ -129,9 +133,45 @@ def test_nothing_is_sent_while_another_record_holds_the_lane(desk: Desk, monkeyp
         raise Held("another's", by=Position("his.adt", 3, 7))
 
     monkeypatch.setattr(desk.house.ledger, "begin", held)
-    with pytest.raises(Behind) as behind:
-        desk.run(adt())
-    assert (behind.value.holder, desk.house.paths()) == (Position("his.adt", 3, 7), [])
+    later = Delivery(desk.routed(adt()), desk.plan, desk.hands()).step()
+    assert isinstance(later, Later)
+    assert (later.behind, later.parks, desk.house.paths()) == (Position("his.adt", 3, 7), Reason.BLOCKED_BEHIND, [])
+
+
+def test_what_another_process_has_begun_is_left_to_it(desk: Desk) -> None:
+    mine, other = (Delivery(desk.routed(adt()), desk.plan, desk.hands()) for _ in range(2))
+    desk.house.script.answers.append(NoAnswer(Reason.TIMEOUT))
+    other.step()
+    with pytest.raises(Elsewhere):
+        mine.step()
+    assert desk.house.paths() == ["POST /Bundle"]
+
+
+def test_on_a_shared_ledger_an_open_intent_is_left_alone_until_its_deadline(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    position = Position("his.adt", 0, 0)
+    desk.house.script.answers.append(NoAnswer(Reason.TIMEOUT))
+    Delivery(desk.routed(adt()), desk.plan, desk.hands()).step()
+    here = desk.house.ledger.seen("roche-patients", position)
+    monkeypatch.setattr(SqlLedger, "alone", False)
+    later = Delivery(desk.routed(adt()), desk.plan, desk.hands(), here).step()
+    assert isinstance(later, Later)
+    assert 20 < later.seconds <= 25  # the total time-out of a create, and what may pass between intent and first byte
+    assert desk.house.paths() == ["POST /Bundle"]
+
+
+def test_a_process_that_stood_still_between_intent_and_first_byte_sends_nothing_and_tries_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = desk.house.ledger.begin
+
+    def slowly(begun: Begun) -> None:
+        begin(begun)
+        desk.now += 6 if begun.attempt == 1 else 0
+
+    monkeypatch.setattr(desk.house.ledger, "begin", slowly)
+    outcome = desk.run(adt(), created())
+    assert [attempt.reason for attempt in desk.attempts] == [Reason.NOT_SENT_STOOD_STILL]
+    assert (outcome.state, desk.house.paths()) == (State.DELIVERED, ["POST /Bundle"])
 
 
 def test_what_was_not_sent_is_tried_again_with_growing_pauses(desk: Desk) -> None:

@@ -3,18 +3,22 @@
 import re
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
-from pipeline import flow, wiring
+from pipeline import failpoints, flow, wiring
 from pipeline.bus.port import Bus, Consumer, RebalanceListener, Record, TopicPartition
 from pipeline.delivery.worker import Worker
 from pipeline.errors import BusRefused, BusUnavailable, NoAnswer, NotSent, Refused
+from pipeline.failpoints import Point
 from pipeline.ledger.port import Query
 from pipeline.ledger.sql import SqlLedger
 from pipeline.model import Answer, Decision, Learned, Outcome, Packed, Position, Received, Reply, Request, Routed, Verdict
+from pipeline.stages.settle import settle
 from schemas.outcomes import Reason, State
 from tests.delivery.partner_script import (
     House,
@@ -40,9 +44,10 @@ def house(tmp_path: Path) -> Iterator[House]:
     house.close()
 
 
-def probe_at_once(tree: dict[str, Any]) -> None:
+def probe_at_once(tree: dict[str, Any], **delivery: float) -> None:
     """The published worst time of a create is 10 s: a negative margin brings the probe's time to now."""
     tree["partners"]["roche"]["probe_margin"] = -10
+    tree["delivery"] |= delivery
 
 
 def test_a_patient_is_created_and_the_offset_passes(house: House) -> None:
@@ -197,19 +202,24 @@ def test_after_a_crash_between_intent_and_answer_the_create_is_probed_and_not_re
     assert (result.state, result.confirmed_by, result.possible_duplicate) == (State.DELIVERED, "probe", True)
 
 
-class Mute:
-    """A producer that dies with the process before the result is written."""
+@pytest.fixture
+def killed_before_the_result() -> Iterator[None]:
+    """The process dies when the ledger has the settlement and no topic has its result."""
 
-    def append(self, *_: object, **__: object) -> list[Position]:
+    def die() -> None:
+        failpoints.disarm()
         raise Killed
 
+    failpoints.arm(Point.AFTER_LEDGER_SETTLED, die)
+    yield
+    failpoints.disarm()
 
+
+@pytest.mark.usefixtures("killed_before_the_result")
 def test_after_a_crash_before_the_result_the_same_result_is_written_and_nothing_sent(house: House) -> None:
     house.send(adt())
-    worker = house.worker()
-    worker._emit = lambda *_: Mute().append()  # type: ignore[assignment,method-assign]
     with pytest.raises(Killed):
-        worker.run()
+        house.worker().run()
     settled = house.ledger.seen("roche-patients", Position("his.adt", 0, 0))
     assert settled is not None
     assert settled.result is not None
@@ -357,13 +367,13 @@ def test_a_route_that_was_started_and_has_no_offset_any_more_stops_instead_of_ju
 
 
 class BackwardsConsumer:
-    """Gives what it polls in the opposite order, as two partitions may."""
+    """Gives the last partition first."""
 
     def __init__(self, consumer: Consumer) -> None:
         self.consumer = consumer
 
     def poll(self, timeout: float, most: int = 500) -> list[Received]:
-        return list(reversed(self.consumer.poll(timeout, most)))
+        return sorted(self.consumer.poll(timeout, most), key=lambda record: (-record.position.partition, record.position.offset))
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.consumer, name)
@@ -380,22 +390,25 @@ class Reversing(Broken):
         return BackwardsConsumer(self.bus.consumer(group, topics, listener=listener))
 
 
-def test_a_record_that_a_crash_left_open_goes_first_wherever_it_is_read(house: House) -> None:
+def test_a_record_that_a_crash_left_open_goes_first_wherever_it_is_read(tmp_path: Path) -> None:
     """The patient's two records lie on two partitions, and the one that the crash left open is read last."""
+    house = House(tmp_path, change=probe_at_once, partitions=2)
     house.send(adt("A04", "1"))
     house.work([created()])
     house.send(adt("A08", "2", time="20240503101500+0200"))
     with pytest.raises(Killed):
         house.work([Killed()])
-    house.send(adt("A08", "3", time="20240504101500+0200"))
+    house.send(adt("A08", "3", time="20240504101500+0200"), partition=1)
     worker = house.worker()
     worker.bus = Reversing(house.bus, 0)  # type: ignore[assignment]
     thread = run_beside(worker)
     until(lambda: len(house.settled()) == 3)
     worker.stop.set()
     thread.join(5)
-    assert [result.control_id for result in house.results() if result.settled] == ["1", "2", "3"]
+    sent = [re.search(rb'"timestamp":"(\d{4}-\d\d-\d\d)', request.body) for request in house.script.requests]
+    assert [found[1].decode() for found in sent if found] == ["2024-05-02", "2024-05-03", "2024-05-03", "2024-05-04"]
     assert house.settled() == [DELIVERED] * 3
+    house.close()
 
 
 def test_a_defect_on_one_message_parks_it_with_the_place_and_no_value(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -413,13 +426,14 @@ def test_a_defect_on_one_message_parks_it_with_the_place_and_no_value(house: Hou
 
 
 def test_a_message_answered_with_failures_for_too_long_is_parked_and_others_go_on(house: House) -> None:
-    house.send(adt("A04", "1"), adt("A08", "2", time="20240503101500+0200"), adt(control_id="3", patient="87654321X"))
+    house.settings = settings_with(partial(probe_at_once, patience=0.1))
+    house.send(adt("A04", "1"), adt("A08", "2", time="20240503101500+0200"))
     house.script.answers.extend([created(), *[issue(500, "exception")] * 500])
     worker = house.worker()
-    worker.patience = 0.1
     thread = run_beside(worker)
-    until(lambda: len(house.settled()) == 2)
+    until(lambda: (State.PARKED, Reason.PARTNER_EXCEPTION) in house.settled())
     house.script.answers.clear()
+    house.send(adt(control_id="3", patient="87654321X"))
     until(lambda: len(house.settled()) == 3)
     worker.stop.set()
     thread.join(5)
@@ -429,10 +443,8 @@ def test_a_message_answered_with_failures_for_too_long_is_parked_and_others_go_o
 def test_what_is_not_sent_does_not_wear_out_the_patience(house: House) -> None:
     house.send(adt())
     house.script.answers.extend([NotSent(Reason.NOT_SENT_CONNECT)] * 12)
-    worker = house.worker()
-    worker.patience = 0.0
-    worker.drain()
-    worker.run()
+    house.settings = settings_with(partial(probe_at_once, patience=0.000_001))
+    house.work()
     assert house.settled() == [DELIVERED]
 
 
@@ -461,13 +473,12 @@ def test_a_throttled_attempt_waits_as_told(house: House) -> None:
     assert time.monotonic() - begun > 1
 
 
+@pytest.mark.usefixtures("killed_before_the_result")
 def test_a_dead_letter_that_a_crash_held_back_is_written_at_the_next_start(house: House) -> None:
     value = adt(authority="NOBODY")
     house.send(value)
-    worker = house.worker()
-    worker._emit = lambda *_: Mute().append()  # type: ignore[assignment,method-assign]
     with pytest.raises(Killed):
-        worker.run()
+        house.worker().run()
     assert house.dead_letters() == []
     house.work()
     assert [letter for letter, _ in house.dead_letters()] == [value]
@@ -480,7 +491,7 @@ def test_a_settlement_that_another_worker_made_meanwhile_counts_and_there_is_one
     (record,) = house.bus.read(house.topics.source)
     routed = flow.read(record, worker.plan)
     assert isinstance(routed, Routed)
-    worker.transport = Late(worker, routed)
+    worker.courier.hands = replace(worker.courier.hands, transport=Late(worker, routed))
     worker.drain()
     worker.run()
     assert len([result for result in house.results() if result.settled]) == 1
@@ -503,19 +514,18 @@ def settle_first(worker: Worker, routed: Routed) -> None:
     assert isinstance(packed, Packed)
     verdict = Verdict(Decision.DELIVERED, learned=(Learned(routed.identities[0], None),))
     answer = Answer(packed.requests[0], created(), verdict, 1)
-    received = routed.decoded.received
-    worker._settle(
-        Outcome(
-            received,
-            worker.plan.name,
-            "roche",
-            State.DELIVERED,
-            decoded=routed.decoded,
-            routed=routed,
-            packed=packed,
-            answer=answer,
-        )
+    outcome = Outcome(
+        routed.decoded.received,
+        worker.plan.name,
+        "roche",
+        State.DELIVERED,
+        decoded=routed.decoded,
+        routed=routed,
+        packed=packed,
+        answer=answer,
     )
+    written = settle(outcome, worker.plan, results_topic="emr.results", dead_letter_topic="emr.dead", at_ms=1)
+    worker.ledger.settle(written.settlement)
 
 
 def test_a_record_that_is_read_again_after_all_was_written_is_neither_sent_nor_told_again(house: House) -> None:
@@ -529,9 +539,12 @@ def test_a_record_that_is_read_again_after_all_was_written_is_neither_sent_nor_t
 
 def test_a_record_with_neither_key_nor_value_is_parked_and_halts_nothing(house: House) -> None:
     """The embedded bus takes none such, a foreign producer on Kafka may write it."""
-    worker = house.worker()
-    outcome = flow.read(Received(Position(house.topics.source, 0, 0), None), worker.plan)
+    outcome = flow.read(Received(Position(house.topics.source, 0, 0), None), house.worker().plan)
     assert isinstance(outcome, Outcome)
-    with house.bus.producer() as worker._producer:
-        worker._settle(outcome)
+    written = settle(
+        outcome, house.worker().plan, results_topic=house.topics.results, dead_letter_topic=house.topics.dead_letters, at_ms=1
+    )
+    assert written.dead_letter is not None
+    with house.bus.producer() as producer:
+        producer.append([written.result, written.dead_letter])
     assert (house.settled(), len(house.dead_letters())) == ([(State.PARKED, Reason.EMPTY)], 1)

@@ -1,0 +1,266 @@
+"""What a thread does with a ticket: one step of its delivery, and when that is an outcome, the settlement. It holds no order and no offsets.
+
+Ledger first, then the topics, then the offset (RELIABILITY section 3). What takes long is parked with its bytes, so that neither the offset
+nor the memory waits for it, and goes on from where the ledger has it.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol
+
+from pipeline import flow
+from pipeline.bus.port import Bus
+from pipeline.delivery.attempts import BLOCKED_PAUSE, Delivery, Elsewhere, Hands, Later
+from pipeline.delivery.emitter import Emission
+from pipeline.delivery.flood import Flood
+from pipeline.delivery.lanes import Ticket
+from pipeline.delivery.pool import Again
+from pipeline.errors import Parked
+from pipeline.failpoints import Point, reach
+from pipeline.ledger.port import Held
+from pipeline.model import Outcome, Position, Received, Routed, Seen
+from pipeline.stages.plan import Plan
+from pipeline.stages.settle import SETTLED, dead_letter, result_of, result_record, settle
+from pipeline.telemetry import LogEvent, log
+from schemas.dead_letter import PREFIX
+from schemas.outcomes import CLOSED, COMES_BACK, Reason, State
+from schemas.result import Result
+
+ELSEWHERE_PAUSE: Final = 0.5
+"""Seconds until the ledger is asked again about a record that another process has in hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Where a route reads and writes."""
+
+    source: str
+    results: str
+    dead_letters: str
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """One record in the pool, and how far it is. One thread at a time."""
+
+    received: Received = field(repr=False)
+    seen: Seen | None
+    """What the ledger had of it when it was taken up."""
+    work: Outcome | Delivery
+    """What ends at once, or the delivery."""
+    waits_since: float | None = None
+    """Monotonic: when it began to wait for something that may last."""
+    ahead: "Task | None" = None
+    """The record that holds its lane, left open by a crash: it goes first."""
+
+    @property
+    def parked(self) -> bool:
+        """Whether it is parked already, and came back to look."""
+        return self.seen is not None and self.seen.state is State.PARKED
+
+
+class Desk(Protocol):
+    """What the courier hands on to: the worker."""
+
+    def emit(self, emission: Emission) -> None:
+        """Records onto their topics."""
+        ...
+
+    def done(self, position: Position, state: State) -> None:
+        """Settled or durably parked, on its topics too: the offset may pass."""
+        ...
+
+    def mine(self, position: Position) -> bool:
+        """Whether the record's partition is this worker's."""
+        ...
+
+
+class Courier:
+    """See the module. One for a route, for all its threads."""
+
+    def __init__(self, plan: Plan, topics: Topics, bus: Bus, *, hands: Hands, flood: Flood, desk: Desk, hold: float) -> None:
+        """`hold`: seconds after which what waits is parked."""
+        self.plan, self.topics, self.bus, self.hands, self.flood, self.desk = plan, topics, bus, hands, flood, desk
+        self._hold = hold
+        self._blocked: dict[Position, Position] = {}
+        """Parked records and what stands in their way, so that their bytes need not be fetched to look."""
+        self._back: dict[Position, Task] = {}
+        """Those that came back and are being tried."""
+
+    def task(self, received: Received, seen: Seen | None, read: Outcome | Routed) -> Task:
+        """A record that was read."""
+        return Task(received, seen, read if isinstance(read, Outcome) else Delivery(read, self.plan, self.hands, seen))
+
+    def forget(self, mine: Callable[[Position], bool]) -> None:
+        """Of what is not ours any more, nothing is kept."""
+        for kept in (self._blocked, self._back):
+            for position in [position for position in list(kept) if not mine(position)]:
+                kept.pop(position, None)
+
+    def work(self, ticket: Ticket[Task]) -> Again | None:
+        """One step. None: it is settled, here or elsewhere."""
+        position = ticket.position
+        if wait := self.flood.ask(position):
+            return Again(wait)
+        try:
+            return self._step(ticket.content) if ticket.content is not None else self._go_on(position)
+        finally:
+            self.flood.back(position)
+
+    def _go_on(self, position: Position) -> Again | None:
+        """Of what was parked and comes back: from where the ledger has it."""
+        behind = self._blocked.get(position)
+        if behind is not None and self.hands.steady(lambda: self.hands.ledger.holding([behind])):
+            return Again(BLOCKED_PAUSE)
+        if wait := self.hands.gate.ask(position):
+            return Again(wait)
+        self._blocked.pop(position, None)
+        task = self._back.pop(position, None) or self._revived(position)
+        again = self._step(task) if task is not None else None
+        self.hands.gate.back(position)
+        if again is not None and task is not None and not again.parked:
+            self._back[position] = task
+        return again
+
+    def _revived(self, position: Position) -> Task | None:
+        """A task for a record that the ledger has open; None where it is closed by now, or its bytes are gone."""
+        seen = self._seen(position)
+        if seen is None or seen.state in CLOSED or (seen.state is State.PARKED and seen.reason not in COMES_BACK):
+            return None
+        received = self.hands.steady(lambda: self.bus.fetch(position) or letter_of(self.bus, self.topics.dead_letters, position))
+        if received is None:
+            log(LogEvent.PAYLOAD_GONE, route=self.plan.name, at=str(position))
+            return None
+        return self.task(received, seen, flow.read(received, self.plan))
+
+    def _step(self, task: Task) -> Again | None:
+        if task.ahead is not None:
+            again = self._step(task.ahead)
+            if again is not None:
+                return again
+            task.ahead = None
+        try:
+            stepped = task.work if isinstance(task.work, Outcome) else task.work.step()
+        except Elsewhere:
+            return self._elsewhere(task)
+        return self._later(task, stepped) if isinstance(stepped, Later) else self._settled(task, stepped)
+
+    def _later(self, task: Task, later: Later) -> Again:
+        """Wait; or park, where that takes longer than the others should wait for it."""
+        position = task.received.position
+        if later.tried is not None:
+            self._emit_attempt(later.tried)
+        if later.behind is not None and not later.at_once and self.desk.mine(later.behind):
+            task.ahead = self._left_open(later.behind)
+        if later.parks is None:
+            task.waits_since = None
+            return Again(later.seconds)
+        if later.at_once and later.behind is not None:
+            self._blocked[position] = later.behind
+        if task.waits_since is None:
+            task.waits_since = time.monotonic()
+        if later.at_once or time.monotonic() - task.waits_since + later.seconds > self._hold:
+            if not task.parked:
+                self.park(task, later.parks)
+            return Again(later.seconds, parked=True)
+        return Again(later.seconds)
+
+    def _left_open(self, holder: Position) -> Task | None:
+        """The holder of the lane, where a crash left it open."""
+        seen = self._seen(holder)
+        return self._revived(holder) if seen is not None and seen.open else None
+
+    def park(self, task: Task, reason: Reason) -> None:
+        """It waits with its bytes on the dead-letter topic, and comes back by itself."""
+        work = task.work
+        if isinstance(work, Outcome):
+            self._write(work, None)
+            return
+        decoded = work.routed.decoded
+        outcome = flow.ended_outcome(Parked(reason), decoded.received, self.plan, decoded, work.routed)
+        self._write(outcome, work.intents)
+
+    def _settled(self, task: Task, outcome: Outcome) -> Again | None:
+        """An outcome becomes durable."""
+        after = task.work.intents if isinstance(task.work, Delivery) else None
+        try:
+            if not self._write(outcome, after):
+                return self._elsewhere(task)
+        except Held:
+            return Again(0)  # the ledger has learned of another merge meanwhile: asked again, it says what follows
+        return None
+
+    def _write(self, outcome: Outcome, after: int | None) -> bool:
+        """Ledger, then topics; whether the ledger took it."""
+        topics, position = self.topics, outcome.received.position
+        written = settle(
+            outcome,
+            self.plan,
+            results_topic=topics.results,
+            dead_letter_topic=topics.dead_letters,
+            at_ms=self.hands.clock(),
+        )
+        settlement = replace(written.settlement, after=after)
+        if not self.hands.steady(lambda: self.hands.ledger.settle(settlement)):
+            return False
+        reach(Point.AFTER_LEDGER_SETTLED)
+        self.flood.told(outcome.state, outcome.reason, position)
+        if outcome.state is State.PARKED and outcome.reason not in COMES_BACK:
+            log(LogEvent.MESSAGE_PARKED, route=self.plan.name, at=str(position), reason=outcome.reason, where=outcome.where)
+        records = (written.result, *([written.dead_letter] if written.dead_letter else []))
+        self.desk.emit(Emission(records, position, lambda: self.desk.done(position, outcome.state)))
+        return True
+
+    def _elsewhere(self, task: Task) -> Again | None:
+        """Another process was first: settled, or at work. What the ledger says counts."""
+        position = task.received.position
+        seen = self._seen(position)
+        if seen is not None and seen.state in SETTLED and not (seen.state is State.PARKED and seen.reason in COMES_BACK):
+            self.emit_again(task.received, seen)
+            return None
+        task.seen = seen
+        if isinstance(task.work, Delivery):
+            task.work = Delivery(task.work.routed, self.plan, self.hands, seen)
+        return Again(ELSEWHERE_PAUSE)
+
+    def emit_again(self, received: Received, seen: Seen) -> None:
+        """Settled before a restart, or by another: the same result with the same id, and nothing to the partner."""
+        position = received.position
+        if seen.result_emitted or seen.result is None:
+            self.desk.done(position, seen.state)
+            return
+        result = Result.model_validate_json(seen.result)
+        letter = dead_letter(received, result, self.topics.dead_letters)
+        again = result_record(seen.result, result.request_id, self.topics.results)
+        records = (again, *([letter] if letter else []))
+        self.desk.emit(Emission(records, position, lambda: self.desk.done(position, seen.state)))
+
+    def _emit_attempt(self, outcome: Outcome) -> None:
+        """The result of an attempt that did not settle."""
+        if outcome.state is State.UNKNOWN and outcome.answer is not None and not outcome.answer.probe:
+            log(LogEvent.OUTCOME_UNKNOWN, route=self.plan.name, at=str(outcome.received.position), reason=outcome.reason)
+        result = result_of(outcome, self.plan, self.hands.clock())
+        text = result.model_dump_json(exclude_none=True)
+        self.desk.emit(Emission((result_record(text, result.request_id, self.topics.results),)))
+
+    def _seen(self, position: Position) -> Seen | None:
+        return self.hands.steady(lambda: self.hands.ledger.seen(self.plan.name, position))
+
+
+def letter_of(bus: Bus, topic: str, position: Position) -> Received | None:
+    """The original message from the dead letters, where its source has not kept it; None where it is not there either."""
+    wanted = {
+        PREFIX + name: str(value).encode()
+        for name, value in (
+            ("source_topic", position.topic),
+            ("source_partition", position.partition),
+            ("source_offset", position.offset),
+        )
+    }
+    for record in bus.read(topic):
+        headers = dict(record.headers)
+        if wanted.items() <= headers.items():
+            kept = tuple((name, value) for name, value in record.headers if not name.startswith(PREFIX))
+            return replace(record, position=position, headers=kept)
+    return None

@@ -1,0 +1,104 @@
+"""What is settled goes onto its topics: results and dead letters, in batches, durable, marked in the ledger; only then may the offset pass.
+
+One thread. A topic that cannot be written is tried until it can be; meanwhile nothing passes, and `waiting` grows until the loop reads no more.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from pipeline.bus.port import Producer, Record
+from pipeline.delivery.steady import Steady, Stopped
+from pipeline.failpoints import Point, reach
+from pipeline.ledger.port import Ledger
+from pipeline.model import Position
+
+BATCH: Final = 256
+EMIT_SECONDS: Final = 10.0
+"""How long records may take to be durable before the bus counts as away; they are then written again, results under the same id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """Records of one message."""
+
+    records: tuple[Record, ...] = field(repr=False)
+    settled: Position | None = None
+    """What is marked in the ledger as emitted; None for an attempt that did not settle."""
+    then: Callable[[], None] | None = None
+    """Called once they are durable."""
+
+
+class Emitter:
+    """See the module."""
+
+    def __init__(self, route: str, producer: Producer, ledger: Ledger, steady: Steady) -> None:
+        """`producer` stays the caller's to close."""
+        self._route, self._producer, self._ledger, self._steady = route, producer, ledger, steady
+        self._changed = threading.Condition()
+        self._waiting: deque[Emission] = deque()
+        self._writing = 0
+        self._closed = False
+        self.failed: BaseException | None = None
+        """What ended it before it was closed."""
+        self._thread = threading.Thread(target=self._run, name=f"{route}-emitter", daemon=True)
+        self._thread.start()
+
+    def put(self, emission: Emission) -> None:
+        """Take it; it is durable when `then` is called."""
+        with self._changed:
+            self._waiting.append(emission)
+            self._changed.notify_all()
+
+    @property
+    def waiting(self) -> int:
+        """Messages whose records are not durable yet."""
+        return len(self._waiting) + self._writing
+
+    def flush(self, seconds: float) -> bool:
+        """Wait for all that was put; whether it is durable within so many seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self.waiting or self.failed is not None, seconds) and not self.waiting
+
+    def close(self) -> None:
+        """End the thread; what waits stays unwritten, and is written after the next start."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while batch := self._take():
+                self._write(batch)
+                with self._changed:
+                    self._writing = 0
+                    self._changed.notify_all()
+        except Stopped:
+            return
+        except BaseException as error:  # noqa: BLE001 - the route's loop raises it
+            self.failed = error
+            with self._changed:
+                self._changed.notify_all()
+
+    def _take(self) -> list[Emission]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            if self._closed:
+                return []
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))]
+            self._writing = len(batch)
+            return batch
+
+    def _write(self, batch: list[Emission]) -> None:
+        records = [record for emission in batch for record in emission.records]
+        self._steady(lambda: self._producer.append(records, EMIT_SECONDS))
+        reach(Point.AFTER_RESULT_PRODUCED)
+        settled = [emission.settled for emission in batch if emission.settled is not None]
+        if settled:
+            self._steady(lambda: self._ledger.emitted(self._route, settled))
+        for emission in batch:
+            if emission.then is not None:
+                emission.then()
