@@ -119,6 +119,7 @@ def gather(
 ) -> Evidence:
     """Read everything. `files` are those that must be silent; `secrets` are canaries beside the traffic's and the partner's ids."""
     source = settings.routes[route].source
+    texts = {str(path): _file_text(path) for path in files if path.exists()}  # first: closing a SQLite ledger takes its -wal away
     with wiring.opened(settings) as things:
         bounds = things.bus.bounds(source)
         sent: dict[TopicPartition, dict[int, bytes | None]] = {partition: {} for partition in bounds}
@@ -129,7 +130,6 @@ def gather(
         rows = list(things.ledger.find(Query(route=route, most=1_000_000)))
         committed = committed_of(things.bus, settings.group_of(route), list(bounds))
     parsed = [Result.model_validate_json(record.value) for record in result_records if record.value]
-    texts = {str(path): _file_text(path) for path in files}
     texts |= {f"result record {record.position}": _record_text(record) for record in result_records}
     texts |= {f"header of dead letter {letter.position}": str(_own_headers(letter)) for letter in letters}
     texts |= {f"ledger table {name}": text for name, text in tables(settings.ledger.url).items()}

@@ -64,7 +64,7 @@ class Proxy:
     An order counts for connections that begin after it, `blackhole` for those that stand as well.
     """
 
-    def __init__(self, server: tuple[str, int]) -> None:
+    def __init__(self, server: tuple[str, int], port: int = 0) -> None:
         self.server = server
         self.connections = 0
         self.ended = 0
@@ -73,7 +73,7 @@ class Proxy:
         self._orders: list[tuple[Order, int | None]] = []
         self._hole = False
         self._open: set[socket.socket] = set()
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._listening = socket.create_server(("127.0.0.1", port), backlog=128)
         self.port: int = self._listening.getsockname()[1]
         self._closing = False
         self._thread = threading.Thread(target=self._accept, name="proxy", daemon=True)
