@@ -29,6 +29,13 @@ class Partner(Protocol):
         """The request as attempt number `attempt` sends it: the same, or with an id of its own (a setting). Asked twice, it answers the same."""
         ...
 
+    def resent(self, packed: Packed, replay: str) -> Packed:
+        """What was delivered before, for a deliberate resend: a request id of its own, and of a message bundle a Bundle.id of its own.
+
+        MessageHeader.id stays (FHIR, messaging), and so does an id that is the partner's upsert key. The same replay gives the same bytes.
+        """
+        ...
+
     def judge(self, packed: Packed, request: Request, came: Reply | NoAnswer, *, after_unknown: bool) -> Verdict:
         """The verdict table: total over operation, status, issue code, first try or after an unknown."""
         ...

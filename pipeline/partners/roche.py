@@ -150,6 +150,15 @@ class Roche:
         own = uuid5(_namespace(packed.mapped.identified.routed.request_id), f"{request.operation}-{attempt}".encode())
         return replace(request, request_id=own, headers=self._headers(own))
 
+    def resent(self, packed: Packed, replay: str) -> Packed:
+        """See partners/port.py."""
+        (request,) = packed.requests
+        namespace = _namespace(packed.mapped.identified.routed.request_id)
+        own = uuid5(namespace, f"request-{replay}".encode())
+        bundle = orjson.loads(request.body) | {"id": uuid5(namespace, f"Bundle-{replay}".encode())}
+        request = replace(request, body=orjson.dumps(bundle), request_id=own, headers=self._headers(own))
+        return replace(packed, requests=(request,))
+
     def probe(self, packed: Packed) -> Request | None:
         """An update is its own probe. An unknown create: v1, PUT by business id (INFERENCE); v2, the same POST where a setting says so."""
         (request,) = packed.requests
