@@ -1,12 +1,11 @@
-"""Runs a partner's profile (a pydantic model of schemas/) over a bundle and tells what it misses as findings. No I/O, no values.
+"""Runs a partner's profile (a validator of schemas/) over a bundle and tells what it misses as findings. No I/O, no values.
 
 The profile adds to FHIR: that the bundle is FHIR at all is the validator's business, before.
 """
 
 from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, SchemaValidator, ValidationError
 
 from pipeline.fhir.validator import code_of, path_of
 from pipeline.model import Finding
@@ -26,13 +25,13 @@ CODES: Final = {
 """pydantic's error types as finding codes; others read as in the validator."""
 
 
-def check(model: type[BaseModel], bundle: dict[str, Any], root: str, terms: object = None) -> tuple[Finding, ...]:
+def check(validator: SchemaValidator, bundle: dict[str, Any], root: str, terms: object = None) -> tuple[Finding, ...]:
     """What of the profile the bundle does not meet: errors, with FHIR paths from `root` on (Bundle).
 
     `terms` is what the profile leaves to the site or the endpoint (schemas.roche.Terms); None is the profile's own default.
     """
     try:
-        model.model_validate(bundle, context=terms)
+        validator.validate_python(bundle, context=terms)
     except ValidationError as error:
         details = error.errors(include_url=False)
         made = (

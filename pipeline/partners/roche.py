@@ -38,7 +38,7 @@ from pipeline.partners.roche_verdicts import Flag, Operation, Signal, row_of
 from pipeline.settings import OperationTimes, RocheSettings
 from schemas.event import Identifier, Timestamp
 from schemas.outcomes import FindingCode, Reason
-from schemas.roche import DIABETES_TYPES, Bundle, Terms
+from schemas.roche import CHECK, DIABETES_TYPES, Terms
 
 WORST_SECONDS: Final = {Intent.CREATE: 10.0, Intent.UPDATE: 4.0}
 """Published worst response times (B; C section 8)."""
@@ -127,7 +127,7 @@ class Roche:
         if identified.identity is None:
             raise ProfileNotMet(Reason.IDENTIFIER_SYSTEM, where="Patient.identifier")
         bundle = self._bundle(mapped)
-        findings = profile.check(Bundle, bundle, "Bundle", self._terms)
+        findings = profile.check(CHECK, bundle, "Bundle", self._terms)
         if findings:
             raise _not_met(bundle, findings[0])
         broken = references.check(bundle, full_urls=self._settings.full_url)

@@ -8,7 +8,7 @@ from tests.fhir.samples import message
 
 
 def test_what_meets_the_profile_has_no_findings() -> None:
-    assert profile.check(roche.Bundle, message(), "Bundle") == ()
+    assert profile.check(roche.CHECK, message(), "Bundle") == ()
 
 
 def test_findings_name_the_place_in_the_bundle_and_the_rule() -> None:
@@ -17,7 +17,7 @@ def test_findings_name_the_place_in_the_bundle_and_the_rule() -> None:
     del bundle["entry"][1]["resource"]["name"][0]["family"]
     bundle["entry"][1]["resource"]["identifier"][0] = {"system": "urn:oid:1.2.3", "value": "8" * 65}
 
-    findings = profile.check(roche.Bundle, bundle, "Bundle")
+    findings = profile.check(roche.CHECK, bundle, "Bundle")
 
     assert {(one.code, one.fhir, one.about, one.severity) for one in findings} == {
         (Code.NOT_IN_PROFILE, "Bundle.entry[1].resource.address", None, Severity.ERROR),
@@ -33,6 +33,6 @@ def test_a_resource_that_the_profile_has_not_is_told_at_its_entry() -> None:
     bundle = message()
     bundle["entry"][2]["resource"]["resourceType"] = "Observation"
 
-    assert [(one.code, one.fhir) for one in profile.check(roche.Bundle, bundle, "Bundle")] == [
+    assert [(one.code, one.fhir) for one in profile.check(roche.CHECK, bundle, "Bundle")] == [
         (Code.NOT_IN_PROFILE, "Bundle.entry[2].resource")
     ]

@@ -14,7 +14,7 @@ DEFAULT = roche.Terms()
 def wrong(bundle: dict[str, Any], terms: roche.Terms = DEFAULT) -> list[tuple[str, str]]:
     """Error type and last named step of each rule that is not met."""
     try:
-        roche.Bundle.model_validate(bundle, context=terms)
+        roche.CHECK.validate_python(bundle, context=terms)
     except ValidationError as error:
         details = error.errors(include_input=False, include_url=False, include_context=False)
         return [(one["type"], str([step for step in one["loc"] if isinstance(step, str)][-1:])) for one in details]
@@ -148,3 +148,10 @@ def test_a_message_has_one_header_first_and_one_patient() -> None:
     assert wrong(turned) == [("profile_mandatory", "[]")]
     assert wrong(twice) == [("profile_mandatory", "[]")]
     assert wrong(message() | {"type": "transaction"}) == [("literal_error", "['type']")]
+
+
+def test_an_error_of_the_profile_shows_no_value() -> None:
+    with pytest.raises(ValidationError) as caught:
+        roche.CHECK.validate_python(changed(1, gender=["CANARY"], address="CANARY"), context=DEFAULT)
+    assert caught.value.error_count() == 2
+    assert "CANARY" not in str(caught.value)
