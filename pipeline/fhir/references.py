@@ -8,6 +8,8 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any, Final
 
+import orjson
+
 from pipeline.fhir.primitives import PATTERNS
 from pipeline.model import Finding, Resource
 from schemas.outcomes import FindingCode, Severity
@@ -21,7 +23,13 @@ UNNAMED: Final = frozenset({"batch", "transaction"})
 """Bundles whose entries need no fullUrl, since the server has still to name them."""
 
 
-def check(resource: Resource, *, full_urls: bool = False, outside: Collection[str] | None = None) -> tuple[Finding, ...]:
+WRITTEN: Final = re.compile(rb'"reference":"([^"]*)"')
+"""Each Reference.reference in a resource as orjson writes it. Nothing else can look so: quotes within a text are escaped."""
+
+
+def check(
+    resource: Resource, *, full_urls: bool = False, outside: Collection[str] | None = None, written: bytes | None = None
+) -> tuple[Finding, ...]:
     """What in a bundle, or within one resource, points at nothing or collides: errors.
 
     Args:
@@ -29,16 +37,17 @@ def check(resource: Resource, *, full_urls: bool = False, outside: Collection[st
         full_urls: whether each entry must have a fullUrl, as FHIR demands of a message (Roche's samples have none). References then
             resolve by it: a relative one through a RESTful fullUrl of its entry.
         outside: types that a relative reference may point at outside the bundle. None: those of which the bundle has no entry.
+        written: the bundle as orjson wrote it, where it is at hand: it is quicker to find references there.
     """
     if resource.get("resourceType") != "Bundle":
         return tuple(_contained(resource, str(resource.get("resourceType"))))
-    if _plainly_right(resource, full_urls=full_urls, outside=outside):
+    if _plainly_right(resource, full_urls=full_urls, outside=outside, written=written):
         return ()
     return tuple(dict.fromkeys(_Bundle(resource, full_urls=full_urls, outside=outside).findings()))
 
 
-def _plainly_right(bundle: Resource, *, full_urls: bool, outside: Collection[str] | None) -> bool:
-    """Whether nothing can be wrong, of the messages that we make: the quick way (9 us instead of 16). False says nothing.
+def _plainly_right(bundle: Resource, *, full_urls: bool, outside: Collection[str] | None, written: bytes | None) -> bool:
+    """Whether nothing can be wrong, of the messages that we make: the quick way (3 us instead of 16). False says nothing.
 
     Every entry has a resource with an id of its own, and either all have a urn:uuid of their own as fullUrl or none has any; the
     MessageHeader is first and alone; nothing is contained; each reference is of an entry, or of a type that the bundle has not.
@@ -47,7 +56,6 @@ def _plainly_right(bundle: Resource, *, full_urls: bool, outside: Collection[str
     names: set[str] = set()
     urls: set[str] = set()
     kinds: list[str] = []
-    texts: list[str] = []
     for entry in entries:
         resource = entry.get("resource")
         if not resource or "id" not in resource or "contained" in resource or ("fullUrl" in entry) is not full_urls:
@@ -57,18 +65,24 @@ def _plainly_right(bundle: Resource, *, full_urls: bool, outside: Collection[str
         names.add(f"{kind}/{resource['id']}")
         if full_urls:
             urls.add(str(entry["fullUrl"]))
-        _texts(resource, texts)
     if bundle.get("type") != "message" or not kinds or kinds[0] != "MessageHeader" or kinds.count("MessageHeader") != 1:
         return False
     if len(names) != len(entries) or (full_urls and len(urls) != len(entries)) or not all(URN.fullmatch(url) for url in urls):
         return False
     here = urls if full_urls else names
+    texts = [text.decode() for text in WRITTEN.findall(orjson.dumps(bundle) if written is None else written)]
     return all(text in here or (outside is None and _of_no_entry(text, kinds)) for text in texts)
 
 
 def _of_no_entry(reference: str, kinds: list[str]) -> bool:
-    """A relative reference of a type that the bundle has not."""
-    return reference[:1] != "#" and reference[:4] != "urn:" and "?" not in reference and reference.partition("/")[0] not in kinds
+    """A relative reference of a type that the bundle has not. One with an escape in it is looked at slowly."""
+    return (
+        "\\" not in reference
+        and reference[:1] != "#"
+        and reference[:4] != "urn:"
+        and "?" not in reference
+        and reference.partition("/")[0] not in kinds
+    )
 
 
 def _error(code: FindingCode, path: str, about: str | None = None) -> Finding:

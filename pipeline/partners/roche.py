@@ -130,13 +130,13 @@ class Roche:
         findings = profile.check(CHECK, bundle, "Bundle", self._terms)
         if findings:
             raise _not_met(bundle, findings[0])
-        broken = references.check(bundle, full_urls=self._settings.full_url)
-        if broken:
-            raise Parked(Reason.FHIR_INVALID, where=_path(bundle, broken[0]), message=_rule(broken[0]))
         try:
             body = orjson.dumps(bundle)
         except orjson.JSONEncodeError:
             raise Parked(Reason.FHIR_INVALID, where="Bundle", message="a value that JSON cannot carry") from None
+        broken = references.check(bundle, full_urls=self._settings.full_url, written=body)
+        if broken:
+            raise Parked(Reason.FHIR_INVALID, where=_path(bundle, broken[0]), message=_rule(broken[0]))
         if identified.intent is Intent.CREATE:
             request = self._post(identified, body, identified.routed.request_id)
         else:

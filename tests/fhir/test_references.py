@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -153,6 +154,8 @@ REFERENCES = (
     f"{BASE}/Patient/p",
     "no form",
     "",
+    'Patient/p","reference":"Patient/x',
+    "Organization/\\",
 )
 RESOURCES = st.fixed_dictionaries(
     {"resourceType": st.sampled_from(["MessageHeader", "Patient", "Condition"])},
@@ -160,7 +163,7 @@ RESOURCES = st.fixed_dictionaries(
         "id": st.sampled_from(["p", "q", "r"]),
         "subject": st.sampled_from(REFERENCES).map(lambda reference: {"reference": reference}),
         "contained": st.just([{"resourceType": "Organization", "id": "a"}]),
-        "meta": st.just({"versionId": "1"}),
+        "meta": st.sampled_from([{"versionId": "1"}, {"versionId": '"reference":"Patient/x"'}]),
         "extension": st.lists(st.sampled_from(REFERENCES).map(lambda one: {"valueReference": {"reference": one}}), max_size=2),
     },
 )
@@ -176,15 +179,17 @@ ENTRIES = st.fixed_dictionaries(
     st.lists(ENTRIES, max_size=4),
     st.booleans(),
     st.sampled_from([None, (), ("Organization",)]),
+    st.booleans(),
 )
 def test_the_quick_way_lets_nothing_pass_that_the_slow_way_finds(
-    kind: str, entries: list[dict[str, Any]], full_urls: bool, outside: tuple[str, ...] | None
+    kind: str, entries: list[dict[str, Any]], full_urls: bool, outside: tuple[str, ...] | None, written: bool
 ) -> None:
     whole = {"resourceType": "Bundle", "type": kind, "entry": entries}
     slow = tuple(dict.fromkeys(references._Bundle(whole, full_urls=full_urls, outside=outside).findings()))
-    assert references.check(whole, full_urls=full_urls, outside=outside) == slow
+    text = orjson.dumps(whole) if written else None
+    assert references.check(whole, full_urls=full_urls, outside=outside, written=text) == slow
 
 
 def test_the_messages_that_we_send_take_the_quick_way() -> None:
-    assert references._plainly_right(message(), full_urls=False, outside=None)
-    assert references._plainly_right(message_with_full_urls(), full_urls=True, outside=None)
+    assert references._plainly_right(message(), full_urls=False, outside=None, written=None)
+    assert references._plainly_right(message_with_full_urls(), full_urls=True, outside=None, written=None)
