@@ -9,6 +9,8 @@ import base64
 import hmac
 import os
 import re
+from collections.abc import Callable
+from functools import lru_cache, partial
 from hashlib import blake2b, sha256
 from typing import Final
 
@@ -48,6 +50,8 @@ class Pseudonyms:
             )
         self._keyed = blake2b(key=_derive(raw, b"hash"), digest_size=HASH_LENGTH // 2)
         self._seal_key = _derive(raw, b"seal")
+        self.sender: Callable[[str], str] = lru_cache(maxsize=256)(partial(self.hash, "sender"))
+        """Of sending application and facility: a hospital has a few, and every message names one."""
 
     def hash(self, *parts: str) -> str:
         """A keyed hash of the parts: the same parts give the same 32 hex digits, and without the key nobody gets back."""

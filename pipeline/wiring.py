@@ -4,9 +4,10 @@ What opens something imports it when it is called: `map` of one file needs neith
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,8 +21,8 @@ from pipeline.pseudonyms import Pseudonyms
 from pipeline.settings import Kafka, RetentionSettings, Settings
 from pipeline.stages.plan import Plan
 from pipeline.templates.catalogue import Catalogue
-from pipeline.templates.tables import Concept, identifier_system
-from schemas.event import Identifier
+from pipeline.templates.tables import CodeTable, Concept, identifier_system
+from schemas.event import Identifier, Text
 
 if TYPE_CHECKING:
     from pipeline.delivery.courier import Topics
@@ -76,8 +77,18 @@ class IdentifierSystems:
         """The system, a URI; None where the table has none."""
         version = self._catalogue.version(self._partner)
         if version != self._version:
-            self._table, self._version = self._catalogue.table("identifier-systems"), version
-        return identifier_system(self._table, identifier)
+            self._found, self._version = _lookup(self._catalogue.table("identifier-systems")), version
+        return self._found(identifier.authority_oid, identifier.authority, identifier.type)
+
+
+def _lookup(table: CodeTable) -> Callable[[Text, Text, Text], str | None]:
+    """`identifier_system` by what it looks at: a hospital's messages have a handful of these, and each has several."""
+
+    @lru_cache(maxsize=1024)
+    def found(oid: Text, authority: Text, kind: Text) -> str | None:
+        return identifier_system(table, Identifier(authority_oid=oid, authority=authority, type=kind))
+
+    return found
 
 
 def plan_of(settings: Settings, route: str, catalogue: Catalogue, pseudonyms: Pseudonyms) -> Plan:

@@ -80,6 +80,9 @@ class Roche:
         self._terms = Terms(settings.api, diabetes=diabetes, condition_required=settings.diagnosis == "required")
         self._by_business_id = settings.api == "v1" and settings.update_id == "business"
         self._base = "/v2/Bundle" if settings.api == "v2" else "/Bundle"
+        self._timeouts = {Intent.CREATE: _timeouts(settings.create), Intent.UPDATE: _timeouts(settings.update)}
+        self._headers_before = (("org_id", settings.org_id),)
+        self._headers_after = (("client_id", settings.client_id), ("Content-Type", settings.content_type), ("Accept", ACCEPT))
         self._organization = settings.managing_organization if settings.api == "v2" else None
 
     def system_of(self, identifier: Identifier) -> str | None:
@@ -211,7 +214,7 @@ class Roche:
             headers=self._headers(request_id),
             body=body,
             request_id=request_id,
-            timeouts=_timeouts(self._settings.create),
+            timeouts=self._timeouts[Intent.CREATE],
             intent=identified.intent,
         )
 
@@ -224,18 +227,12 @@ class Roche:
             headers=self._headers(request_id),
             body=body,
             request_id=request_id,
-            timeouts=_timeouts(self._settings.update),
+            timeouts=self._timeouts[Intent.UPDATE],
             intent=Intent.UPDATE,
         )
 
     def _headers(self, request_id: str) -> tuple[tuple[str, str], ...]:
-        return (
-            ("org_id", self._settings.org_id),
-            ("x-origin-request-id", request_id),
-            ("client_id", self._settings.client_id),
-            ("Content-Type", self._settings.content_type),
-            ("Accept", ACCEPT),
-        )
+        return (*self._headers_before, ("x-origin-request-id", request_id), *self._headers_after)
 
     # answers
 

@@ -46,6 +46,8 @@ def _without_merged_away(routed: Routed, knowledge: Knowledge) -> tuple[Identity
     A message of none but such is the prior patient's, who is never created again: superseded where it is older than the merge, else parked.
     An identity that the partner has under the same id as one that was merged away is the prior patient's as well.
     """
+    if not knowledge.known:
+        return routed.identities
     away = {identity: known for identity in routed.identities if (known := knowledge.known.get(identity)) and known.merged_into}
     if not away:
         return routed.identities
@@ -66,6 +68,8 @@ def _without_merged_away(routed: Routed, knowledge: Knowledge) -> tuple[Identity
 
 def _known_by(routed: Routed, knowledge: Knowledge) -> Identity | None:
     """The identity to update by: one with the partner's own id, then the one that was created with, then as the message has them."""
+    if not knowledge.known:
+        return None
     known = {identity: knowledge.known[identity] for identity in routed.identities if identity in knowledge.known}
     if len({one.partner_id for one in known.values()} - {None}) > 1:
         raise Parked(Reason.IDENTITY_CONFLICT, where="PID-3")

@@ -24,7 +24,7 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
     sender = f"{event.sending_application or ''}^{event.sending_facility or ''}"
     when = event.time
     pseudonyms = plan.pseudonyms
-    ordered = sorted((identity.system, identity.value) for identity in identities)  # senders change the order of PID-3
+    ordered = sorted([(identity.system, identity.value) for identity in identities])  # senders change the order of PID-3
     ending = sorted((identity.system, identity.value) for identity in prior)
     return Routed(
         decoded=decoded,
@@ -34,8 +34,8 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
         identities=identities,
         prior=prior,
         lanes=tuple(pseudonyms.lane(plan.name, *patient) for patient in (*ordered, *ending)),
-        subjects=tuple(pseudonyms.hash("subject", plan.name, rule.subject, *patient) for patient in ordered),
-        sender=pseudonyms.hash("sender", sender),
+        subjects=tuple([pseudonyms.hash("subject", plan.name, rule.subject, *patient) for patient in ordered]),
+        sender=pseudonyms.sender(sender),
         dedupe=pseudonyms.hash("dedupe", plan.name, sender, str(event.control_id or ""), sha256(value).hexdigest()),
         request_id=request_id(plan.name, value),
         event_ms=None if when is None or when.ambiguous else when.epoch_ms,

@@ -228,10 +228,6 @@ class BuildingEnvironment(MappingEnvironment):
         skeleton(tree)
         return tree
 
-    def made(self, text: Any) -> Any:  # noqa: ANN401 - Built already
-        """What a macro has made."""
-        return text
-
     def resources_of(self, rendered: Sequence[Sequence[Any]]) -> tuple[Resource, ...]:
         """The resources, of what each template gave. NotResources."""
         kept: list[Resource] = []

@@ -343,7 +343,7 @@ def _run(
             names_here = MappingContext(environment, names, template.name, environment.evaluation)
             rendered.append(list(template.root_render_func(names_here)))
             rendering.depth = 0
-            tick()
+        tick()
         return environment.resources_of(rendered)
     except (Overrun, RecursionError, MemoryError) as stop:
         raise Parked(Reason.MAPPING_DEADLINE, where=_where(stop, template)) from None

@@ -178,6 +178,31 @@ FORBIDDEN: Final[Mapping[type[nodes.Node], str]] = {
 }
 
 
+def field(obj: Any, attribute: str) -> Any:  # noqa: ANN401, PLR0911 - whatever a template holds; one return for each kind of it
+    """A field of a model, `first` and `last` of a list, a name of `partner`; of what is absent: absent."""
+    kind = type(obj)
+    if kind in MODELS:
+        try:
+            return obj.__dict__[attribute]
+        except KeyError:
+            return obj.time if attribute == "time" and kind is Event else _undefined(attribute, kind.__name__)
+    if kind is dict and attribute in obj:
+        return obj[attribute]
+    if obj is None or obj is NULL:
+        return obj
+    if kind in READABLE and attribute in READABLE[kind]:
+        return getattr(obj, attribute)
+    if isinstance(obj, tuple | list) and attribute in ENDS:
+        return obj[ENDS[attribute]] if obj else None
+    if isinstance(obj, tuple | list) and attribute == "length":
+        return len(obj)
+    return _undefined(attribute, "partner" if isinstance(obj, dict) else _name(obj))
+
+
+def _undefined(attribute: str, owner: str) -> StrictUndefined:
+    return StrictUndefined(f"there is no {attribute} in {owner}")
+
+
 class MappingContext(JinjaContext):
     """What a template is rendered with: Jinja's context without what blocks and asynchronous templates need."""
 
@@ -200,6 +225,21 @@ class MappingCode(CodeGenerator):
 
     def _output_child_post(self, node: nodes.Expr, frame: Frame, finalize: CodeGenerator._FinalizeInfo) -> None:  # noqa: ARG002 - Jinja's signature
         self.write(")")
+
+    def visit_Template(self, node: nodes.Template, frame: Frame | None = None) -> None:  # noqa: N802 - Jinja's name
+        """What the generated code names of this module, too."""
+        self.writeline(f"from {__name__} import Fragment, field")
+        super().visit_Template(node, frame)
+
+    def visit_Getattr(self, node: nodes.Getattr, frame: Frame) -> None:  # noqa: N802 - Jinja's name
+        """`a.b`, without the way through the environment's method: a message has forty."""
+        self.write("field(")
+        self.visit(node.node, frame)
+        self.write(f", {node.attr!r})")
+
+    def return_buffer_contents(self, frame: Frame, force_unescaped: bool = False) -> None:  # noqa: ARG002 - Jinja's signature
+        """The end of a macro."""
+        self.writeline(f"return Fragment(concat({frame.buffer}).strip())")
 
 
 class MappingEnvironment(SandboxedEnvironment):
@@ -235,28 +275,8 @@ class MappingEnvironment(SandboxedEnvironment):
             raise Mistake(f"there is no template file {name}") from None
 
     def getattr(self, obj: Any, attribute: str) -> Any:  # noqa: ANN401 - Jinja's signature
-        """A field of a model, `first` and `last` of a list, a name of `partner`; of what is absent: absent."""
-        kind = type(obj)
-        if kind in MODELS:
-            try:
-                return obj.__dict__[attribute]
-            except KeyError:
-                return obj.time if attribute == "time" and kind is Event else self.undefined(_no_field(attribute, kind.__name__))
-        if kind is dict and attribute in obj:
-            return obj[attribute]
-        if obj is None or obj is NULL:
-            return obj
-        return self._other(obj, attribute)
-
-    def _other(self, obj: Any, attribute: str) -> Any:  # noqa: ANN401 - as getattr
-        allowed = READABLE.get(type(obj))
-        if allowed is not None and attribute in allowed:
-            return getattr(obj, attribute)
-        if isinstance(obj, tuple | list) and attribute in ENDS:
-            return obj[ENDS[attribute]] if obj else None
-        if isinstance(obj, tuple | list) and attribute == "length":
-            return len(obj)
-        return self.undefined(_no_field(attribute, "partner" if isinstance(obj, dict) else _name(obj)))
+        """See `field`."""
+        return field(obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:  # noqa: ANN401 - Jinja's signature
         """An item of a list by its number; absent where the list is shorter."""
@@ -281,9 +301,9 @@ class MappingEnvironment(SandboxedEnvironment):
                 tick()
             plain = not kwargs and len(args) == len(obj.arguments) and not obj.caller
             called: Callable[..., Any] = obj._func if plain else obj  # noqa: SLF001 - what Macro.__call__ ends in when every argument stands at its place
-            text = called(*args, **kwargs)
+            made = called(*args, **kwargs)
             rendering.depth -= 1
-            return self.made(text)
+            return made
         if obj is capped_range:
             return capped_range(*args, **kwargs)
         if obj is now.rendering.hl7 and obj is not None:
@@ -291,10 +311,6 @@ class MappingEnvironment(SandboxedEnvironment):
         if isinstance(obj, Undefined):
             str(obj)
         raise Mistake("only macros, hl7() and range() can be called")
-
-    def made(self, text: Any) -> Any:  # noqa: ANN401 - BuildingEnvironment has no text
-        """What a macro has made, as `{{ }}` is to take it."""
-        return Fragment(text.strip())
 
     def resources_of(self, rendered: Sequence[Sequence[Any]]) -> tuple[Resource, ...]:
         """The resources, of what each template gave. NotResources."""
@@ -307,10 +323,6 @@ class MappingEnvironment(SandboxedEnvironment):
 
 
 NUMBERS: Final = frozenset({int, float})
-
-
-def _no_field(attribute: str, owner: str) -> str:
-    return f"there is no {attribute} in {owner}"
 
 
 def _rewrite(tree: nodes.Template) -> None:
