@@ -83,11 +83,15 @@ class Reader:
         """The first repetition of a field that should have one."""
         return raw.split(self._repetition, 1)[0] if self._repetition in raw else raw
 
-    def named(self, whole: str, delimiter: str, names: Names) -> Members:
-        """The parts of `whole` by name, each by its first sub-component. A name of None is somebody else's."""
-        parts = whole.split(delimiter)
-        if self._plain and " " not in whole and (delimiter == self._sub or self._sub not in whole):
-            return {name: raw for name, raw in zip(names, parts) if raw and name}  # noqa: B905 - as many as there are, and quick
+    def named(self, whole: str, delimiter: str, names: Names, parts: list[str] | None = None) -> Members:
+        """The parts of `whole` by name, each by its first sub-component. A name of None is somebody else's. `parts`: whole, split already."""
+        if parts is None:
+            parts = whole.split(delimiter)
+        if self._plain:
+            sub = self._sub
+            if " " not in whole and (delimiter == sub or sub not in whole):
+                return {name: raw for name, raw in zip(names, parts) if raw and name}  # noqa: B905 - as many as there are, and quick
+            return {name: text for name, raw in zip(names, parts) if raw and name and (text := raw.split(sub, 1)[0].strip())}  # noqa: B905 - the same
         members: Members = {}
         for name, raw in zip(names, parts):  # noqa: B905 - the same
             if raw and name:
@@ -124,7 +128,7 @@ class Reader:
         if raw == '""':
             return _DELETED[Identifier]
         parts = raw.split(self._component)
-        members = self.named(raw, self._component, _CX)
+        members = self.named(raw, self._component, _CX, parts)
         if len(parts) > 3 and parts[3]:  # noqa: PLR2004 - CX.4
             members |= self.named(parts[3], self._sub, _HD)
         for at, name in _CX_TIMES if len(parts) > 6 else ():  # noqa: PLR2004 - CX.7
@@ -138,8 +142,9 @@ class Reader:
             return {}
         if raw == '""':
             return _DELETED[Name]
-        members = self.surname(raw.split(self._component, 1)[0])
-        members |= self.named(raw, self._component, _NAME)
+        parts = raw.split(self._component)
+        members = self.surname(parts[0])
+        members |= self.named(raw, self._component, _NAME, parts)
         return members
 
     def surname(self, raw: str) -> Members:
@@ -170,7 +175,7 @@ class Reader:
         if raw == '""':
             return _DELETED[Telecom]
         parts = raw.split(self._component)
-        members = self.named(raw, self._component, _XTN)
+        members = self.named(raw, self._component, _XTN, parts)
         if len(parts) > 4:  # noqa: PLR2004 - XTN.5 and on
             number = self._dialled(parts)
             if number is not None and ((len(parts) > 11 and parts[11]) or "number" not in members):  # noqa: PLR2004 - XTN.12
@@ -209,7 +214,7 @@ class Reader:
         if raw == '""':
             return _DELETED[Practitioner]
         parts = raw.split(self._component)
-        members = self.named(raw, self._component, _XCN)
+        members = self.named(raw, self._component, _XCN, parts)
         count = len(parts)
         if count > 1 and (family := self.surname(parts[1]).get("family")) is not None:
             members["family"] = family
