@@ -200,7 +200,7 @@ class CodeableConcept(TypedDict):
 
 def _bound(concept: CodeableConcept, info: ValidationInfo) -> CodeableConcept:
     codings, diabetes = concept.get("coding"), _terms(info).diabetes
-    if not codings or any((one.get("system"), one.get("code")) not in diabetes for one in codings):
+    if not codings or not diabetes.issuperset([(one.get("system"), one.get("code")) for one in codings]):
         raise _refuse(FindingCode.PROFILE_SYSTEM, "diabetes-type")
     return concept
 

@@ -45,7 +45,7 @@ class Compiled:
             where = ("resourceType",) if isinstance(value, dict) else ()
             code = FindingCode.MISSING_ELEMENT if kind is None and where else FindingCode.WRONG_TYPE
             fail([(code, where, "resourceType")])
-        return self.validator(kind).validate_python(value)
+        return (self._validators.get(kind) or self.validator(kind)).validate_python(value)
 
     def extension(self, value: Any) -> Any:  # noqa: ANN401 - JSON
         """Check an extension. ValidationError."""

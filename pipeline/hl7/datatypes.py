@@ -71,6 +71,8 @@ class Reader:
             raw = raw.split(self._component, 1)[0]
         if self._sub in raw:
             raw = raw.split(self._sub, 1)[0]
+        if self._plain:
+            return raw.strip() or None
         return self.text(raw) if raw else None
 
     def repetitions(self, raw: str) -> list[str]:

@@ -281,8 +281,9 @@ class Roche:
 def _received(decoded: Decoded) -> str | None:
     """When the record was appended, as an instant, where the message tells no moment itself: MessageHeader.timestamp is mandatory."""
     event = decoded.event
-    if any(isinstance(time, Timestamp) and time.instant for time in (event.message_time, event.recorded)):
-        return None
+    for time in (event.message_time, event.recorded):
+        if isinstance(time, Timestamp) and time.instant:
+            return None
     appended = datetime.fromtimestamp(decoded.received.timestamp_ms / 1000, UTC)
     return appended.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 

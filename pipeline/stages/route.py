@@ -70,16 +70,18 @@ def _rule(event: Event, plan: Plan) -> EventRule:
 
 def _identities(event: Event, plan: Plan) -> tuple[tuple[Identity, ...], tuple[Identity, ...]]:
     patient = event.patient
-    if patient is None or not any(identifier.value for identifier in patient.identifiers):
-        raise Parked(Reason.PATIENT_MISSING, where="PID-3" if patient else "PID")
-    identities = tuple(dict.fromkeys(_accepted(patient.identifiers, "PID-3", plan)))
+    identities = tuple(dict.fromkeys(_accepted(patient.identifiers, "PID-3", plan))) if patient else ()
     if not identities:
+        if patient is None or not any(identifier.value for identifier in patient.identifiers):
+            raise Parked(Reason.PATIENT_MISSING, where="PID-3" if patient else "PID")
         raise ProfileNotMet(
             Reason.IDENTIFIER_SYSTEM,
             where="PID-3.4",
             message=Reason.IDENTIFIER_SYSTEM.sentence
             + "; add the assigning authority to the identifier systems table of the site",
         )
+    if not event.prior:
+        return identities, ()
     prior = tuple(
         identity
         for number, merge in enumerate(event.prior, 1)
@@ -89,7 +91,8 @@ def _identities(event: Event, plan: Plan) -> tuple[tuple[Identity, ...], tuple[I
     return identities, tuple(identity for identity in prior if identity not in identities)
 
 
-def _accepted(identifiers: Iterable[Identifier], place: str, plan: Plan) -> Iterable[Identity]:
+def _accepted(identifiers: Iterable[Identifier], place: str, plan: Plan) -> list[Identity]:
+    accepted = []
     for number, identifier in enumerate(identifiers, 1):
         value = identifier.value
         system = plan.partner.system_of(identifier) if value else None
@@ -98,4 +101,5 @@ def _accepted(identifiers: Iterable[Identifier], place: str, plan: Plan) -> Iter
         where = f"{place}[{number}].1" if number > 1 else f"{place}.1"
         if "\N{REPLACEMENT CHARACTER}" in str(value):
             raise Parked(Reason.CHARSET, where=where)
-        yield Identity(Subject.PATIENT, system, str(value), where)
+        accepted.append(Identity(Subject.PATIENT, system, str(value), where))
+    return accepted

@@ -38,7 +38,8 @@ class Built:
 def member(into: dict[str, Any], key: str, value: object) -> int:
     """`"key": {{ … }}`: put it in unless it vanishes; its state."""
     if type(value) is str:
-        text = value if value.isalnum() else cleaned(value)  # letters and digits alone, the most frequent by far, need nothing
+        # Letters and digits alone, the most frequent by far, need nothing; what can be printed, no more than this.
+        text = value if value.isalnum() else value.strip() if value.isprintable() else cleaned(value)
         if text:
             into[key] = text
             return LIVE
@@ -54,7 +55,9 @@ def member(into: dict[str, Any], key: str, value: object) -> int:
 def item(into: list[Any], value: object) -> int:
     """`{{ … }}` in a list: put in what does not vanish; its state."""
     if type(value) is Built and value.items:
-        into.extend([one for one in value.items if one is not None])
+        for one in value.items:
+            if one is not None:
+                into.append(one)  # noqa: PERF401 - mostly one, and a comprehension is a call
         return value.state
     one, state = _single(value)
     if one is not None:

@@ -25,6 +25,7 @@ from pipeline.templates.environment import (
     MappingContext,
     MappingEnvironment,
     Mistake,
+    Names,
     Overrun,
     Rendering,
     begin,
@@ -339,9 +340,9 @@ def _run(
     """Render each template. Whatever goes wrong is the mapping's fault, and is told without the values that it met."""
     rendered: list[list[Any]] = []
     try:
+        context = MappingContext(environment, Names(names), environment.evaluation)
         for template in templates:
-            names_here = MappingContext(environment, names, template.name, environment.evaluation)
-            rendered.append(list(template.root_render_func(names_here)))
+            rendered.append(list(template.root_render_func(context)))
             rendering.depth = 0
         tick()
         return environment.resources_of(rendered)

@@ -17,6 +17,7 @@ from jinja2.nodes import EvalContext
 from jinja2.runtime import Context as JinjaContext
 from jinja2.runtime import LoopContext, Macro
 from jinja2.sandbox import SandboxedEnvironment
+from jinja2.utils import missing
 from pydantic import BaseModel
 
 from pipeline.model import Finding, Hl7, Identity, Resource
@@ -203,16 +204,24 @@ def _undefined(attribute: str, owner: str) -> StrictUndefined:
     return StrictUndefined(f"there is no {attribute} in {owner}")
 
 
-class MappingContext(JinjaContext):
-    """What a template is rendered with: Jinja's context without what blocks and asynchronous templates need."""
+class Names(dict[str, Any]):
+    """What templates can name; Jinja knows `missing` for anything else."""
 
-    def __init__(self, environment: "MappingEnvironment", parent: dict[str, Any], name: str | None, shared: EvalContext) -> None:
+    def __missing__(self, name: str) -> Any:  # noqa: ANN401 - Jinja's own mark
+        return missing
+
+
+class MappingContext(JinjaContext):
+    """What templates are rendered with: Jinja's context without what blocks and asynchronous templates need. Nothing is looked up in `vars`."""
+
+    def __init__(self, environment: "MappingEnvironment", parent: "Names", shared: EvalContext) -> None:
         self.parent = parent
+        self.resolve_or_missing = parent.__getitem__  # type: ignore[assignment,method-assign]  # each name of each template goes through it
         self.vars = {}
         self.environment = environment
         self.eval_ctx = shared
         self.exported_vars = set()
-        self.name = name
+        self.name = None
         self.globals_keys = set()
         self.blocks = {}
 
@@ -228,14 +237,19 @@ class MappingCode(CodeGenerator):
 
     def visit_Template(self, node: nodes.Template, frame: Frame | None = None) -> None:  # noqa: N802 - Jinja's name
         """What the generated code names of this module, too."""
-        self.writeline(f"from {__name__} import Fragment, field")
+        self.writeline(f"from {__name__} import MODELS, Fragment, field")
         super().visit_Template(node, frame)
 
     def visit_Getattr(self, node: nodes.Getattr, frame: Frame) -> None:  # noqa: N802 - Jinja's name
-        """`a.b`, without the way through the environment's method: a message has forty."""
+        """`a.b`, without the way through the environment's method; where `a` is a name and holds a model, without a call: a message has forty."""
+        if isinstance(node.node, nodes.Name) and node.node.ctx == "load":
+            name = frame.symbols.ref(node.node.name)
+            self.write(f"({name}.__dict__[{node.attr!r}] if type({name}) in MODELS and {node.attr!r} in {name}.__dict__ else ")
+        else:
+            self.write("(")
         self.write("field(")
         self.visit(node.node, frame)
-        self.write(f", {node.attr!r})")
+        self.write(f", {node.attr!r}))")
 
     def return_buffer_contents(self, frame: Frame, force_unescaped: bool = False) -> None:  # noqa: ARG002 - Jinja's signature
         """The end of a macro."""
