@@ -11,13 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
 from pipeline import wiring
+from pipeline.bus.open import open_bus
 from pipeline.bus.port import Record
 from pipeline.sandbox.roche import RocheSandbox
 from pipeline.settings import Settings, load
@@ -159,12 +160,12 @@ class Hospital:
     # traffic and work
 
     def fill(self, traffic: Traffic) -> None:
-        """Make the topics and append."""
+        """Make the topics and append. The ledger is not touched: it may be what is wrong."""
         self.traffic += traffic
         settings = self.settings
-        with wiring.opened(settings) as things:
-            things.bus.create_topics(wiring.topic_settings(settings))
-            with things.bus.producer() as producer:
+        with closing(open_bus(settings)) as bus:
+            bus.create_topics(wiring.topic_settings(settings))
+            with bus.producer() as producer:
                 producer.append([Record(self.source, message.value, key=message.key) for message in traffic.messages])
 
     def command(self, *words: str, at: Iterable[str] = (), clock: float = 0) -> list[str]:

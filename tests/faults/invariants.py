@@ -314,6 +314,9 @@ def committed(evidence: Evidence) -> Iterator[str]:
         silent = [place for place in passed if not evidence.settled(place)]
         if silent:
             yield f"{partition}: committed {at}, and no result tells of {silent[0]}"
+        lettered = {_source_of(letter) for letter in evidence.letters}
+        if lost := [place for place in passed if state.get(place) is State.PARKED and place not in lettered]:
+            yield f"{partition}: committed {at}, and {lost[0]} is parked without a dead letter"
         if evidence.over and at < evidence.bounds[partition][1]:
             yield f"{partition}: drained, and committed is {at} of {evidence.bounds[partition][1]}"
 

@@ -197,6 +197,11 @@ def an_offset_that_passed_a_result(good: Evidence) -> Evidence:
     return replace(good, over=False, results=())
 
 
+@wrong("is parked without a dead letter")
+def an_offset_that_passed_a_dead_letter(good: Evidence) -> Evidence:
+    return replace(good, over=False, letters=())
+
+
 @wrong("drained, and committed is 0")
 def an_offset_that_stands_still(good: Evidence) -> Evidence:
     return replace(good, committed=dict.fromkeys(good.committed))

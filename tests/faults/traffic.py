@@ -158,7 +158,8 @@ def seeded(
     `merges` pairs (prior, survivor) with a late message of the prior, and `garbage` records that nobody can read.
     """
     random_ = random.Random(seed)
-    people = [Patient(number, seed, several=random_.random() < several) for number in range(patients + 2 * merges)]
+    people = [Patient(number, seed, several=random_.random() < several) for number in range(patients)]
+    people += [Patient(patients + number, seed) for number in range(2 * merges)]
     lines = [_line(one, random_, updates * (5 if number < hot else 1), again) for number, one in enumerate(people[:patients])]
     pairs = people[patients:]
     lines += [_merge(prior, survivor) for prior, survivor in zip(pairs[::2], pairs[1::2], strict=True)]
