@@ -15,6 +15,7 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 
 from pipeline.model import Decision
+from pipeline.tally import Figures
 from schemas.outcomes import Reason, State
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -90,22 +91,6 @@ class Metric(Enum):
     )
     LEDGER_AWAY = Declared("emr_ledger_away", Kind.GAUGE, ("route",), "1 while the ledger cannot be read or written.")
     BUS_AWAY = Declared("emr_bus_away", Kind.GAUGE, ("route",), "1 while a topic cannot be read or written.")
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """How a route stands, at one moment."""
-
-    in_flight: int
-    waiting: int
-    """In memory."""
-    waiting_parked: int
-    unsettled: int
-    commit_gap: int
-    results_waiting: int
-    flood_stopped: bool
-    ledger_away: bool
-    bus_away: bool
 
 
 class Metrics:

@@ -20,6 +20,7 @@ from pipeline.partners.roche import Roche
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.settings import Kafka, RetentionSettings, Settings
 from pipeline.stages.plan import Plan
+from pipeline.tally import Tally
 from pipeline.templates.catalogue import Catalogue
 from pipeline.templates.tables import CodeTable, Concept, identifier_system
 from schemas.event import Identifier, Text
@@ -149,7 +150,7 @@ def opened(settings: Settings) -> Iterator[Opened]:
 
 
 @contextmanager
-def workers(settings: Settings, routes: list[str]) -> Iterator[list["Worker"]]:
+def workers(settings: Settings, routes: list[str], tally: Tally | None = None) -> Iterator[list["Worker"]]:
     """A worker for each route, not yet running, with one connection pool for each partner."""
     from pipeline.delivery.gate import Gate
     from pipeline.delivery.worker import Worker
@@ -174,6 +175,7 @@ def workers(settings: Settings, routes: list[str]) -> Iterator[list["Worker"]]:
                 settings=settings.delivery,
                 flood=settings.flood,
                 in_flight=settings.partners[settings.routes[route].partner].in_flight,
+                tally=tally,
             )
             for route in routes
         ]

@@ -7,8 +7,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.delivery.gate import GateState
-from pipeline.metrics import SECONDS, Figures, Kind, Metric, Metrics
+from pipeline.metrics import SECONDS, Kind, Metric, Metrics
 from pipeline.model import Decision
+from pipeline.tally import Figures
 from schemas.outcomes import Reason, State
 
 ROUTE = "roche-patients"

@@ -10,16 +10,18 @@ import threading
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from operator import attrgetter
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from pipeline.commands import DONE, REFUSED, WRONG, settings_argument
 from pipeline.errors import PipelineError, Refused, place_of
-from pipeline.health import NotReady
 from pipeline.telemetry import LogEvent, log
 
 if TYPE_CHECKING:
     from pipeline.delivery.worker import Worker
+    from pipeline.metrics import Metrics
     from pipeline.settings import Settings
 
 EXAMPLE: Final = """  emr-pipeline run                    all routes of the settings
@@ -40,41 +42,38 @@ def run(arguments: Namespace) -> int:
 
     loaded = settings.load(settings.find(arguments.settings))
     routes = [wiring.the_route(loaded, name) for name in arguments.routes] or sorted(loaded.routes)
-    with wiring.workers(loaded, routes) as workers:
+    metrics = _metrics() if arguments.http else None
+    with wiring.workers(loaded, routes, metrics) as workers:
         if arguments.drain:
             for worker in workers:
                 worker.drain()
         _warn(loaded, routes)
         _stop_on_signal(workers)
-        with _watched(arguments.http, workers):
+        with _watched(arguments.http, workers, metrics):
             return work(workers)
 
 
+def _metrics() -> "Metrics":
+    from pipeline.metrics import Metrics
+
+    return Metrics()
+
+
 @contextmanager
-def _watched(address: str | None, workers: "list[Worker]") -> Iterator[None]:
+def _watched(address: str | None, workers: "list[Worker]", metrics: "Metrics | None") -> Iterator[None]:
     """Answer whoever watches, where the command line says so."""
-    if address is None:
+    if address is None or metrics is None:
         yield
         return
     from pipeline.listen.address import parse_address
-    from pipeline.metrics import Metrics
     from pipeline.serve.watch import Watch, serving
 
-    watch = Watch({worker.plan.name: Outwardly(worker) for worker in workers}, Metrics())
+    for worker in workers:
+        metrics.look_at_route(worker.plan.name, worker.figures)
+        metrics.look_at_gate(worker.plan.route.partner, partial(attrgetter("state"), worker.gate))
+    watch = Watch({worker.plan.name: worker for worker in workers}, metrics)
     with serving(parse_address(address, where="--http"), watch):
         yield
-
-
-class Outwardly:
-    """What can be seen of a worker's health from outside of it."""
-
-    def __init__(self, worker: "Worker") -> None:
-        self._worker = worker
-
-    def reasons(self) -> list[NotReady]:
-        """See pipeline/health.py."""
-        found = {NotReady.BUS_AWAY: self._worker.outages.bus, NotReady.WORKER_STOPPED: self._worker.stop.is_set()}
-        return [why for why, there in found.items() if there]
 
 
 def _warn(loaded: "Settings", routes: list[str]) -> None:

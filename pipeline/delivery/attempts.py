@@ -111,6 +111,8 @@ class Delivery:
         """`here` is what the ledger has of this record, from before a restart or from another process."""
         self.routed, self.plan, self.hands = routed, plan, hands
         self.position = routed.decoded.received.position
+        self.name = (plan.name, self.position)
+        """Who asks the gate, which several routes share."""
         self.attempt = here.attempt if here else 0
         self.intents = here.intents if here else 0
         self.lease_ms = here.deadline_ms if here and here.open and not hands.ledger.alone else None
@@ -134,12 +136,12 @@ class Delivery:
         """One request at most. Elsewhere: another process is ahead of us."""
         if self.lease_ms is not None and (left := self.lease_ms - self.hands.clock()) > 0:
             return Later(left / 1000)
-        if wait := self.hands.gate.ask(self.position):
+        if wait := self.hands.gate.ask(self.name):
             return Later(wait)
         try:
             return self._step()
         finally:
-            self.hands.gate.back(self.position)
+            self.hands.gate.back(self.name)
 
     def _step(self) -> Outcome | Later:
         knowledge = self._knowledge()
@@ -210,7 +212,7 @@ class Delivery:
         verdict = answer.verdict
         if verdict.reason is not Reason.NOT_SENT_STOOD_STILL:
             self.hands.gate.told(
-                verdict.decision, verdict.reason, retry_after=verdict.retry_after, suspect=verdict.suspect, by=self.position
+                verdict.decision, verdict.reason, retry_after=verdict.retry_after, suspect=verdict.suspect, by=self.name
             )
         match verdict.decision:
             case Decision.DELIVERED:

@@ -22,6 +22,7 @@ from pipeline.ledger.port import Held
 from pipeline.model import Outcome, Position, Received, Routed, Seen
 from pipeline.stages.plan import Plan
 from pipeline.stages.settle import SETTLED, dead_letter, result_of, result_record, settle
+from pipeline.tally import Tally
 from pipeline.telemetry import LogEvent, log
 from schemas.dead_letter import PREFIX
 from schemas.outcomes import CLOSED, COMES_BACK, Reason, State
@@ -79,9 +80,19 @@ class Desk(Protocol):
 class Courier:
     """See the module. One for a route, for all its threads."""
 
-    def __init__(self, plan: Plan, topics: Topics, bus: Bus, *, hands: Hands, flood: Flood, desk: Desk, hold: float) -> None:
+    def __init__(
+        self, plan: Plan, topics: Topics, bus: Bus, *, hands: Hands, flood: Flood, desk: Desk, tally: Tally, hold: float
+    ) -> None:
         """`hold`: seconds after which what waits is parked."""
-        self.plan, self.topics, self.bus, self.hands, self.flood, self.desk = plan, topics, bus, hands, flood, desk
+        self.plan, self.topics, self.bus, self.hands, self.flood, self.desk, self.tally = (
+            plan,
+            topics,
+            bus,
+            hands,
+            flood,
+            desk,
+            tally,
+        )
         self._hold = hold
         self._blocked: dict[Position, Position] = {}
         """Parked records and what stands in their way, so that their bytes need not be fetched to look."""
@@ -113,12 +124,12 @@ class Courier:
         behind = self._blocked.get(position)
         if behind is not None and self.hands.steady(lambda: self.hands.ledger.holding([behind])):
             return Again(BLOCKED_PAUSE)
-        if wait := self.hands.gate.ask(position):
+        if wait := self.hands.gate.ask((self.plan.name, position)):
             return Again(wait)
         self._blocked.pop(position, None)
         task = self._back.pop(position, None) or self._revived(position)
         again = self._step(task) if task is not None else None
-        self.hands.gate.back(position)
+        self.hands.gate.back((self.plan.name, position))
         if again is not None and task is not None and not again.parked:
             self._back[position] = task
         return again
@@ -150,6 +161,7 @@ class Courier:
         """Wait; or park, where that takes longer than the others should wait for it."""
         position = task.received.position
         if later.tried is not None:
+            self._count(later.tried)
             self._emit_attempt(later.tried)
         if later.behind is not None and not later.at_once and self.desk.mine(later.behind):
             task.ahead = self._left_open(later.behind)
@@ -183,6 +195,7 @@ class Courier:
 
     def _settled(self, task: Task, outcome: Outcome) -> Again | None:
         """An outcome becomes durable."""
+        self._count(outcome)
         after = task.work.intents if isinstance(task.work, Delivery) else None
         try:
             if not self._write(outcome, after):
@@ -190,6 +203,12 @@ class Courier:
         except Held:
             return Again(0)  # the ledger has learned of another merge meanwhile: asked again, it says what follows
         return None
+
+    def _count(self, outcome: Outcome) -> None:
+        answer = outcome.answer
+        if answer is not None:
+            elapsed = answer.reply.elapsed_ms if answer.reply else None
+            self.tally.attempted(self.plan.name, answer.request.operation, answer.verdict.decision, elapsed)
 
     def _write(self, outcome: Outcome, after: int | None) -> bool:
         """Ledger, then topics; whether the ledger took it."""
@@ -206,6 +225,7 @@ class Courier:
             return False
         reach(Point.AFTER_LEDGER_SETTLED)
         self.flood.told(outcome.state, outcome.reason, position)
+        self.tally.settled(self.plan.name, outcome.state, outcome.reason)
         if outcome.state is State.PARKED and outcome.reason not in COMES_BACK:
             log(LogEvent.MESSAGE_PARKED, route=self.plan.name, at=str(position), reason=outcome.reason, where=outcome.where)
         records = (written.result, *([written.dead_letter] if written.dead_letter else []))

@@ -11,6 +11,7 @@ from typing import Final
 
 from pipeline.bus.port import Producer, Record
 from pipeline.delivery.steady import Steady, Stopped
+from pipeline.errors import BusError
 from pipeline.failpoints import Point, reach
 from pipeline.ledger.port import Ledger
 from pipeline.model import Position
@@ -41,6 +42,8 @@ class Emitter:
         self._waiting: deque[Emission] = deque()
         self._writing = 0
         self._closed = False
+        self.stuck = False
+        """The topics could not be written the last time."""
         self.failed: BaseException | None = None
         """What ended it before it was closed."""
         self._thread = threading.Thread(target=self._run, name=f"{route}-emitter", daemon=True)
@@ -94,7 +97,7 @@ class Emitter:
 
     def _write(self, batch: list[Emission]) -> None:
         records = [record for emission in batch for record in emission.records]
-        self._steady(lambda: self._producer.append(records, EMIT_SECONDS))
+        self._steady(lambda: self._append(records))
         reach(Point.AFTER_RESULT_PRODUCED)
         settled = [emission.settled for emission in batch if emission.settled is not None]
         if settled:
@@ -102,3 +105,11 @@ class Emitter:
         for emission in batch:
             if emission.then is not None:
                 emission.then()
+
+    def _append(self, records: list[Record]) -> None:
+        try:
+            self._producer.append(records, EMIT_SECONDS)
+        except BusError:
+            self.stuck = True
+            raise
+        self.stuck = False

@@ -54,7 +54,6 @@ class Pool(Generic[T]):
         self._later: list[tuple[float, int, Ticket[T]]] = []
         self._number = count()
         self._threads: list[threading.Thread] = []
-        self._idle = 0
         self._running: set[Ticket[T]] = set()
         self._chores_running = 0
         self._stopping = False
@@ -135,20 +134,24 @@ class Pool(Generic[T]):
         self._wake()
 
     def _wake(self) -> None:
-        """As many threads as there is work for."""
-        work = len(self._ready) + len(self._chores)
+        """As many threads as there is work for, and one that looks at the clock where something comes back later."""
+        work = len(self._ready) + len(self._chores) + bool(self._later)
         self._turn.notify(work)
-        for _ in range(min(work - self._idle, self._most - len(self._threads))):
+        free = len(self._threads) - len(self._running) - self._chores_running
+        for _ in range(min(work - free, self._most - len(self._threads))):
             thread = threading.Thread(target=self._run, name=f"{self._name}-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
             thread.start()
 
     def _run(self) -> None:
-        while (task := self._take()) is not None:
-            if isinstance(task, Ticket):
-                self._do(task)
-            else:
-                self._do_chore(task)
+        try:
+            while (task := self._take()) is not None:
+                if isinstance(task, Ticket):
+                    self._do(task)
+                else:
+                    self._do_chore(task)
+        except BaseException as error:  # noqa: BLE001 - the route's loop raises it; no thread ends in silence
+            self._fail(error)
 
     def _do(self, ticket: Ticket[T]) -> None:
         again: Again | None = Again(0)
@@ -176,6 +179,7 @@ class Pool(Generic[T]):
             self.failed = self.failed or error
             self._stopping = True
             self._turn.notify_all()
+            self._ended.notify_all()
 
     def _take(self) -> Ticket[T] | Callable[[], None] | None:
         """What to do next; None: the pool ends."""
@@ -183,6 +187,7 @@ class Pool(Generic[T]):
             while True:
                 if self._chores:
                     self._chores_running += 1
+                    self._leave_a_watch()
                     return self._chores.popleft()
                 if self._stopping:
                     return None
@@ -191,11 +196,15 @@ class Pool(Generic[T]):
                     ticket = self._ready.popleft()
                     if self._lanes.started(ticket):
                         self._running.add(ticket)
+                        self._leave_a_watch()
                         return ticket
                     continue
-                self._idle += 1
                 self._turn.wait(wait)
-                self._idle -= 1
+
+    def _leave_a_watch(self) -> None:
+        """This thread has something to do: another one looks at the clock."""
+        if self._later:
+            self._wake()
 
     def _due(self) -> float | None:
         """Moves what is due to the ready ones; seconds until the next is."""
@@ -222,6 +231,6 @@ class Pool(Generic[T]):
         for ticket in tickets:
             if ticket.position == mine and seconds > 0:
                 heapq.heappush(self._later, (self._clock() + seconds, next(self._number), ticket))
-                self._turn.notify()  # who sleeps until a later time looks again
+                self._wake()  # who sleeps until a later time, or without one, looks again
             else:
                 self._hand_out((ticket,))

@@ -30,11 +30,13 @@ from pipeline.delivery.pool import Pool
 from pipeline.delivery.steady import Outages, Steady
 from pipeline.errors import BusError, BusLost, BusRebalancing, BusUnavailable
 from pipeline.failpoints import Point, reach
+from pipeline.health import NotReady
 from pipeline.ledger.port import Ledger
 from pipeline.model import Clock, Position, Received, Routed, Seen
 from pipeline.settings import DeliverySettings, FloodSettings
 from pipeline.stages.plan import Plan
 from pipeline.stages.settle import SETTLED
+from pipeline.tally import Figures, NobodyWatches, Tally
 from pipeline.telemetry import LogEvent, log
 from pipeline.transport.port import Transport
 from schemas.outcomes import COMES_BACK, Reason, State
@@ -78,6 +80,7 @@ class Worker:
         settings: DeliverySettings,
         flood: FloodSettings,
         in_flight: int,
+        tally: Tally | None = None,
     ) -> None:
         """`bus`, `ledger`, `transport` and `gate` (one for all routes of the partner) are handed in and stay the caller's to close."""
         self.plan, self.topics, self.group, self.settings = plan, topics, group, settings
@@ -88,11 +91,12 @@ class Worker:
         self.progress = Progress()
         self.outages = Outages(plan.name)
         self.gate = gate
+        self.tally = tally or NobodyWatches()
         self.flood = Flood(plan.name, flood)
         backoff = Backoff(settings.backoff_first, settings.backoff_most)
         self.steady = Steady(self.outages, self.abandoned, backoff)
         hands = Hands(ledger, transport, gate, clock, self.steady, backoff, settings.patience)
-        self.courier = Courier(plan, topics, bus, hands=hands, flood=self.flood, desk=self, hold=settings.hold)
+        self.courier = Courier(plan, topics, bus, hands=hands, flood=self.flood, desk=self, tally=self.tally, hold=settings.hold)
         limits = Limits(settings.messages, settings.megabytes * 1_048_576, settings.per_patient, settings.hold)
         self.pool: Pool[Task] = Pool(Lanes(limits), self.courier.work, in_flight, name=plan.name)
         self._guard = threading.Lock()
@@ -183,6 +187,8 @@ class Worker:
 
     def _take(self, records: Sequence[Received]) -> None:
         """Each record gets its place: in the order of its partition, and in its patient's lanes."""
+        if records:
+            self.tally.read(self.plan.name, len(records))
         batches = [list(batch) for partition, batch in groupby(records, partition_of) if self._ours(partition)]
         self._restore({partition_of(batch[0]): batch[0].position.offset for batch in batches})
         for batch in batches:
@@ -254,6 +260,38 @@ class Worker:
     def mine(self, position: Position) -> bool:
         """See courier.Desk."""
         return self._consumer is not None and TopicPartition(position.topic, position.partition) in self._consumer.assignment()
+
+    # what is seen of it from outside
+
+    def reasons(self) -> list[NotReady]:
+        """See pipeline/health.py."""
+        standing = self.gate.standing.not_ready
+        found = {
+            NotReady.STARTING: self._consumer is None or bool(self._unrestored),
+            NotReady.FLOOD_STOPPED: self.flood.stopped,
+            NotReady.LEDGER_AWAY: self.outages.ledger,
+            NotReady.BUS_AWAY: self.outages.bus,
+            NotReady.RESULTS_NOT_WRITABLE: self._emitter is not None and self._emitter.stuck,
+            NotReady.WORKER_STOPPED: self.stop.is_set() or self.abandoned.is_set(),
+        }
+        return [*([standing] if standing else []), *(why for why, there in found.items() if there)]
+
+    def figures(self) -> Figures:
+        """See pipeline/metrics.py."""
+        waiting, parked = self.pool.waiting
+        with self._guard:
+            unsettled, gap = self.frontier.unsettled, self.frontier.gap
+        return Figures(
+            in_flight=self.pool.running,
+            waiting=waiting,
+            waiting_parked=parked,
+            unsettled=unsettled,
+            commit_gap=gap,
+            results_waiting=self._emitter.waiting if self._emitter is not None else 0,
+            flood_stopped=self.flood.stopped,
+            ledger_away=self.outages.ledger,
+            bus_away=self.outages.bus,
+        )
 
     # offsets
 

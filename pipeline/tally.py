@@ -1,0 +1,52 @@
+"""What the loop counts, for whoever watches (pipeline/metrics.py): nothing here decides anything."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipeline.model import Decision
+from schemas.outcomes import Reason, State
+
+
+class Tally(Protocol):
+    """Counts as it happens; from any thread."""
+
+    def read(self, route: str, records: int = 1) -> None:
+        """Records came from the source topic."""
+        ...
+
+    def settled(self, route: str, state: State, reason: Reason | None) -> None:
+        """A record came to its end, or was parked."""
+        ...
+
+    def attempted(self, route: str, operation: str, decision: Decision, elapsed_ms: float | None) -> None:
+        """A request went out, or did not get out; `elapsed_ms` is None where no answer came."""
+        ...
+
+
+class NobodyWatches:
+    """Counts nothing."""
+
+    def read(self, route: str, records: int = 1) -> None:
+        """See Tally."""
+
+    def settled(self, route: str, state: State, reason: Reason | None) -> None:
+        """See Tally."""
+
+    def attempted(self, route: str, operation: str, decision: Decision, elapsed_ms: float | None) -> None:
+        """See Tally."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How a route stands, at one moment."""
+
+    in_flight: int
+    waiting: int
+    """In memory."""
+    waiting_parked: int
+    unsettled: int
+    commit_gap: int
+    results_waiting: int
+    flood_stopped: bool
+    ledger_away: bool
+    bus_away: bool
