@@ -57,6 +57,10 @@ class EmbeddedBus:
                     connection.execute("INSERT INTO committed VALUES (?, ?, ?, ?)", (part, group, started[partition], now))
         return started
 
+    def committed(self, group: str, topic: str) -> dict[TopicPartition, int]:
+        """See the port."""
+        return {each: offset for each, offset in self.groups().get(group, {}).items() if each.topic == topic}
+
     def create_topics(self, topics: Iterable[TopicSettings]) -> list[str]:
         """See the port."""
         wanted = list(topics)

@@ -80,6 +80,10 @@ class KafkaBus:
             )
         raise failure(refused[0](), group)
 
+    def committed(self, group: str, topic: str) -> dict[TopicPartition, int]:
+        """See the port."""
+        return {each: offset for each, (offset, _) in self._stand(group, self._partitions(topic)).items()}
+
     def create_topics(self, topics: Iterable[TopicSettings]) -> list[str]:
         """See the port. Retention goes by time and size; a record may be as large as on the embedded bus."""
         made: list[str] = []

@@ -177,6 +177,10 @@ class Bus(Protocol):
         """Commit a first offset for each partition that has none: the earliest, the end, or the first at a time (ms since 1970)."""
         ...
 
+    def committed(self, group: str, topic: str) -> dict[TopicPartition, int]:
+        """Where a group stands, asked from outside, without joining it; what it never committed is not there."""
+        ...
+
     def create_topics(self, topics: Iterable[TopicSettings]) -> list[str]:
         """Make those that are not there; returns their names."""
         ...

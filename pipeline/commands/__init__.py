@@ -26,6 +26,20 @@ def json_argument(parser: ArgumentParser, what: str) -> None:
     parser.add_argument("--json", action="store_true", help=f"print {what} as JSON")
 
 
+def operator() -> str:
+    """Who runs this command, for the audit: the user of the system, behind sudo too."""
+    import os
+    import pwd
+
+    behind = os.environ.get("SUDO_USER")
+    if behind and os.getuid() == 0:
+        return behind
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"  # a container's user that no file names
+
+
 def seconds(text: str) -> float:
     """A number of seconds of the command line."""
     try:

@@ -77,14 +77,14 @@ def run(arguments: Namespace) -> int:
     routes = [arguments.route] if arguments.route else sorted(loaded.routes)
     bus = open_bus(loaded)
     try:
-        letters = _letters(bus, list(dict.fromkeys(loaded.dead_letters_of(route) for route in routes)))
+        found_letters = letters(bus, list(dict.fromkeys(loaded.dead_letters_of(route) for route in routes)))
         if wanted is not None:
-            return _write(letters, wanted)
+            return _write(found_letters, wanted)
         found = heapq.nlargest(
             arguments.most,
             (
                 one
-                for one in letters
+                for one in found_letters
                 if (arguments.route is None or one.said.route == arguments.route)
                 and (arguments.reason is None or one.said.reason is arguments.reason)
                 and one.said.parked_ms >= since
@@ -98,7 +98,7 @@ def run(arguments: Namespace) -> int:
     return DONE
 
 
-def _letters(bus: "Bus", topics: list[str]) -> Iterator[Letter]:
+def letters(bus: "Bus", topics: list[str]) -> Iterator[Letter]:
     """Every dead letter that can be read; the others are counted on stderr."""
     there = bus.topics()
     for topic in topics:

@@ -27,18 +27,30 @@ SECONDS: Final = {"m": 60, "h": 3600, "d": 86400}
 
 def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--route", metavar="R")
+    parser.add_argument("--replay", metavar="PLAN", help="the records of a replay plan")
+    filters(parser)
+    parser.add_argument("--most", type=int, default=100, metavar="N", help="how many at most (100)")
+    json_argument(parser, "each delivery on a line")
+    settings_argument(parser)
+
+
+def filters(parser: ArgumentParser) -> None:
+    """What `find` and `replay plan` ask for alike."""
     parser.add_argument("--state", type=state_of, metavar="S", help=", ".join(State))
     parser.add_argument("--reason", type=reason_of, metavar="CODE", help="a reason's code, as fhir_invalid")
     parser.add_argument("--event", metavar="E", help="MSH-9, as ADT^A08 or A08")
     parser.add_argument("--control-id", metavar="ID", help="MSH-10")
     parser.add_argument("--request-id", metavar="ID", help="x-origin-request-id")
     parser.add_argument("--patient-id", metavar="SYSTEM|VALUE", help="the patient's identifier, as the partner knows it")
-    parser.add_argument("--position", metavar="TOPIC/PARTITION/OFFSET", help="the source record")
+    parser.add_argument("--http-status", type=int, metavar="N", help="what the partner answered last, as 422")
+    parser.add_argument("--mapping-version", metavar="V", help="the mapping that made it, as results have it")
+    parser.add_argument(
+        "--position",
+        metavar="TOPIC/PARTITION/OFFSET[..OFFSET]",
+        help="the source record, or those of its partition up to the second",
+    )
     parser.add_argument("--since", metavar="TIME", help="a time, or 30m, 12h, 7d ago")
     parser.add_argument("--until", metavar="TIME", help="the same")
-    parser.add_argument("--most", type=int, default=100, metavar="N", help="how many at most (100)")
-    json_argument(parser, "each delivery on a line")
-    settings_argument(parser)
 
 
 def state_of(text: str) -> State:
@@ -96,6 +108,7 @@ def query_of(arguments: Namespace, loaded: "Settings") -> "Query":
     if arguments.most < 1:
         raise SettingsError("at least 1", where="--most")
     event = arguments.event.upper() if arguments.event else None
+    position, last = (None, None) if arguments.position is None else range_of(arguments.position, "--position")
     return Query(
         route=arguments.route,
         state=arguments.state,
@@ -103,7 +116,11 @@ def query_of(arguments: Namespace, loaded: "Settings") -> "Query":
         event=event if event is None or "^" in event else f"ADT^{event}",
         control_id=arguments.control_id,
         request_id=arguments.request_id,
-        position=None if arguments.position is None else position_of(arguments.position, "--position"),
+        position=position,
+        last_offset=last,
+        http_status=arguments.http_status,
+        mapping_version=arguments.mapping_version,
+        replay=getattr(arguments, "replay", None),
         patients=_patients(arguments, loaded),
         since_ms=time_of(arguments.since, loaded.site.zone, "--since"),
         until_ms=time_of(arguments.until, loaded.site.zone, "--until"),
@@ -135,6 +152,17 @@ def position_of(text: str, where: str) -> "Position":
     if not (topic and partition.isdecimal() and offset.isdecimal()):
         raise SettingsError("TOPIC/PARTITION/OFFSET, as his.adt/0/17", where=where)
     return Position(topic, int(partition), int(offset))
+
+
+def range_of(text: str, where: str) -> "tuple[Position, int | None]":
+    """A record's place of the command line, or the first and the last offset of several in one partition."""
+    first, dots, last = text.partition("..")
+    position = position_of(first, where)
+    if not dots:
+        return position, None
+    if not last.isdecimal() or int(last) < position.offset:
+        raise SettingsError("TOPIC/PARTITION/OFFSET..OFFSET, as his.adt/0/17..42", where=where)
+    return position, int(last)
 
 
 def time_of(text: str | None, zone: str, where: str) -> int | None:

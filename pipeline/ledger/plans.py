@@ -209,6 +209,10 @@ class Replays(Protocol):
         """An item is at its end, its result on its topic. The last one ends the plan."""
         ...
 
+    def of_position(self, route: str, position: Position) -> list[str]:
+        """The plans that have this record, oldest first."""
+        ...
+
     def audit(
         self, *, replays: Iterable[str] = (), positions: Iterable[tuple[str, Position]] = (), most: int = 100
     ) -> list[Deed]:

@@ -220,7 +220,7 @@ class SqlReplays:
         return [self._deed(row) for row in reversed(rows)]
 
     def of_position(self, route: str, position: Position) -> list[str]:
-        """The plans that executed this record, or are to."""
+        """See the port."""
         statement = (
             select(PLAN.id)
             .join(REPLAY_ITEMS, ITEM.replay == PLAN.id)

@@ -67,6 +67,7 @@ def test_a_star_has_its_legend() -> None:
         ["--control-id", "MSG0-2"],
         ["--event", "a08", "--since", "1970-01-01T00:30:00+00:00"],
         ["--position", "his.adt/0/2"],
+        ["--position", "his.adt/0/2..9"],
         ["--most", "1"],
     ],
 )
@@ -77,7 +78,15 @@ def test_each_question_finds_its_delivery(filled: str, asked: list[str], capsys:
 
 
 @pytest.mark.parametrize(
-    "asked", [["--since", "yesterday"], ["--patient-id", "CIP2"], ["--position", "17"], ["--route", "other"], ["--most", "0"]]
+    "asked",
+    [
+        ["--since", "yesterday"],
+        ["--patient-id", "CIP2"],
+        ["--position", "17"],
+        ["--position", "his.adt/0/3..2"],
+        ["--route", "other"],
+        ["--most", "0"],
+    ],
 )
 def test_a_question_that_says_nothing_is_one_line(filled: str, asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["find", *asked, "--settings", filled]) == 2

@@ -141,6 +141,16 @@ def test_a_group_goes_on_where_it_committed(place: Place, bus: Bus) -> None:
     assert values(drain(again, 6)) == [b"4", b"5", b"6", b"7", b"8", b"9"]
 
 
+def test_where_a_group_stands_is_told_without_joining_it(place: Place, bus: Bus) -> None:
+    topic = made(place, bus, partitions=2)
+    assert bus.committed(place.name("group"), topic) == {}
+    bus.producer().append(Record(topic, str(number).encode(), b"k", partition=0) for number in range(3))
+    with begun(place, bus, topic) as consumer:
+        drain(consumer, 3)
+        consumer.commit({TopicPartition(topic, 0): 2})
+        assert place.open().committed(place.name("group"), topic) == {TopicPartition(topic, 0): 2, TopicPartition(topic, 1): 0}
+
+
 def test_nothing_is_committed_by_itself(place: Place, bus: Bus) -> None:
     topic = made(place, bus)
     bus.producer().append([Record(topic, b"one", b"k")])

@@ -1,0 +1,156 @@
+"""Sending again: a plan of what would be sent, without any side effect at a partner; then its release, and how far it is.
+
+plan judges every record that the filters select, by what the ledger knows and by today's mapping, and keeps the judgement under a short name. run
+releases it: the worker that has the records' partitions executes it, in source order and at the plan's rate, through the same lanes as live
+traffic. pause, resume and cancel say so; what was begun is brought to its end. Each is kept in the audit, with who and why (no patient data in
+it, please). --show-values prints values of patients: only on a terminal.
+"""
+
+import json
+import time
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from typing import TYPE_CHECKING, Final
+
+from pipeline.commands import DONE, NOT_ALL, json_argument, operator, settings_argument
+from pipeline.commands.find import filters
+from pipeline.commands.replay.making import MOST, check, make
+from pipeline.commands.replay.shown import listed, plan_json, show, the_plan
+from pipeline.errors import Refused, SettingsError
+
+if TYPE_CHECKING:
+    from pipeline.ledger.plans import Progress, Replay, What
+    from pipeline.wiring import Opened
+
+EXAMPLE: Final = """  emr-pipeline replay plan --route roche-patients --state parked --reason fhir_invalid --since 12h
+  emr-pipeline replay run --plan r7k3m --wait
+  emr-pipeline replay plan --include-delivered --position his.adt/0/17 --why 'the partner lost it'
+  emr-pipeline replay list"""
+LOOK: Final = 0.5
+"""Seconds between looks with --wait."""
+
+
+def configure(parser: ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="what", metavar="ACTION", required=True)
+    plan = actions.add_parser("plan", help="judge what would be sent again, and keep it as a plan; nothing is sent")
+    plan.add_argument("--route", metavar="R", help="a route of the settings (not needed where there is one)")
+    filters(plan)
+    plan.add_argument("--latest-only", action="store_true", help="of the snapshots of one patient only the newest")
+    plan.add_argument("--include-delivered", action="store_true", help="what was delivered too, as updates; needs --why")
+    plan.add_argument("--force", action="store_true", help="what is stale or was discarded too; needs --why")
+    plan.add_argument("--why", metavar="TEXT", help="for the audit; no patient data")
+    plan.add_argument("--rate", type=rate_of, default=10.0, metavar="N", help="records a second (10)")
+    plan.add_argument("--most", type=int, default=MOST, metavar="N", help=f"how many records at most ({MOST})")
+    plan.add_argument("--diff", action="store_true", help="the FHIR elements of each record that differ from what was sent")
+    plan.add_argument(
+        "--show-values", action="store_true", help="PATIENT DATA: with --diff, what would stand there now; on a terminal only"
+    )
+    run_ = actions.add_parser("run", help="release a plan: the worker executes it")
+    run_.add_argument("--wait", action="store_true", help="follow it to its end")
+    actions.add_parser("list", help="all plans, newest first").add_argument("--route", metavar="R", help="only of this route")
+    show = actions.add_parser("show", help="a plan: what was asked for, how far it is, who did what")
+    show.add_argument("--items", action="store_true", help="every record of it")
+    for name, about in (
+        ("pause", "take up nothing more of it"),
+        ("resume", "go on with it"),
+        ("cancel", "end it; what waits is left out"),
+    ):
+        actions.add_parser(name, help=about)
+    for name, action in actions.choices.items():
+        if name in {"run", "show", "pause", "resume", "cancel"}:
+            action.add_argument("--plan", required=True, metavar="ID", help="the plan's name, as plan and list show it")
+        if name in {"run", "pause", "resume", "cancel"}:
+            action.add_argument("--why", metavar="TEXT", help="for the audit; no patient data")
+        json_argument(action, "the answer")
+        settings_argument(action)
+
+
+def rate_of(text: str) -> float:
+    """Records a second, of the command line."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1000:  # noqa: PLR2004 - more than any partner takes
+        raise ArgumentTypeError("a number above 0, and 1000 at most")
+    return value
+
+
+def run(arguments: Namespace) -> int:
+    from pipeline import settings, wiring
+    from pipeline.ledger.open import not_there_yet
+
+    loaded = settings.load(settings.find(arguments.settings))
+    if arguments.what == "plan":
+        check(arguments)
+    if place := not_there_yet(loaded):
+        raise SettingsError(f"nothing has run yet: there is no {place}", where=f"replay {arguments.what}")
+    with wiring.opened(loaded) as things:
+        return {"plan": make, "list": listed, "show": show}.get(arguments.what, _move)(arguments, things)
+
+
+def _move(arguments: Namespace, things: "Opened") -> int:
+    from pipeline import wiring
+    from pipeline.ledger.plans import Deed, PlanState, What
+
+    to, what = {
+        "run": (PlanState.RELEASED, What.RUN),
+        "pause": (PlanState.PAUSED, What.PAUSE),
+        "resume": (PlanState.RELEASED, What.RESUME),
+        "cancel": (PlanState.CANCELLED, What.CANCEL),
+    }[arguments.what]
+    replay = the_plan(arguments, things)
+    _in_turn(replay, what)
+    deed = Deed(wiring.clock(), operator(), what, arguments.why, replay.route, None, replay.id, replay.hash)
+    moved = things.ledger.replays.move(replay.id, to, deed)
+    if arguments.what == "run" and arguments.wait:
+        return _wait(arguments, things)
+    if arguments.json:
+        print(json.dumps({"plan": moved.id, "state": moved.state, "hash": moved.hash}))
+    else:
+        then = {
+            "run": f"; the worker of {moved.route} executes it, emr-pipeline replay show --plan {moved.id} says how far it is",
+            "pause": "; what was begun is brought to its end",
+            "cancel": "; what was begun is brought to its end",
+        }.get(arguments.what, "")
+        print(f"plan {moved.id} is {moved.state}{then}")
+    return DONE
+
+
+def _in_turn(replay: "Replay", what: "What") -> None:
+    """`run` is for a plan that was made, `resume` for one that was paused."""
+    from pipeline.ledger.plans import PlanState, What
+
+    if what is What.RUN and replay.state is PlanState.PAUSED:
+        raise Refused("the plan is paused: emr-pipeline replay resume goes on with it", where=replay.id)
+    if what is What.RESUME and replay.state is PlanState.PLANNED:
+        raise Refused("the plan was never released: emr-pipeline replay run does that", where=replay.id)
+
+
+def _wait(arguments: Namespace, things: "Opened") -> int:
+    """Until it is at its end, or somebody stops it; a line for each change."""
+    from pipeline.ledger.plans import ItemState, PlanState
+
+    told = ""
+    while True:
+        replay, progress = the_plan(arguments, things), things.ledger.replays.progress(arguments.plan)
+        left = progress.states.get(ItemState.WAITING, 0) + progress.states.get(ItemState.TAKEN, 0)
+        line = f"{replay.state}: {progress.states.get(ItemState.DONE, 0)} done, {left} left"
+        if line != told and not arguments.json:
+            print(line, flush=True)
+        told = line
+        if replay.state is not PlanState.RELEASED:
+            break
+        time.sleep(LOOK)
+    if arguments.json:
+        print(json.dumps(plan_json(replay, progress)))
+    else:
+        print("\n".join(f"  {state.value:20}{number:>7}" for state, number in sorted(progress.outcomes.items())))
+    return _code(replay, progress)
+
+
+def _code(replay: "Replay", progress: "Progress") -> int:
+    from pipeline.ledger.plans import PlanState
+    from schemas.outcomes import CLOSED
+
+    whole = replay.state is PlanState.DONE and all(state in CLOSED for state in progress.outcomes)
+    return DONE if whole else NOT_ALL

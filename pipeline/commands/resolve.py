@@ -1,0 +1,164 @@
+"""What became of a create whose outcome is unknown, where no probe can tell: ask the partner, then say it here.
+
+--delivered PARTNER_ID: it arrived; the patient is known under that id from now on, and the record is delivered. Where the partner has no id of
+its own (it goes by the patient's identifier), --delivered stands alone. --absent: it did not; a create may leave again, and this record is sent
+again at once. Either way what waited behind it goes on by itself. Who and why stands in the ledger's audit: no patient data in --why, please.
+"""
+
+import json
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING, Final
+
+from pipeline.commands import DONE, json_argument, operator, settings_argument
+from pipeline.commands.find import position_of
+from pipeline.errors import BusError, BusUnavailable, SettingsError
+from schemas.outcomes import Reason
+
+if TYPE_CHECKING:
+    from pipeline.bus.port import Record
+    from pipeline.ledger.plans import Deed, What
+    from pipeline.ledger.port import Delivery
+    from pipeline.model import Position, Received
+    from pipeline.stages.plan import Plan
+    from pipeline.wiring import Opened
+
+EXAMPLE: Final = """  emr-pipeline find --reason probe_cannot_tell
+  emr-pipeline resolve his.adt/0/17 --delivered 4711 --why 'their service desk, ticket 12'
+  emr-pipeline resolve his.adt/0/17 --absent --why 'their service desk, ticket 12'"""
+SETTLE_SECONDS: Final = 10.0
+"""How long the result may take to be durable."""
+
+
+def configure(parser: ArgumentParser) -> None:
+    record_arguments(parser)
+    said = parser.add_mutually_exclusive_group(required=True)
+    said.add_argument(
+        "--delivered", nargs="?", const="", metavar="PARTNER_ID", help="it arrived; the partner's own id of the patient"
+    )
+    said.add_argument("--absent", action="store_true", help="it did not arrive")
+
+
+def record_arguments(parser: ArgumentParser) -> None:
+    """What `resolve` and `discard` take alike."""
+    parser.add_argument("position", metavar="TOPIC/PARTITION/OFFSET", help="the source record, as find shows it")
+    parser.add_argument("--route", metavar="R", help="a route of the settings (not needed where there is one)")
+    parser.add_argument("--why", required=True, metavar="TEXT", help="for the audit; no patient data")
+    json_argument(parser, "the answer")
+    settings_argument(parser)
+
+
+def run(arguments: Namespace) -> int:
+    from pipeline.ledger.plans import What
+
+    if arguments.delivered is not None and not arguments.delivered.isprintable():
+        raise SettingsError("a control character in the partner's id", where="--delivered")
+    return decide(arguments, What.RESOLVE_ABSENT if arguments.absent else What.RESOLVE_DELIVERED)
+
+
+def decide(arguments: Namespace, what: "What") -> int:
+    """Write what an operator says, then its result onto its topic. A second call emits a result that the first one could not."""
+    from pipeline import settings, wiring
+    from pipeline.ledger.open import not_there_yet
+
+    if not arguments.why.strip():
+        raise SettingsError("say why, for the audit", where="--why")
+    position = position_of(arguments.position, "TOPIC/PARTITION/OFFSET")
+    loaded = settings.load(settings.find(arguments.settings))
+    arguments.route = wiring.the_route(loaded, arguments.route)
+    if place := not_there_yet(loaded):
+        raise SettingsError(f"nothing has run yet: there is no {place}", where=str(position))
+    with wiring.opened(loaded) as things:
+        return _decide(arguments, what, position, things)
+
+
+def _decide(arguments: Namespace, what: "What", position: "Position", things: "Opened") -> int:
+    from pipeline import wiring
+    from pipeline.delivery.planning import Payloads, settlement_of
+    from pipeline.ledger.plans import Deed, What
+
+    row = _row(arguments.route, position, things)
+    topics = things.settings.topics.results, things.settings.dead_letters_of(arguments.route)
+    payloads = Payloads(things.bus, topics[1])
+    if _emitted_now(row, things):
+        return _say(arguments, row, "the decision was made before; its result is on its topic now")
+    plan = wiring.plan_of(things.settings, arguments.route, things.catalogue, things.pseudonyms)
+    received = payloads.find(position)
+    deed = Deed(wiring.clock(), operator(), what, arguments.why, arguments.route, position)
+    if what is What.RESOLVE_ABSENT:
+        return _absent(arguments, row, things, plan=plan, received=received, deed=deed)
+    at = _at_home(received, position)
+    partner_id = (getattr(arguments, "delivered", None) or None) if what is What.RESOLVE_DELIVERED else None
+    decision = settlement_of(deed, at, plan, things.ledger, topics=topics, partner_id=partner_id)
+    things.ledger.decide(decision.decided)
+    if decision.written is not None:
+        _emit(things, row, decision.written.result)
+    done = "delivered; the patient is known" if what is What.RESOLVE_DELIVERED else "discarded"
+    return _say(arguments, row, f"{position} is {done}")
+
+
+def _absent(
+    arguments: Namespace, row: "Delivery", things: "Opened", *, plan: "Plan", received: "Received | None", deed: "Deed"
+) -> int:
+    from pipeline.delivery.planning import absent_of
+
+    decision = absent_of(deed, row, received, plan)
+    things.ledger.decide(decision.decided)
+    then = decision.decided.then
+    if then is None:
+        return _say(
+            arguments, row, f"{row.position} is not there: a create may leave again. Its bytes are gone, so it is not sent itself"
+        )
+    return _say(
+        arguments, row, f"{row.position} is not there: a create may leave again, and plan {then[0].id} sends it", then[0].id
+    )
+
+
+def _row(route: str, position: "Position", things: "Opened") -> "Delivery":
+    from pipeline.ledger.port import Query
+
+    found = list(things.ledger.find(Query(route=route, position=position)))
+    if not found:
+        raise SettingsError(f"the ledger has no such record on {route}: emr-pipeline find shows them", where=str(position))
+    return found[0]
+
+
+def _at_home(received: "Received | None", position: "Position") -> "Received | None":
+    from pipeline.delivery.replay import received_of
+
+    return received_of(position, received) if received is not None else None
+
+
+def _emitted_now(row: "Delivery", things: "Opened") -> bool:
+    """A result of an operator's decision that a call before this one left; the worker emits it at its next start, too."""
+    from pipeline.stages.settle import result_record
+    from schemas.outcomes import State
+    from schemas.result import Result
+
+    seen = things.ledger.seen(row.route, row.position)
+    ended = seen is not None and seen.state in {State.DELIVERED, State.DISCARDED} and seen.reason is Reason.OPERATOR
+    if seen is None or seen.result is None or not ended:
+        return False
+    result = Result.model_validate_json(seen.result)
+    _emit(things, row, result_record(seen.result, result.request_id, things.settings.topics.results))
+    return True
+
+
+def _emit(things: "Opened", row: "Delivery", record: "Record") -> None:
+    """Ledger first, then the topic: where it cannot be written, the decision stands and its result comes later."""
+    try:
+        with things.bus.producer() as producer:
+            producer.append([record], SETTLE_SECONDS)
+    except BusError as error:
+        raise BusUnavailable(
+            f"it is decided, and its result cannot be written yet ({error.message}): say it again later, or start the worker",
+            where=str(row.position),
+        ) from None
+    things.ledger.emitted(row.route, [row.position])
+
+
+def _say(arguments: Namespace, row: "Delivery", text: str, plan: str | None = None) -> int:
+    if arguments.json:
+        print(json.dumps({"position": str(row.position), "route": row.route, "done": text, "plan": plan}))
+    else:
+        print(text)
+    return DONE

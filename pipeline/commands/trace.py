@@ -1,0 +1,252 @@
+"""The way of one message: source record, what the ledger has of it, every attempt, result, dead letter, whether its offset was committed, who did what.
+
+It is asked for by its place, its control id (MSH-10) or a request id (x-origin-request-id). Attempts and results are
+read from the results topic, as far back as that reaches. No patient data is shown.
+"""
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from pipeline.commands import DONE, NOT_ALL, json_argument, settings_argument
+from pipeline.commands.find import position_of, printable
+from pipeline.commands.replay.shown import at, deed_json, deed_line
+from pipeline.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pipeline.bus.port import Bus
+    from pipeline.ledger.port import Delivery
+    from pipeline.model import Position
+    from pipeline.wiring import Opened
+    from schemas.result import Result
+
+EXAMPLE: Final = """  emr-pipeline trace his.adt/0/17
+  emr-pipeline trace --control-id MSG00001
+  emr-pipeline trace --request-id 594d2dd6-ad28-5bd3-9ecb-3cb75745d0d6 --json"""
+MOST: Final = 20
+"""Records that are traced at once."""
+
+
+def configure(parser: ArgumentParser) -> None:
+    parser.add_argument("position", nargs="?", metavar="TOPIC/PARTITION/OFFSET", help="the source record")
+    parser.add_argument("--control-id", metavar="ID", help="MSH-10")
+    parser.add_argument("--request-id", metavar="ID", help="x-origin-request-id")
+    parser.add_argument("--route", metavar="R", help="only of this route")
+    json_argument(parser, "each record on a line")
+    settings_argument(parser)
+
+
+def run(arguments: Namespace) -> int:
+    from pipeline import settings, wiring
+    from pipeline.ledger.open import not_there_yet
+
+    asked = [name for name in ("position", "control_id", "request_id") if getattr(arguments, name) is not None]
+    if len(asked) != 1:
+        raise SettingsError("name one of TOPIC/PARTITION/OFFSET, --control-id and --request-id", where="trace")
+    position = position_of(arguments.position, "TOPIC/PARTITION/OFFSET") if arguments.position else None
+    loaded = settings.load(settings.find(arguments.settings))
+    if arguments.route is not None:
+        wiring.the_route(loaded, arguments.route)
+    if place := not_there_yet(loaded):
+        raise SettingsError(f"nothing has run yet: there is no {place}", where="trace")
+    with wiring.opened(loaded) as things:
+        rows = _rows(arguments, position, things)
+        if not rows:
+            return _not_there(arguments, position, things)
+        for told in _told(rows, things):
+            lines = told.pop("audit_lines")
+            print(json.dumps(told, ensure_ascii=False) if arguments.json else "\n".join(_lines(told, lines)))
+    return DONE
+
+
+def _rows(arguments: Namespace, position: "Position | None", things: "Opened") -> "list[Delivery]":
+    from pipeline.ledger.port import Query
+
+    query = Query(
+        route=arguments.route, position=position, control_id=arguments.control_id, request_id=arguments.request_id, most=MOST
+    )
+    found = list(things.ledger.find(query))
+    if not found and arguments.request_id is not None:
+        places = {(one.route, _place(one)) for one in _having(things, "request_id", arguments.request_id)}
+        found = [row for route, place in places for row in things.ledger.find(Query(route=route, position=place))]
+    return sorted(found, key=lambda row: (row.route, str(row.position)))
+
+
+def _place(result: "Result") -> "Position":
+    from pipeline.model import Position
+
+    return Position(result.source_topic, result.source_partition, result.source_offset)
+
+
+def _having(things: "Opened", name: str, *values: str | int) -> "Iterator[Result]":
+    """Results with one of these values. A topic may hold millions: only what has the text in it is read as JSON."""
+    from pydantic import ValidationError
+
+    from schemas.result import Result
+
+    marks = [f'"{name}":{json.dumps(value)},'.encode() for value in values]
+    topic = things.settings.topics.results
+    for record in things.bus.read(topic) if topic in things.bus.topics() else ():
+        if not any(mark in (record.value or b"") for mark in marks):
+            continue
+        try:
+            yield Result.model_validate_json(record.value or b"")
+        except ValidationError:
+            continue  # a newer version's
+
+
+def _not_there(arguments: Namespace, position: "Position | None", things: "Opened") -> int:
+    """No route has taken it up; of a place it can still be said what stands there."""
+    source = _source(things.bus, position) if position is not None else None
+    if arguments.json:
+        print(json.dumps({"position": str(position) if position else None, "source": source, "routes": []}))
+    elif source is not None:
+        print(f"{position} stands on its topic, and no route has taken it up yet")
+    else:
+        print("the ledger has nothing of it" + (f", and {position} is not on its topic" if position is not None else ""))
+    return DONE if source is not None else NOT_ALL
+
+
+def _told(rows: "list[Delivery]", things: "Opened") -> Iterator[dict[str, Any]]:
+    results = _results(rows, things)
+    letters = _letters(rows, things)
+    for row in rows:
+        key = (row.route, str(row.position))
+        plans = things.ledger.replays.of_position(row.route, row.position)
+        deeds = things.ledger.replays.audit(positions=[(row.route, row.position)], replays=plans)
+        yield {
+            "position": str(row.position),
+            "route": row.route,
+            "source": _source(things.bus, row.position),
+            "ledger": _ledger(row),
+            "results": [_result(one) for one in results.get(key, [])],
+            "dead_letters": letters.get(key, []),
+            "commit": _commit(row, things),
+            "plans": plans,
+            "audit": [deed_json(deed) for deed in deeds],
+            "audit_lines": [deed_line(deed) for deed in deeds],
+        }
+
+
+def _source(bus: "Bus", position: "Position | None") -> dict[str, Any] | None:
+    from pipeline.errors import BusRefused
+
+    try:
+        found = bus.fetch(position) if position is not None else None
+    except BusRefused:
+        return None  # no such topic
+    return {"appended_ms": found.timestamp_ms, "bytes": len(found.value or b"")} if found is not None else None
+
+
+def _ledger(row: "Delivery") -> dict[str, Any]:
+    return {
+        "state": row.state.value,
+        "reason": row.reason,
+        "where": row.where,
+        "event": row.event,
+        "control_id": row.control_id,
+        "request_id": row.request_id,
+        "mapping_version": row.mapping_version,
+        "attempt": row.attempt,
+        "http_status": row.http_status,
+        "response_ms": row.response_ms,
+        "at_ms": row.at_ms,
+        "open": row.open,
+        "replay": row.replay,
+        "duplicate_of": row.pointer,
+    }
+
+
+def _results(rows: "list[Delivery]", things: "Opened") -> "dict[tuple[str, str], list[Result]]":
+    """Everything that the results topic has of these, in the order of time."""
+    wanted = {(row.route, str(row.position)) for row in rows}
+    found: dict[tuple[str, str], list[Result]] = {}
+    for result in _having(things, "source_offset", *{row.position.offset for row in rows}):
+        key = (result.route, str(_place(result)))
+        if key in wanted:
+            found.setdefault(key, []).append(result)
+    return {key: sorted(each, key=lambda one: (one.settled_ms, one.attempt)) for key, each in found.items()}
+
+
+def _result(result: "Result") -> dict[str, Any]:
+    names = (
+        "result_id", "request_id", "settled", "state", "reason", "where", "operation", "attempt", "http_status", "issue_codes",
+        "response_ms", "sent_ms", "settled_ms", "confirmed_by", "mapping_version", "replay_id", "possible_duplicate",
+    )  # fmt: skip
+    return {name: value for name in names if (value := getattr(result, name)) not in (None, ())}
+
+
+def _letters(rows: "list[Delivery]", things: "Opened") -> dict[tuple[str, str], list[str]]:
+    from pipeline.commands.dead_letters import letters
+
+    wanted = {(row.route, str(row.position)) for row in rows}
+    topics = {things.settings.dead_letters_of(row.route) for row in rows if row.route in things.settings.routes}
+    found: dict[tuple[str, str], list[str]] = {}
+    for letter in letters(things.bus, sorted(topics & things.bus.topics().keys())):
+        key = (letter.said.route, letter.source)
+        if key in wanted:
+            found.setdefault(key, []).append(str(letter.position))
+    return found
+
+
+def _commit(row: "Delivery", things: "Opened") -> dict[str, Any]:
+    """How far the route's group is on the record's partition."""
+    from pipeline.bus.port import TopicPartition
+    from pipeline.errors import BusRefused
+
+    if row.route not in things.settings.routes:
+        return {"group": None, "committed": None, "passed": None}
+    group = things.settings.group_of(row.route)
+    at_ = row.position
+    try:
+        stands = things.bus.committed(group, at_.topic).get(TopicPartition(at_.topic, at_.partition))
+    except BusRefused:
+        stands = None  # no such topic
+    return {"group": group, "committed": stands, "passed": stands is not None and at_.offset < stands}
+
+
+def _lines(told: dict[str, Any], audit: list[str]) -> list[str]:
+    ledger, source, commit = told["ledger"], told["source"], told["commit"]
+    first = f"appended {at(source['appended_ms'])}, {source['bytes']} bytes" if source else "not on its topic any more"
+    what = " ".join(part for part in (ledger["event"], printable(ledger["control_id"] or "")) if part)
+    lines = [f"{told['position']} on {told['route']}", f"  source      {first}"]
+    lines += [f"  message     {what or 'could not be read'}", f"  mapping     {ledger['mapping_version'] or 'none'}"]
+    lines += [f"  attempt     {_attempt_line(one)}" for one in told["results"] if not one["settled"]]
+    lines += [f"  result      {_attempt_line(one)}" for one in told["results"] if one["settled"]]
+    lines += [f"  dead letter {place}" for place in told["dead_letters"]]
+    lines.append(f"  ledger      {_ledger_line(ledger)}")
+    passed = {True: "passed", False: "not passed yet", None: "no such route in the settings"}[commit["passed"]]
+    stands = f" (group {commit['group']} stands at {commit['committed']})" if commit["committed"] is not None else ""
+    lines.append(f"  offset      {passed}{stands}")
+    lines += [f"  replay      plan {plan}" for plan in told["plans"]]
+    return [*lines, *(f"  audit       {line}" for line in audit), ""]
+
+
+def _attempt_line(one: dict[str, Any]) -> str:
+    parts = [
+        at(one["settled_ms"]),
+        f"try {one['attempt']}" if one["attempt"] else "",
+        one.get("operation") or "",
+        str(one.get("http_status") or ""),
+        f"{one['response_ms']:.0f} ms" if one.get("response_ms") is not None else "",
+        str(one["state"]),
+        str(one.get("reason") or ""),
+        f"at {one['where']}" if one.get("where") else "",
+        f"confirmed by {one['confirmed_by']}" if one.get("confirmed_by") else "",
+        f"plan {one['replay_id']}" if one.get("replay_id") else "",
+        "possible duplicate" if one.get("possible_duplicate") else "",
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def _ledger_line(ledger: dict[str, Any]) -> str:
+    parts = [
+        ledger["state"],
+        ledger["reason"] or "",
+        "an intent is open" if ledger["open"] else "",
+        f"same as {ledger['duplicate_of']}" if ledger["duplicate_of"] else "",
+        f"since {at(ledger['at_ms'])}",
+        f"request {ledger['request_id']}" if ledger["request_id"] else "",
+    ]
+    return "  ".join(part for part in parts if part)

@@ -1,0 +1,157 @@
+"""Making a replay plan, and what an operator decides of one record: the bytes are found, today's hops are asked. Nothing is sent to a partner."""
+
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from pipeline import flow
+from pipeline.bus.port import Bus
+from pipeline.delivery.replay import Classed, classed, hash_of, item_of, latest_only, received_of
+from pipeline.ledger.plans import Deed, Item, ItemClass, ItemState, Mode, PlanState, Replay, What
+from pipeline.ledger.port import Decided, Delivery, Ledger
+from pipeline.model import Learned, Outcome, Position, Received, Routed
+from pipeline.stages.plan import Plan
+from pipeline.stages.settle import Written, settle
+from schemas.dead_letter import PREFIX
+from schemas.outcomes import Reason, State
+
+ALPHABET: Final = "23456789abcdefghjkmnpqrstuvwxyz"
+"""Without those that are read as another."""
+DIGITS: Final = 5
+RATE: Final = 10.0
+"""Items per second, where nobody says."""
+
+
+def new_id() -> str:
+    """A name for a plan that a person can type."""
+    return "r" + "".join(secrets.choice(ALPHABET) for _ in range(DIGITS))
+
+
+class Payloads:
+    """The bytes of source records: from the source topic, else from the dead letters, which do not expire."""
+
+    def __init__(self, bus: Bus, dead_letters: str) -> None:
+        """The dead letters are read once, and only where a source record is gone."""
+        self._bus, self._topic = bus, dead_letters
+        self._letters: dict[str, Position] | None = None
+
+    def find(self, position: Position) -> Received | None:
+        """The record as it is found, with the place where it is."""
+        found = self._bus.fetch(position)
+        if found is not None:
+            return found
+        if self._letters is None:
+            self._letters = dict(self._read())
+        letter = self._letters.get(str(position))
+        return self._bus.fetch(letter) if letter is not None else None
+
+    def _read(self) -> Iterator[tuple[str, Position]]:
+        if self._topic not in self._bus.topics():
+            return
+        for record in self._bus.read(self._topic):
+            said = {name: value.decode("utf-8", "replace") for name, value in reversed(record.headers)}
+            place = [said.get(f"{PREFIX}source_{part}", "") for part in ("topic", "partition", "offset")]
+            yield "/".join(place), record.position
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A record of a plan, and where its bytes are."""
+
+    classed: Classed
+    payload: Position | None
+
+    def item(self, mode: Mode) -> Item:
+        """As the plan keeps it."""
+        return item_of(self.classed, self.payload, mode)
+
+
+def judge(rows: Iterable[Delivery], plan: Plan, ledger: Ledger, payloads: Payloads, mode: Mode) -> list[Judged]:
+    """Every row judged, in source order."""
+    found: dict[Position, Position] = {}
+
+    def received(position: Position) -> Received | None:
+        there = payloads.find(position)
+        if there is None:
+            return None
+        found[position] = there.position
+        return received_of(position, there)
+
+    rows = sorted(rows, key=lambda row: (row.position.topic, row.position.partition, row.position.offset))
+    judged = [classed(row, lambda at=row.position: received(at), plan, ledger.knowledge, mode) for row in rows]  # type: ignore[misc]
+    if mode.latest_only:
+        judged = latest_only(judged, mode)
+    return [Judged(one, found.get(one.delivery.position)) for one in judged]
+
+
+def replay_of(route: str, items: Sequence[Item], mode: Mode, deed: Deed, *, rate: float = RATE, asked: str = "{}") -> Replay:
+    """The plan of these items. `asked`: the filter as JSON, without patient data."""
+    return Replay(
+        id=new_id(),
+        route=route,
+        created_ms=deed.at_ms,
+        who=deed.who,
+        why=deed.why,
+        filter=asked,
+        hash=hash_of(route, mode, items),
+        rate=rate,
+        mode=mode,
+    )
+
+
+# what an operator decides of one record
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What goes into the ledger, and, where it is a settlement, onto the topics after it."""
+
+    decided: Decided
+    written: Written | None
+
+
+def settlement_of(
+    deed: Deed, received: Received | None, plan: Plan, ledger: Ledger, *, topics: tuple[str, str], partner_id: str | None = None
+) -> Decision:
+    """`delivered` or `discarded` by an operator. Where the bytes are gone, the ledger's row is all that is known. `topics`: results, dead letters."""
+    position = deed.position
+    assert position is not None  # noqa: S101 - a decision is about a record
+    state = State.DELIVERED if deed.what is What.RESOLVE_DELIVERED else State.DISCARDED
+    read = flow.read(received, plan) if received is not None else None
+    routed = read if isinstance(read, Routed) else read.routed if read is not None else None
+    decoded = routed.decoded if routed is not None else read.decoded if isinstance(read, Outcome) else None
+    outcome = Outcome(
+        received=received or Received(position, None),
+        route=plan.name,
+        partner=plan.route.partner,
+        state=state,
+        reason=Reason.OPERATOR,
+        decoded=decoded,
+        routed=routed,
+        confirmed_by="operator" if state is State.DELIVERED else None,
+    )
+    written = settle(outcome, plan, results_topic=topics[0], dead_letter_topic=topics[1], at_ms=deed.at_ms)
+    learned = _learned(routed, ledger, partner_id) if routed is not None and state is State.DELIVERED else ()
+    return Decision(Decided(deed, replace(written.settlement, learned=learned), partner_id), written)
+
+
+def _learned(routed: Routed, ledger: Ledger, partner_id: str | None) -> tuple[Learned, ...]:
+    """The identity that the create went out under: the first that was not merged away."""
+    known = ledger.knowledge(routed).known
+    left = [one for one in routed.identities if one not in known or known[one].merged_into is None]
+    return (Learned(left[0], partner_id, created_with=True),) if left else ()
+
+
+def absent_of(deed: Deed, row: Delivery, received: Received | None, plan: Plan) -> Decision:
+    """Not there, says an operator: a create may leave again, and this record is sent by a plan of its own, which is released at once."""
+    if received is None:
+        return Decision(Decided(deed), None)
+    read = flow.read(received_of(row.position, received), plan)
+    one = Classed(row, ItemClass.WILL_SEND, routed=read if isinstance(read, Routed) else None)
+    item = replace(item_of(one, received.position, Mode()), was=State.PARKED, state=ItemState.WAITING)
+    replay = replay_of(plan.name, [item], Mode(), deed)
+    return Decision(
+        Decided(replace(deed, replay=replay.id, plan_hash=replay.hash), then=(replace(replay, state=PlanState.RELEASED), item)),
+        None,
+    )

@@ -1,0 +1,242 @@
+"""replay: a plan of what would be sent, its release, how far it is."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.cli import main
+from pipeline.ledger.plans import ItemState
+from pipeline.ledger.port import Query
+from schemas.outcomes import State
+from tests.commands.replaying import MONDAY, TUESDAY, Hospital
+from tests.delivery.partner_script import ROUTE, adt, issue
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Hospital]:
+    house = Hospital(tmp_path)
+    yield house
+    house.close()
+
+
+@pytest.fixture
+def call(house: Hospital, capsys: pytest.CaptureFixture[str]) -> Call:
+    def call(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()  # what the worker logged before
+        code = main(["replay", *words, "--settings", str(house.settings_file)])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+def planned(call: Call, *words: str, code: int = 0) -> dict[str, Any]:
+    came, out, err = call("plan", *words, "--json")
+    assert (came, err) == (code, "")
+    told: dict[str, Any] = json.loads(out)
+    return told
+
+
+def parked(house: Hospital, *messages: bytes) -> None:
+    """The partner refuses each, for a reason that has been mended since."""
+    house.send(*messages)
+    house.work([issue(400, "required")] * len(messages))
+    house.script.requests.clear()
+
+
+def test_on_nothing_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.commands import hospital  # noqa: PLC0415 - this test alone has no house
+
+    assert main(["replay", "list", "--settings", str(hospital.write(tmp_path))]) == 2
+    assert "nothing has run yet" in capsys.readouterr().err
+    assert not (tmp_path / "ledger.sqlite").exists()
+
+
+def test_a_plan_says_what_would_be_sent_and_sends_nothing(house: Hospital, call: Call) -> None:
+    parked(house, adt(control_id="1"), adt(control_id="2", patient="99999999R"))
+    code, out, err = call("plan", "--state", "parked", "--rate", "0.5")
+    assert (code, err) == (0, "")
+    assert "will_send" in out
+    assert "2 to send, 4 s at 0.5 a second; nothing was sent yet" in out
+    assert "his.adt/0/0" in out
+    assert "12345678Z" not in out
+    assert house.script.requests == []
+    (plan,) = house.ledger.replays.all()
+    assert f"emr-pipeline replay run --plan {plan.id}" in out
+    assert plan.filter == '{"state": "parked"}'
+
+
+def test_each_filter_selects_what_it_says(house: Hospital, call: Call) -> None:
+    parked(house, adt(control_id="1"), adt("A08", "2", patient="99999999R"))
+    house.send(adt(control_id="3", patient="77777777B"))
+    house.work()
+    version = next(house.ledger.find(Query(position=house.at(2)))).mapping_version
+    request = next(house.ledger.find(Query(position=house.at(1)))).request_id
+
+    def selected(*words: str) -> int:
+        return int(planned(call, *words)["records"])
+
+    assert selected() == 3
+    assert selected("--event", "A08") == 1
+    assert selected("--control-id", "1") == 1
+    assert selected("--patient-id", "urn:oid:2.16.724.4.41|99999999R") == 1
+    assert selected("--reason", "rejected_required") == 2
+    assert selected("--http-status", "400") == 2
+    assert selected("--state", "delivered") == 1
+    assert selected("--request-id", request) == 1
+    assert selected("--mapping-version", str(version)) == 3
+    assert selected("--mapping-version", "other") == 0
+    assert selected("--since", "1h") == 3
+    assert selected("--until", "1h") == 0
+    assert selected("--position", "his.adt/0/1..2") == 2
+    assert "99999999R" not in "".join(plan.filter for plan in house.ledger.replays.all())
+
+
+def test_mondays_a04_after_tuesdays_a08_is_listed_as_stale_and_not_released(house: Hospital, call: Call) -> None:
+    parked(house, adt("A04", "1", time=MONDAY))
+    house.send(adt("A08", "2", time=TUESDAY))
+    house.work()
+    told = planned(call, "--position", "his.adt/0/0", code=3)
+    assert (told["classes"], told["sends"]) == ({"stale": 1}, 0)
+    code, _, err = call("run", "--plan", told["plan"])
+    assert code == 4
+    assert "nothing in the plan is to be sent" in err
+
+
+def test_a_delivered_a04_that_is_stale_is_not_sent_again_either(house: Hospital, call: Call) -> None:
+    house.send(adt("A04", "1", time=MONDAY), adt("A08", "2", time=TUESDAY))
+    house.work()
+    told = planned(call, "--include-delivered", "--why", "they lost it", code=3)
+    assert told["classes"] == {"stale": 1, "already_delivered": 1}
+    assert told["sends"] == 1
+
+
+@pytest.mark.parametrize("words", [["--force"], ["--include-delivered"], ["--force", "--why", "  "]])
+def test_what_would_not_be_sent_is_sent_for_a_reason_only(house: Hospital, call: Call, words: list[str]) -> None:
+    parked(house, adt())
+    code, out, err = call("plan", *words)
+    assert (code, out) == (2, "")
+    assert "--why" in err
+    assert house.ledger.replays.all() == []
+
+
+def test_forced_and_explained_a_stale_one_is_planned_and_the_audit_says_why(house: Hospital, call: Call) -> None:
+    parked(house, adt("A04", "1", time=MONDAY))
+    house.send(adt("A08", "2", time=TUESDAY))
+    house.work()
+    told = planned(call, "--position", "his.adt/0/0", "--force", "--why", "agreed with the partner")
+    assert (told["classes"], told["sends"]) == ({"stale": 1}, 1)
+    assert call("run", "--plan", told["plan"])[0] == 0
+    code, out, _ = call("show", "--plan", told["plan"], "--items")
+    assert code == 0
+    assert "agreed with the partner" in out
+    assert told["hash"] in out
+    assert "his.adt/0/0" in out
+
+
+def test_what_still_cannot_go_is_told_with_its_reason(house: Hospital, call: Call) -> None:
+    house.send(adt(family=""))
+    house.work()
+    told = planned(call, code=3)
+    assert (told["classes"], told["reasons"]) == ({"still_parked": 1}, {"profile_required": 1})
+
+
+def test_more_than_was_asked_for_is_refused(house: Hospital, call: Call) -> None:
+    parked(house, adt(control_id="1"), adt(control_id="2", patient="99999999R"))
+    code, _, err = call("plan", "--most", "1")
+    assert code == 4
+    assert "narrow the filters" in err
+
+
+def test_a_changed_mapping_shows_as_places_without_values(house: Hospital, call: Call) -> None:
+    parked(house, adt())
+    with house.ledger._write() as connection:
+        connection.exec_driver_sql('UPDATE deliveries SET sent = replace(sent, \'"Patient.name":"\', \'"Patient.name":"x\')')
+    told = planned(call)
+    assert told["differs"] == {"his.adt/0/0": ["Patient.name"]}
+    code, out, _ = call("plan", "--diff")
+    assert code == 0
+    assert "Patient.name" in out
+    assert "Example" not in out
+
+
+@pytest.mark.parametrize("words", [["--show-values"], ["--diff", "--show-values"]])
+def test_values_are_shown_on_a_terminal_only(house: Hospital, call: Call, words: list[str]) -> None:
+    parked(house, adt())
+    code, out, _ = call("plan", *words)
+    assert (code, out) == (2 if words[0] == "--show-values" else 4, "")
+
+
+def test_its_bytes_may_come_from_the_dead_letters(house: Hospital, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    parked(house, adt())
+    fetch = type(house.bus).fetch
+    gone = {house.at(0)}
+    monkeypatch.setattr(type(house.bus), "fetch", lambda bus, position: None if position in gone else fetch(bus, position))
+    told = planned(call)
+    assert told["classes"] == {"will_send": 1}
+    (item,) = house.ledger.replays.items(told["plan"])
+    assert item.payload is not None
+    assert item.payload.topic == house.topics.dead_letters
+    gone.add(item.payload)
+    assert planned(call, code=3)["classes"] == {"payload_gone": 1}
+
+
+def test_a_plan_is_released_paused_resumed_and_cancelled(house: Hospital, call: Call) -> None:
+    parked(house, adt())
+    name = planned(call)["plan"]
+    assert call("resume", "--plan", name)[0] == 4
+    for action, state in (("run", "released"), ("pause", "paused"), ("resume", "released"), ("cancel", "cancelled")):
+        code, out, _ = call(action, "--plan", name, "--json")
+        assert (code, json.loads(out)["state"]) == (0, state)
+    assert call("run", "--plan", name)[0] == 4
+    code, out, _ = call("list")
+    assert code == 0
+    assert "cancelled" in out
+    told = json.loads(call("show", "--plan", name, "--json", "--items")[1])
+    assert [deed["what"] for deed in told["audit"]] == [f"replay {one}" for one in ("plan", "run", "pause", "resume", "cancel")]
+    assert told["items"][0]["state"] == ItemState.LEFT_OUT.value
+
+
+def test_a_paused_plan_is_resumed_not_run(house: Hospital, call: Call) -> None:
+    parked(house, adt())
+    name = planned(call)["plan"]
+    call("run", "--plan", name)
+    call("pause", "--plan", name)
+    code, _, err = call("run", "--plan", name)
+    assert code == 4
+    assert "resume" in err
+
+
+@pytest.mark.parametrize("action", ["run", "show", "pause", "resume", "cancel"])
+def test_a_plan_that_is_not_there_is_one_line(house: Hospital, call: Call, action: str) -> None:
+    assert house.ledger.exists()
+    code, _, err = call(action, "--plan", "nope")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "no such plan" in err
+
+
+@pytest.mark.parametrize(("outcome", "expected"), [(State.DELIVERED, 0), (State.PARKED, 3)])
+def test_waiting_follows_it_to_its_end(house: Hospital, call: Call, outcome: State, expected: int) -> None:
+    parked(house, adt())
+    name = planned(call)["plan"]
+
+    def work() -> None:
+        while not (taken := house.ledger.replays.next(ROUTE, house.topics.source, {0: "w1"}, 10)):
+            time.sleep(0.02)
+        house.ledger.replays.done(name, taken[0].item.position, outcome)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    code, out, _ = call("run", "--plan", name, "--wait")
+    worker.join()
+    assert code == expected
+    assert "done: 1 done, 0 left" in out
+    assert outcome.value in out

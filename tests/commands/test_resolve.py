@@ -1,0 +1,161 @@
+"""resolve and discard: what an operator says of a parked record, and what follows from it."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.bus.embedded_producer import EmbeddedProducer
+from pipeline.cli import main
+from pipeline.errors import BusUnavailable, NoAnswer
+from schemas.outcomes import Reason, State
+from tests.commands.replaying import Hospital
+from tests.delivery.partner_script import ROUTE, adt, issue
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Hospital]:
+    house = Hospital(tmp_path)
+    yield house
+    house.close()
+
+
+@pytest.fixture
+def call(house: Hospital, capsys: pytest.CaptureFixture[str]) -> Call:
+    def call(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()  # what the worker logged before
+        code = main([*words, "--settings", str(house.settings_file)])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+def unknown_create(house: Hospital) -> None:
+    """Parked: no answer, and no probe that could tell."""
+
+    def no_probe(tree: dict[str, dict[str, dict[str, object]]]) -> None:
+        tree["partners"]["roche"] |= {"probe": "off"}
+
+    from tests.delivery.partner_script import settings_with  # noqa: PLC0415 - this state alone needs it
+
+    keep, house.settings = house.settings, settings_with(no_probe)
+    house.send(adt("A04", "1"))
+    house.work([NoAnswer(Reason.TIMEOUT)])
+    house.settings = keep
+    assert house.state(0) == (State.PARKED, Reason.PROBE_CANNOT_TELL)
+    house.script.requests.clear()
+
+
+def test_a_create_that_arrived_is_delivered_and_the_next_message_updates(house: Hospital, call: Call) -> None:
+    unknown_create(house)
+    code, out, err = call("resolve", "his.adt/0/0", "--delivered", "4711", "--why", "their service desk")
+    assert (code, err) == (0, "")
+    assert "delivered" in out
+    assert house.state(0) == (State.DELIVERED, Reason.OPERATOR)
+    result = house.results()[-1]
+    assert (result.state, result.reason, result.settled, result.confirmed_by) == (
+        State.DELIVERED,
+        Reason.OPERATOR,
+        True,
+        "operator",
+    )
+    assert ("4711" in result.model_dump_json(), "service desk" in result.model_dump_json()) == (False, False)
+    assert house.ledger.unemitted(ROUTE, house.topics.source, 0) == []
+    house.send(adt("A08", "2"))
+    house.work()
+    assert [path.split()[0] for path in house.paths()] == ["PUT"]
+    assert house.settled()[-1] == (State.DELIVERED, None)
+
+
+def test_a_partner_that_goes_by_the_identifier_has_no_id_to_tell(house: Hospital, call: Call) -> None:
+    unknown_create(house)
+    assert call("resolve", "his.adt/0/0", "--why", "asked", "--delivered")[0] == 0
+    assert house.state(0) == (State.DELIVERED, Reason.OPERATOR)
+
+
+def test_a_create_that_did_not_arrive_is_sent_by_a_plan_of_its_own(house: Hospital, call: Call) -> None:
+    unknown_create(house)
+    code, out, _ = call("resolve", "his.adt/0/0", "--absent", "--why", "their service desk", "--json")
+    name = json.loads(out)["plan"]
+    assert code == 0
+    assert house.state(0) == (State.PARKED, Reason.OPERATOR)
+    assert house.ledger.holding([house.at(0)]) == set()
+    (taken,) = house.ledger.replays.next(ROUTE, house.topics.source, {0: "w1"}, 10)
+    assert (taken.replay, taken.item.position, taken.item.payload) == (name, house.at(0), house.at(0))
+    assert house.script.requests == []
+
+
+def test_what_is_not_unknown_is_not_resolved(house: Hospital, call: Call) -> None:
+    house.send(adt())
+    house.work([issue(400, "required")])
+    code, _, err = call("resolve", "his.adt/0/0", "--absent", "--why", "x")
+    assert code == 4
+    assert err.count("\n") == 1
+    assert "nothing to resolve" in err
+
+
+def test_a_discarded_message_is_closed_and_its_words_stay_in_the_audit(house: Hospital, call: Call) -> None:
+    house.send(adt())
+    house.work([issue(400, "required")])
+    code, _, err = call("discard", "his.adt/0/0", "--route", ROUTE, "--why", "a test patient")
+    assert (code, err) == (0, "")
+    assert house.state(0) == (State.DISCARDED, Reason.OPERATOR)
+    assert house.settled()[-1] == (State.DISCARDED, Reason.OPERATOR)
+    assert len(house.dead_letters()) == 1
+    assert "test patient" not in house.results()[-1].model_dump_json()
+    code, out, _ = call("trace", "his.adt/0/0")
+    assert "a test patient" in out
+    assert call("discard", "his.adt/0/0", "--why", "again")[0] == 4
+
+
+def test_an_unknown_create_is_not_discarded(house: Hospital, call: Call) -> None:
+    unknown_create(house)
+    code, _, err = call("discard", "his.adt/0/0", "--why", "away with it")
+    assert code == 4
+    assert "resolve" in err
+    assert house.ledger.holding([house.at(0)]) == {house.at(0)}
+
+
+def test_a_result_that_could_not_be_written_is_written_when_it_is_said_again(
+    house: Hospital, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.send(adt())
+    house.work([issue(400, "required")])
+    before = len(house.results())
+
+    def away(*_: object) -> None:
+        raise BusUnavailable("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(EmbeddedProducer, "append", away)
+        code, _, err = call("discard", "his.adt/0/0", "--why", "x")
+    assert code == 2
+    assert "it is decided" in err
+    assert house.state(0) == (State.DISCARDED, Reason.OPERATOR)
+    assert len(house.results()) == before
+    assert call("discard", "his.adt/0/0", "--why", "x")[0] == 0
+    assert house.settled()[-1] == (State.DISCARDED, Reason.OPERATOR)
+    assert call("discard", "his.adt/0/0", "--why", "x")[0] == 4
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["resolve", "17", "--absent", "--why", "x"],
+        ["resolve", "his.adt/0/9", "--absent", "--why", "x"],
+        ["resolve", "his.adt/0/0", "--absent", "--why", " "],
+        ["resolve", "his.adt/0/0", "--route", "other", "--absent", "--why", "x"],
+        ["resolve", "his.adt/0/0", "--delivered", "a\x1bb", "--why", "x"],
+        ["discard", "his.adt/0/9", "--why", "x"],
+    ],
+)
+def test_wrong_input_is_one_line(house: Hospital, call: Call, words: list[str]) -> None:
+    house.send(adt())
+    house.work([issue(400, "required")])
+    code, out, err = call(*words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert house.state(0)[0] is State.PARKED
