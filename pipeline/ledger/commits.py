@@ -67,6 +67,10 @@ class Commits:
             jobs = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._most))]
         try:
             self._run(jobs)
+        except BaseException as error:
+            for job in jobs:  # whatever they were given is not durable
+                job.error = job.error or error
+            raise
         finally:
             with self._lock:
                 after = self._waiting[0] if self._waiting else None
@@ -88,10 +92,6 @@ class Commits:
                 jobs[0].error = error
             else:
                 self._run_apart(jobs)
-        except BaseException as error:
-            for job in jobs:
-                job.error = error
-            raise
 
     def _run_apart(self, jobs: list[_Job]) -> None:
         """Again, so that one that is refused costs the others nothing."""
