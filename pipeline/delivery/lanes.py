@@ -136,6 +136,16 @@ class Lanes(Generic[T]):
         place = self._enter(Ticket(position, keys, 0, None))
         return () if place.waits_for else (place.ticket,)
 
+    def rejoin(self, position: Position, keys: tuple[str, ...]) -> tuple[Ticket[T], ...] | None:
+        """A stub for a replay: a record from below what was read, last in all its lanes; returned where it is ready at once.
+
+        None: the record is in its lanes already, and goes on by itself.
+        """
+        if any(ticket.position == position for ticket in self._places):
+            return None
+        place = self._take_place(Ticket(position, keys, 0, None))
+        return () if place.waits_for else (place.ticket,)
+
     def started(self, ticket: Ticket[T]) -> bool:
         """A thread takes a ready or delayed one. False: it left, or is a stub by now; the thread takes another."""
         place = self._places.get(ticket)
@@ -214,11 +224,15 @@ class Lanes(Generic[T]):
         return place
 
     def _enter(self, ticket: Ticket[T]) -> _Place[T]:
-        position, keys = ticket.position, ticket.keys
+        position = ticket.position
         partition = (position.topic, position.partition)
         if position.offset <= self._last.get(partition, -1):
             raise ValueError(f"{position} comes twice or out of order")
         self._last[partition] = position.offset
+        return self._take_place(ticket)
+
+    def _take_place(self, ticket: Ticket[T]) -> _Place[T]:
+        keys = ticket.keys
         if len(keys) > 1:
             keys = tuple(dict.fromkeys(keys))  # one that stood twice would wait for itself
         self._number += 1

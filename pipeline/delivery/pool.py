@@ -73,6 +73,13 @@ class Pool(Generic[T]):
         with self._turn:
             self._hand_out(self._lanes.restore(position, keys))
 
+    def rejoin(self, position: Position, keys: tuple[str, ...]) -> bool:
+        """A place, last in its lanes, for a record that a replay brings back; False where it is in them already."""
+        with self._turn:
+            ready = self._lanes.rejoin(position, keys)
+            self._hand_out(ready or ())
+            return ready is not None
+
     def chore(self, action: Callable[[], None]) -> None:
         """Something that has no turn to wait for."""
         with self._turn:

@@ -343,3 +343,26 @@ def test_a_hundred_thousand_places_in_one_lane_cost_no_more_each_than_a_few() ->
     assert places(lanes.drop([ONE])) == [(1, 10_001, False)]
     assert len(lanes) == lanes.messages == 40_000
     assert len(lanes.overdue(61)) == 39_999
+
+
+def test_a_replay_stands_last_in_its_lanes_though_its_record_is_from_below_what_was_read(lanes: Lanes[bytes]) -> None:
+    live, later = ticket(7, "a", "b"), ticket(8, "b")
+    offered(lanes, live, later)
+    assert lanes.rejoin(Position("t", 0, 3), ("a",)) == ()
+    assert places(lanes.rejoin(Position("t", 0, 2), ("c",)) or ()) == [(0, 2, True)]
+    assert places(lanes.finish(live)) == [(0, 8, False), (0, 3, True)]
+    assert offered(lanes, ticket(9, "d")) == [Offered.READY]
+    assert lanes.messages == 2
+
+
+def test_a_replay_of_what_is_in_its_lanes_already_changes_nothing(lanes: Lanes[bytes]) -> None:
+    lanes.restore(Position("t", 0, 1), ("a",))
+    assert lanes.rejoin(Position("t", 0, 1), ("a",)) is None
+    assert len(lanes) == 1
+
+
+def test_a_replay_leaves_with_its_partition(lanes: Lanes[bytes]) -> None:
+    lanes.rejoin(Position("t", 0, 1), ("a",))
+    lanes.rejoin(Position("t", 1, 1), ("a",))
+    assert places(lanes.drop([ONE])) == [(1, 1, True)]
+    assert lanes.rejoin(Position("t", 0, 1), ("a",)) == ()

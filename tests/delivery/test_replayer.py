@@ -1,0 +1,138 @@
+"""What a worker takes up of released plans, and when. A list stands for the ledger's plans."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from pipeline.delivery.replayer import LOOK, Replayer
+from pipeline.errors import LedgerError
+from pipeline.ledger.plans import Item, ItemClass, Mode, Replays, Taken
+from pipeline.model import Position
+from schemas.outcomes import State
+
+
+@dataclass
+class Clock:
+    now: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Plans:
+    """Gives what is left, and remembers who asked."""
+
+    left: list[Taken] = field(default_factory=list)
+    asked: list[dict[int, str]] = field(default_factory=list)
+    away: bool = False
+
+    def next(self, route: str, topic: str, holders: Mapping[int, str], most: int) -> list[Taken]:
+        assert (route, topic) == ("r", "t")
+        if self.away:
+            raise LedgerError("away")
+        self.asked.append(dict(holders))
+        given = [one for one in self.left if one.item.position.partition in holders][:most]
+        self.left = [one for one in self.left if one not in given]
+        return given
+
+
+def item(offset: int, partition: int = 0, replay: str = "r1", rate: float = 2.0) -> Taken:
+    position = Position("t", partition, offset)
+    return Taken(replay, "r", Mode(), rate, Item(position, ("a",), ItemClass.WILL_SEND, State.PARKED, position))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def replayer(plans: Plans, clock: Clock, partitions: tuple[int, ...] = (0,)) -> Replayer:
+    made = Replayer("r", "t", cast("Replays", cast("Any", plans)), clock)
+    made.assigned(partitions)
+    return made
+
+
+def offsets(found: list[Taken]) -> list[int]:
+    return [one.item.position.offset for one in found]
+
+
+def test_items_go_at_their_plans_rate(clock: Clock) -> None:
+    made = replayer(Plans([item(1), item(2), item(3), item(4)]), clock)
+    assert offsets(made.due(10)) == [1]
+    clock.now += 0.4
+    assert offsets(made.due(10)) == []
+    clock.now += 0.1
+    assert offsets(made.due(10)) == [2]
+    clock.now += 5
+    assert offsets(made.due(10)) == [3, 4]
+
+
+def test_no_more_go_than_there_is_room_for(clock: Clock) -> None:
+    plans = Plans([item(1, rate=100), item(2, rate=100), item(3, rate=100)])
+    made = replayer(plans, clock)
+    assert offsets(made.due(0)) == []
+    assert plans.asked == []
+    clock.now += 5
+    assert offsets(made.due(1)) == [1]
+    clock.now += 1
+    assert offsets(made.due(2)) == [2, 3]
+
+
+def test_an_idle_ledger_is_asked_once_a_second(clock: Clock) -> None:
+    plans = Plans()
+    made = replayer(plans, clock)
+    for _ in range(20):
+        made.due(10)
+        clock.now += LOOK / 10
+    assert len(plans.asked) == 2
+
+
+def test_a_lost_partitions_items_are_forgotten_and_a_new_name_takes_them(clock: Clock) -> None:
+    plans = Plans([item(1), item(2), item(1, partition=1)])
+    made = replayer(plans, clock, (0, 1))
+    assert offsets(made.due(1)) == [1]
+    made.gone([0])
+    clock.now += 5
+    assert [str(one.item.position) for one in made.due(10)] == ["t/1/1"]
+    made.assigned([0])
+    clock.now += 5
+    made.due(10)
+    first, last = plans.asked[0], plans.asked[-1]
+    assert first[0] != last[0]
+    assert first[1] == last[1]
+
+
+def test_a_partition_that_is_given_again_has_a_new_name_without_having_been_lost(clock: Clock) -> None:
+    plans = Plans()
+    made = replayer(plans, clock)
+    made.due(1)
+    made.assigned([0])
+    clock.now += 5
+    made.due(1)
+    assert plans.asked[0] != plans.asked[1]
+
+
+def test_two_processes_never_have_one_name(clock: Clock) -> None:
+    plans = Plans()
+    for _ in range(2):
+        replayer(plans, clock).due(1)
+    assert plans.asked[0] != plans.asked[1]
+
+
+def test_a_ledger_that_is_away_costs_no_item(clock: Clock) -> None:
+    plans = Plans([item(1)], away=True)
+    made = replayer(plans, clock)
+    with pytest.raises(LedgerError):
+        made.due(1)
+    plans.away = False
+    assert offsets(made.due(1)) == [1]
+
+
+def test_each_plan_has_its_own_rate(clock: Clock) -> None:
+    made = replayer(Plans([item(1, replay="a", rate=1), item(2, replay="b", rate=50), item(3, replay="b", rate=50)]), clock)
+    assert offsets(made.due(10)) == [1, 2]
+    clock.now += 0.03
+    assert offsets(made.due(10)) == [3]
