@@ -1,5 +1,6 @@
 """The two ways of a template, built at once or by text, give the same: templates put together at random, and those that are shipped."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipeline.templates.environment import MappingEnvironment, begin
 from pipeline.templates.filters import filters_of
 from pipeline.templates.skeleton import NotUnderstood
 from schemas.event import NULL
+from schemas.outcomes import Reason
 from tests.templates.samples import MAPPINGS, catalogue
 
 NAMES = {"partner": {"id": "1", "text": ' a "]} \n', "none": None, "blank": "  ", "null": NULL, "yes": True, "no": False}}
@@ -134,3 +136,24 @@ def test_what_only_rendering_can_tell_goes_the_way_of_text(text: str, tmp_path: 
 def test_the_shipped_mappings_are_built() -> None:
     for overlay in (None, *(path.name for path in (MAPPINGS / "sites").iterdir() if path.is_dir())):
         assert type(Catalogue(MAPPINGS, overlay)._of("roche").environment) is BuildingEnvironment
+
+
+def test_each_turn_of_a_loop_looks_at_the_deadline() -> None:
+    turns: list[int] = []
+
+    def spin(number: int) -> str:
+        turns.append(number)
+        until = time.thread_time() + 0.0005
+        while time.thread_time() < until:
+            pass
+        return "x"
+
+    environment = BuildingEnvironment({"spin": spin})
+    text = "[{% for i in range(1000) %}{% set x = i | spin %}{% endfor %}]"
+    template = Template.from_code(
+        environment, environment.compile(environment.parse(text, "t", "t"), "t", "t"), environment.globals
+    )
+    with pytest.raises(Parked) as caught:
+        module._run((template,), environment, {"range": environment.globals["range"]}, begin(0.01))
+    assert caught.value.reason is Reason.MAPPING_DEADLINE
+    assert len(turns) < 200

@@ -1,0 +1,51 @@
+"""What wiring puts between the parts: identifier systems, looked up once for each kind of identifier."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.templates import catalogue as module
+from pipeline.templates.catalogue import Catalogue
+from pipeline.templates.tables import identifier_system
+from pipeline.wiring import MAPPINGS, IdentifierSystems
+from schemas.event import NULL, Identifier
+
+PARTS = st.sampled_from([None, NULL, "", "CIP", "ZGDEMO", "LOCAL", "2.16.724.4.41", "1.3.6.1.4.1.56221.2.2", "MR"])
+IDENTIFIERS = st.builds(Identifier, value=st.just("1"), authority=PARTS, authority_oid=PARTS, type=PARTS)
+TABLE = Path("sites", "demo", "codes", "identifier-systems.yaml")
+
+
+def mappings(folder: Path, *rows: str) -> Path:
+    """The demo site's mappings with rows of a hospital that names no authority."""
+    copied = shutil.copytree(MAPPINGS, folder / "mappings")
+    with (copied / TABLE).open("a", encoding="utf-8") as table:
+        table.writelines(f"  - {row}\n" for row in rows)
+    return copied
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
+    rows = ('{system: type, code: MR, to: "urn:x:mr"}', '{system: type, code: none, to: "urn:x:none"}')
+    return Catalogue(mappings(tmp_path_factory.mktemp("demo"), *rows), "demo")
+
+
+@given(st.lists(IDENTIFIERS, min_size=1))
+def test_a_kept_system_is_the_tables_own_answer(demo: Catalogue, identifiers: list[Identifier]) -> None:
+    systems, table = IdentifierSystems(demo, "roche"), demo.table("identifier-systems")
+    assert [systems(one) for one in identifiers] == [identifier_system(table, one) for one in identifiers]
+
+
+def test_a_table_that_changes_is_looked_up_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK_AGAIN", 0.0)
+    folder = mappings(tmp_path)
+    systems = IdentifierSystems(Catalogue(folder, "demo"), "roche")
+    mine = Identifier(value="1", authority="MINE")
+    assert systems(mine) is None
+
+    with (folder / TABLE).open("a", encoding="utf-8") as table:
+        table.write('  - {system: authority, code: MINE, to: "urn:oid:1.2.3"}\n')
+
+    assert systems(mine) == "urn:oid:1.2.3"
