@@ -25,7 +25,7 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
     when = event.time
     pseudonyms = plan.pseudonyms
     ordered = sorted([(identity.system, identity.value) for identity in identities])  # senders change the order of PID-3
-    ending = sorted((identity.system, identity.value) for identity in prior)
+    ending = sorted([(identity.system, identity.value) for identity in prior])
     return Routed(
         decoded=decoded,
         route=plan.name,
@@ -33,7 +33,7 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
         rule=rule,
         identities=identities,
         prior=prior,
-        lanes=tuple(pseudonyms.lane(plan.name, *patient) for patient in (*ordered, *ending)),
+        lanes=tuple([pseudonyms.lane(plan.name, *patient) for patient in (*ordered, *ending)]),
         subjects=tuple([pseudonyms.hash("subject", plan.name, rule.subject, *patient) for patient in ordered]),
         sender=pseudonyms.sender(sender),
         dedupe=pseudonyms.hash("dedupe", plan.name, sender, str(event.control_id or ""), sha256(value).hexdigest()),
