@@ -6,25 +6,24 @@ filters exist. Absent values answer every field with absent; a field that no mod
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final
 
-from jinja2 import Environment, StrictUndefined, TemplateSyntaxError, Undefined, nodes
+from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, nodes
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.nodes import EvalContext
 from jinja2.runtime import Context as JinjaContext
-from jinja2.runtime import LoopContext, Macro
+from jinja2.runtime import Macro
 from jinja2.sandbox import SandboxedEnvironment
 from jinja2.utils import missing
-from pydantic import BaseModel
 
-from pipeline.model import Finding, Hl7, Identity, Resource
-from pipeline.templates.tables import Concept
-from pipeline.templates.text import ABSENT, MARKS, Constant, Constants, Fragment, constant_of, resources_of, text_of, typed_of
-from schemas import event as event_model
-from schemas.event import NULL, Event, Null
+from pipeline.model import Finding, Hl7, Resource
+from pipeline.templates.fields import field, type_named
+from pipeline.templates.quotes import check_quotes, minified
+from pipeline.templates.text import ABSENT, Constant, Constants, Fragment, constant_of, resources_of, text_of, typed_of
+from schemas.event import NULL, Null
 
 MOST_RANGE: Final = 1_000
 MOST_DEPTH: Final = 30
@@ -98,7 +97,7 @@ def finalize(value: object) -> str:
         str(value)  # StrictUndefined says what is wrong
     if isinstance(value, str):
         return text_of(str(value))
-    raise Mistake(f"{{{{ }}}} of {_name(value)}: name one of its fields")
+    raise Mistake(f"{{{{ }}}} of {type_named(value)}: name one of its fields")
 
 
 def _empty_list(value: Any) -> str:  # noqa: ANN401 - a list, a tuple
@@ -118,11 +117,6 @@ EMITTERS: Final[dict[type, Callable[[Any], str]]] = {
 }
 
 
-def _name(value: object) -> str:
-    """A type in an analyst's words; never the value."""
-    return "a list" if isinstance(value, list | tuple) else f"a whole {type(value).__name__}"
-
-
 def each(values: Iterable[Any] | Null | None) -> Iterable[Any]:
     """What a `for` goes through: nothing where it is absent. The deadline is looked at before each loop, and in each turn of it."""
     tick()
@@ -130,7 +124,7 @@ def each(values: Iterable[Any] | Null | None) -> Iterable[Any]:
         return values
     if values is None or values is NULL:
         return ()
-    raise Mistake(f"for over {_name(values)}: only lists can be gone through")
+    raise Mistake(f"for over {type_named(values)}: only lists can be gone through")
 
 
 def joined(*parts: Any) -> str | Null | None:  # noqa: ANN401 - whatever a template hands in
@@ -153,20 +147,6 @@ def capped_range(*bounds: int) -> range:
     return numbers
 
 
-MODELS: Final = frozenset(
-    value
-    for value in vars(event_model).values()
-    if isinstance(value, type) and issubclass(value, BaseModel) and value is not BaseModel
-)
-"""The event's models: their fields can be read, nothing else of them."""
-READABLE: Final[dict[type, frozenset[str]]] = {
-    Identity: frozenset({"system", "value"}),
-    Concept: frozenset({"system", "code", "display"}),
-    LoopContext: frozenset({"index", "index0", "first", "last", "length", "previtem", "nextitem"}),
-}
-"""Of other types, the fields that a template may read."""
-
-ENDS: Final = {"first": 0, "last": -1}
 FORBIDDEN: Final[Mapping[type[nodes.Node], str]] = {
     nodes.Include: "include is not for templates: import a macro",
     nodes.Extends: "extends is not for templates: a site overlay replaces a whole file",
@@ -177,31 +157,6 @@ FORBIDDEN: Final[Mapping[type[nodes.Node], str]] = {
     nodes.Import: 'import a macro by its name: {% from "file" import NAME %}',
     nodes.NSRef: "namespaces are not for templates",
 }
-
-
-def field(obj: Any, attribute: str) -> Any:  # noqa: ANN401, PLR0911 - whatever a template holds; one return for each kind of it
-    """A field of a model, `first` and `last` of a list, a name of `partner`; of what is absent: absent."""
-    kind = type(obj)
-    if kind in MODELS:
-        try:
-            return obj.__dict__[attribute]
-        except KeyError:
-            return obj.time if attribute == "time" and kind is Event else _undefined(attribute, kind.__name__)
-    if kind is dict and attribute in obj:
-        return obj[attribute]
-    if obj is None or obj is NULL:
-        return obj
-    if kind in READABLE and attribute in READABLE[kind]:
-        return getattr(obj, attribute)
-    if isinstance(obj, tuple | list) and attribute in ENDS:
-        return obj[ENDS[attribute]] if obj else None
-    if isinstance(obj, tuple | list) and attribute == "length":
-        return len(obj)
-    return _undefined(attribute, "partner" if isinstance(obj, dict) else _name(obj))
-
-
-def _undefined(attribute: str, owner: str) -> StrictUndefined:
-    return StrictUndefined(f"there is no {attribute} in {owner}")
 
 
 class Names(dict[str, Any]):
@@ -237,7 +192,8 @@ class MappingCode(CodeGenerator):
 
     def visit_Template(self, node: nodes.Template, frame: Frame | None = None) -> None:  # noqa: N802 - Jinja's name
         """What the generated code names of this module, too."""
-        self.writeline(f"from {__name__} import MODELS, Fragment, field")
+        self.writeline("from pipeline.templates.fields import MODELS, field")
+        self.writeline("from pipeline.templates.text import Fragment")
         super().visit_Template(node, frame)
 
     def visit_Getattr(self, node: nodes.Getattr, frame: Frame) -> None:  # noqa: N802 - Jinja's name
@@ -372,61 +328,3 @@ def _replace_concat(node: nodes.Node) -> None:
 def _joined(node: nodes.Concat) -> nodes.Filter:
     first, *others = node.nodes
     return nodes.Filter(first, "_joined", others, [], None, None, lineno=node.lineno)
-
-
-def minified(data: str) -> str:
-    """JSON text without the blanks outside of its strings; a chunk never begins inside a string (check_quotes)."""
-    parts = data.split('"')
-    if "\\" in data:
-        return _minified_slowly(data)
-    return '"'.join("".join(part.split()) if place % 2 == 0 else part for place, part in enumerate(parts))
-
-
-def _minified_slowly(data: str) -> str:
-    kept: list[str] = []
-    quoted = escaped = False
-    for letter in data:
-        if quoted:
-            quoted = escaped or letter != '"'
-            escaped = letter == "\\" and not escaped
-            kept.append(letter)
-        elif not letter.isspace():
-            quoted = letter == '"'
-            kept.append(letter)
-    return "".join(kept)
-
-
-def check_quotes(environment: Environment, source: str, name: str | None, filename: str | None) -> None:
-    """Refuse `{{ }}` and `{% %}` inside quotes, bare `]` and `}` in a constant, and our marks. TemplateSyntaxError with the line."""
-    for line, message in misquoted(environment, source):
-        raise TemplateSyntaxError(message, line, name, filename)
-
-
-def misquoted(environment: Environment, source: str) -> Iterator[tuple[int, str]]:
-    """Line and message of each mistake with quotes."""
-    quoted = escaped = False
-    for line, kind, value in environment.lex(source):
-        if kind in INSIDE and quoted:
-            yield line, INSIDE[kind]
-            quoted = escaped = False
-        if kind != "data":
-            continue
-        for number, text in enumerate(value.split("\n")):
-            for letter in text:
-                if quoted and not escaped and letter in "]}":
-                    yield line + number, f"a bare {letter} inside quotes: write \\u{ord(letter):04x}"
-                if letter == '"' and not escaped:
-                    quoted = not quoted
-                escaped = quoted and letter == "\\" and not escaped
-            if quoted and number < value.count("\n"):
-                yield line + number, "the quotes are not closed on this line"
-                quoted = False
-    mark = MARKS.search(source)
-    if mark is not None:
-        yield 1 + source[: mark.start()].count("\n"), "a character that the engine needs for itself (U+007F, U+E002)"
-
-
-INSIDE: Final = {
-    "variable_begin": "{{ }} inside quotes: leave the quotes out, a value comes with its own",
-    "block_begin": "{% %} inside quotes: put it around the whole text",
-}

@@ -12,7 +12,7 @@ from typing import Any, Final
 from jinja2 import nodes
 from pydantic import BaseModel
 
-from pipeline.templates.environment import ENDS
+from pipeline.templates.fields import ENDS
 from pipeline.templates.filters import READS
 from schemas.event import Coverage, Diagnosis, Event, Merge, Patient, PatientGroup, Visit
 

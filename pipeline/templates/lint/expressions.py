@@ -16,7 +16,7 @@ from typing import Any, Final
 from jinja2 import nodes
 from pydantic import BaseModel
 
-from pipeline.templates.environment import ENDS, READABLE
+from pipeline.templates.fields import ENDS, READABLE
 from pipeline.templates.lint.problem import Problems, Rule, near
 from pipeline.templates.tables import NOTHING, CodeTable, Concept
 from schemas.event import Coded, Diagnosis, Event, Timestamp

@@ -12,7 +12,7 @@ from pipeline.fhir.metadata import Release, element
 from pipeline.model import Identity
 from pipeline.templates import events, tables
 from pipeline.templates.catalogue import SUFFIX, Files, files_of, table_files
-from pipeline.templates.environment import FORBIDDEN, MappingEnvironment, misquoted
+from pipeline.templates.environment import FORBIDDEN, MappingEnvironment
 from pipeline.templates.filters import filters_of
 from pipeline.templates.lined import Lined, YamlMistake, load
 from pipeline.templates.lint.elements import Elements, table_targets
@@ -30,6 +30,7 @@ from pipeline.templates.lint.expressions import (
 )
 from pipeline.templates.lint.json_shape import Shape, Tokens
 from pipeline.templates.lint.problem import Problem, Problems, Rule
+from pipeline.templates.quotes import misquoted
 from pipeline.templates.tables import CodeTable
 from schemas.event import Event
 
