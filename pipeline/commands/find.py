@@ -234,4 +234,7 @@ def _json(found: "list[Delivery]") -> list[str]:
     import json
     from dataclasses import asdict
 
-    return [json.dumps(asdict(one) | {"position": str(one.position)}, ensure_ascii=False) for one in found]
+    def told(one: "Delivery") -> dict[str, object]:
+        return {name: value for name, value in asdict(one).items() if name != "sent"} | {"position": str(one.position)}
+
+    return [json.dumps(told(one), ensure_ascii=False) for one in found]

@@ -31,14 +31,20 @@ class Replayer:
         self._holders: dict[int, str] = {}
         self._hand: deque[Taken] = deque()
         self._rates: dict[str, Rate] = {}
-        self._look_at = clock()
+        self._look_at, self._looked = clock(), False
 
     def assigned(self, partitions: Iterable[int]) -> None:
         """They are ours from now on, and what anybody took before, we too, is given again."""
         partitions = list(partitions)
         self.gone(partitions)
+        self._look_at, self._looked = self._clock(), False
         for partition in partitions:
             self._holders[partition] = f"{self._process}.{next(self._number)}"
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is in hand, and what there is was looked for."""
+        return not self._hand and self._looked
 
     def gone(self, partitions: Iterable[int]) -> None:
         """They are not ours any more."""
@@ -50,7 +56,7 @@ class Replayer:
         """What may go now, `room` at most. Raises LedgerError as the ledger does; then nothing is lost."""
         if not self._hand and self._clock() >= self._look_at and room > 0:
             self._hand.extend(self._replays.next(self._route, self._topic, self._holders, BATCH))
-            self._look_at = self._clock() + (0 if self._hand else LOOK)
+            self._look_at, self._looked = self._clock() + (0 if self._hand else LOOK), True
         found: list[Taken] = []
         while self._hand and len(found) < room and self._rate(self._hand[0]).ask() == 0:
             found.append(self._hand.popleft())
