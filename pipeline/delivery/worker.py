@@ -304,13 +304,10 @@ class Worker:
             return
         try:
             self._consumer.commit(ours)
-        except BusRebalancing:
-            return  # the next one carries it; what is taken from us is committed in `revoked`, or done again and found settled
+        except (BusRebalancing, BusLost):
+            return  # the next one carries it; what is taken from us is told (`revoked`, `lost`) by the next poll, and done again is found settled
         except BusUnavailable as error:
             self.outages.gone(error)
-            return
-        except BusLost:
-            self.lost(list(ours))
             return
         reach(Point.AFTER_COMMIT)
         with self._guard:

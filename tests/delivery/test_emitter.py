@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -48,7 +48,7 @@ class Topic:
     def close(self) -> None:
         self.producer.close()
 
-    def __enter__(self) -> "Topic":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,18 +1,20 @@
 """The loop of one route and what a group does to it: partitions given, revoked, lost, given again; commits and polls that fail.
 
 The consumer is a script that keeps the port's promises (assignment changes only in its listener's calls; what is given begins at the commit); bus,
-ledger and hops are real, the partner answers at once. Another member is another worker on the same ledger.
+ledger and hops are real. Work goes on in other threads while the loop polls, so a step first waits for what it speaks of. Another member is another
+worker on the same ledger.
 """
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pipeline import wiring
@@ -23,10 +25,11 @@ from pipeline.errors import BusError, BusLost, BusRebalancing, BusUnavailable
 from pipeline.ledger.port import Query
 from pipeline.model import Received, Reply, Request
 from pipeline.stages.route import request_id
-from tests.delivery.partner_script import ROUTE, TOPICS, House, adt, created, issue, settings_with, updated
+from pipeline.transport.port import Transport
+from tests.delivery.partner_script import ROUTE, TOPICS, House, Script, adt, created, issue, settings_with, until, updated
 
 P0, P1 = TopicPartition(TOPICS.source, 0), TopicPartition(TOPICS.source, 1)
-MOST_POLLS: Final = 400
+MOST_POLLS: Final = 3_000
 AT_ONCE: Final = 2
 """Records that a poll brings: few, so that much is still to come when something happens."""
 Step = Callable[["Member"], None]
@@ -91,6 +94,9 @@ class Member:
         self.group.offsets |= offsets
         self.commits.append(dict(offsets))
 
+    def commits_of(self, partition: TopicPartition) -> list[int]:
+        return [offsets[partition] for offsets in self.commits if partition in offsets]
+
     def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int | None]:
         if self.group.unasked:
             self.group.unasked -= 1
@@ -151,44 +157,71 @@ class Group(EmbeddedBus):
 class Clinic(House):
     """A house whose source has two partitions, and whose consumers are scripted."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         self.group = Group(folder / "bus")
         self.group.create_topics([replace(wiring.topic_settings(settings_with(None))[0], name=TOPICS.source, partitions=2)])
-        super().__init__(folder, change=probe_at_once, bus=self.group)
+        super().__init__(folder, change=change, bus=self.group)
+        self.worked: list[Worker] = []
 
     def put(self, partition: int, *messages: bytes) -> None:
         with self.bus.producer() as producer:
             producer.append([Record(self.topics.source, message, partition=partition) for message in messages])
 
-    def run(self, *steps: Step) -> Worker:
+    def worker(self, transport: Transport | None = None) -> Worker:
+        self.worked.append(super().worker(transport))
+        return self.worked[-1]
+
+    def run(self, *steps: Step, partner: Transport | None = None) -> Worker:
         """One worker until all is settled and committed."""
         self.group.scripts.append(list(steps))
-        worker = self.worker()
+        worker = self.worker(partner)
         worker.drain()
         worker.run()
         return worker
+
+    def when_it_rests_after(self, requests: int, act: Step) -> Step:
+        """A step that waits until the partner has had so many requests and no thread has anything to do: what is open waits for its next attempt."""
+        worker = len(self.worked)
+
+        def rests() -> bool:
+            return len(self.script.requests) == requests and not self.worked[worker].pool.running
+
+        def step(member: Member) -> None:
+            until(rests)
+            act(member)
+
+        return step
 
     def states(self) -> Counter[str]:
         return Counter(str(delivery.state) for delivery in self.ledger.find(Query(most=1_000)))
 
     def assert_all_delivered_once(self, sent: Sequence[str]) -> None:
-        """Each record is in one state, with one settled result; the partner got just this, in this order."""
-        assert self.paths() == list(sent)
+        """Each record is in one state, with one settled result; the partner got just this."""
+        assert Counter(self.paths()) == Counter(sent)
         ends = {partition: end for partition, (_, end) in self.bus.bounds(self.topics.source).items()}
         total = sum(ends.values())
         assert self.states() == Counter(delivered=total)
-        assert self.group.offsets == {partition: end for partition, end in ends.items() if end}
+        assert {partition: self.group.offsets.get(partition, 0) for partition in ends} == ends
         settled = [result for result in self.results() if result.settled]
         assert len({result.result_id for result in settled}) == total
 
 
 def probe_at_once(tree: dict[str, Any]) -> None:
     tree["partners"]["roche"]["probe_margin"] = -10
+    tree["breaker"] |= {"failures": 1_000, "window": 1_000}
+
+
+def with_long_pauses(tree: dict[str, Any]) -> None:
+    """Long enough for a group to do something to a delivery that waits for its next attempt."""
+    probe_at_once(tree)
+    tree["delivery"] |= {"backoff_first": 0.5, "backoff_most": 0.5, "revoke_seconds": 5, "drain_seconds": 5}
 
 
 @pytest.fixture
-def clinic(tmp_path: Path) -> Iterator[Clinic]:
-    clinic = Clinic(tmp_path)
+def clinic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clinic]:
+    """Nothing is committed but at the end, or where the group wants it."""
+    monkeypatch.setattr("pipeline.delivery.worker.COMMIT_EVERY", 60.0)
+    clinic = Clinic(tmp_path, with_long_pauses)
     yield clinic
     clinic.close()
 
@@ -233,28 +266,28 @@ def test_records_that_come_while_a_delivery_waits_and_another_partition_is_taken
         member.lose(P1)
         member.give(P1)
 
-    clinic.run(lambda member: member.give(P0), change)
+    clinic.run(lambda member: member.give(P0), clinic.when_it_rests_after(1, change))
     clinic.assert_all_delivered_once([POST, POST, POST, POST])
 
 
 # taken while something waits
 
 
-@pytest.mark.parametrize(("taking", "commits"), [("revoke", [{P0: 1}]), ("lose", [])])
+@pytest.mark.parametrize(("taking", "commits"), [("revoke", [1]), ("lose", [])])
 def test_a_partition_that_is_taken_while_a_delivery_waits_leaves_it_open_and_sends_no_more_of_it(
-    clinic: Clinic, taking: str, commits: list[dict[TopicPartition, int]]
+    clinic: Clinic, taking: str, commits: list[int]
 ) -> None:
     clinic.put(0, create("A"), update("A"), create("B"))
     clinic.script.answers = [created(), issue(503, "transient")]
-    seen: list[tuple[list[str], list[dict[TopicPartition, int]], Counter[str]]] = []
+    seen: list[tuple[list[str], list[int], Counter[str]]] = []
 
     def take(member: Member) -> None:
         getattr(member, taking)(P0)
 
     def look(member: Member) -> None:
-        seen.append((clinic.paths(), list(member.commits), clinic.states()))
+        seen.append((clinic.paths(), member.commits_of(P0), clinic.states()))
 
-    clinic.run(give_both, take, look, look)
+    clinic.run(give_both, clinic.when_it_rests_after(2, take), look, look)
     open_record = Counter(delivered=1, pending=1)
     assert seen == [([POST, "PUT /Bundle/A"], commits, open_record)] * 2
     clinic.assert_all_delivered_once([POST, "PUT /Bundle/A", "PUT /Bundle/A", POST])
@@ -268,7 +301,7 @@ def test_what_another_member_did_meanwhile_is_not_sent_again(clinic: Clinic) -> 
         member.lose(P0)
         clinic.run()
 
-    clinic.run(give_both, let_another_do_it)
+    clinic.run(give_both, clinic.when_it_rests_after(2, let_another_do_it))
     clinic.assert_all_delivered_once([POST, "PUT /Bundle/A", "PUT /Bundle/A", POST])
 
 
@@ -280,74 +313,163 @@ def test_lost_and_given_again_in_one_poll_while_a_delivery_waits_it_goes_on_once
         member.lose(P0)
         member.give(P0)
 
-    clinic.run(give_both, there_and_back)
+    clinic.run(give_both, clinic.when_it_rests_after(2, there_and_back))
     clinic.assert_all_delivered_once([POST, "PUT /Bundle/A", "PUT /Bundle/A", POST])
 
 
 def test_a_late_answer_after_another_has_found_the_outcome_settles_nothing_twice(clinic: Clinic) -> None:
     clinic.put(0, create("A"), update("A"))
-    clinic.script.answers = [created()]
     slow = SlowOnce(clinic)
-    worker = clinic.worker()
-    worker.transport = slow
-    clinic.group.scripts.append([give_both, lambda member: member.lose(P0)])
-    worker.drain()
-    worker.run()
-    assert slow.held == 1
+
+    def lose(member: Member) -> None:
+        until(slow.asked.is_set)
+        member.lose(P0)
+        slow.lost.set()
+
+    def stay_away(_: Member) -> None:
+        until(lambda: slow.answered.is_set() and not clinic.worked[0].pool.running)
+
+    clinic.run(give_both, lose, stay_away, partner=slow)
     settled = [result for result in clinic.results() if result.settled]
     assert len({result.result_id for result in settled}) == 2
     assert clinic.states() == Counter(delivered=2)
-    assert [path for path in clinic.paths() if path == POST] == []  # the other one probed and found it: only the slow one created
-    assert clinic.group.offsets == {P0: 2}
+    assert clinic.paths() == ["PUT /Bundle/A", "PUT /Bundle/A"]  # the other one probed and found it: only the slow one created
+    assert clinic.group.offsets[P0] == 2
 
 
+@dataclass
 class SlowOnce:
     """The first answer comes when another worker has taken the partition over and done its work."""
 
-    def __init__(self, clinic: Clinic) -> None:
-        self.clinic, self.held = clinic, 0
+    clinic: Clinic
+    asked: threading.Event = field(default_factory=threading.Event)
+    lost: threading.Event = field(default_factory=threading.Event)
+    answered: threading.Event = field(default_factory=threading.Event)
 
     def exchange(self, request: Request) -> Reply:
-        if self.held == 0:
-            self.held = 1
-            self.clinic.script.answers = []
-            self.clinic.script.requests.clear()
-            self.clinic.run()
-            return created("A")
-        return self.clinic.script.exchange(request)
+        if self.asked.is_set():
+            return self.clinic.script.exchange(request)
+        self.asked.set()
+        assert self.lost.wait(10)
+        self.clinic.run()
+        self.answered.set()
+        return created("A")
+
+    def knock(self) -> None:
+        """Somebody is there."""
 
     def close(self) -> None:
         """Nothing is open."""
 
 
-def test_while_a_delivery_waits_no_more_is_taken_from_the_topic_and_afterwards_it_is(clinic: Clinic) -> None:
+@dataclass
+class Door(Script):
+    """Who is named at it waits until it opens."""
+
+    named: bytes = b""
+    """Of the body; all by default."""
+    open: threading.Event = field(default_factory=threading.Event)
+
+    def exchange(self, request: Request) -> Reply:
+        answer = super().exchange(request)
+        assert self.named not in request.body or self.open.wait(10)
+        return answer
+
+
+def test_given_again_while_its_first_delivery_still_runs_a_record_waits_for_that_and_is_not_sent_again(clinic: Clinic) -> None:
+    clinic.in_flight = 4
+    clinic.put(0, create("A"), update("A"), create("B"))
+    clinic.script = door = Door(named=b'"A"')
+
+    def there_and_back(member: Member) -> None:
+        until(lambda: len(door.requests) == 1)
+        member.lose(P0)
+        member.give(P0)
+
+    def look(_: Member) -> None:
+        until(lambda: len(door.requests) == 2)  # the first delivery of A runs still; B goes on
+        time.sleep(0.05)
+        door.open.set()
+
+    clinic.run(give_both, there_and_back, nothing, look)
+    clinic.assert_all_delivered_once([POST, POST, "PUT /Bundle/A"])
+
+
+def test_a_patient_whose_answer_takes_long_holds_up_nobody_else(clinic: Clinic) -> None:
+    clinic.in_flight = 2
+    clinic.put(0, create("A"), update("A"), create("B"), update("B"))
+    clinic.script = door = Door(named=b'"A"')
+
+    def look(_: Member) -> None:
+        until(lambda: len(clinic.settled()) == 2)
+        door.open.set()
+
+    clinic.run(give_both, nothing, look)
+    clinic.assert_all_delivered_once([POST, POST, "PUT /Bundle/B", "PUT /Bundle/A"])
+
+
+def test_no_more_is_taken_from_the_topic_than_there_is_room_for_and_afterwards_it_is(tmp_path: Path) -> None:
+    def room_for_two(tree: dict[str, Any]) -> None:
+        with_long_pauses(tree)
+        tree["delivery"]["messages"] = AT_ONCE
+
+    clinic = Clinic(tmp_path, room_for_two)
     clinic.put(0, *map(create, "ABCDEF"))
-    clinic.script.answers = [issue(503, "transient"), issue(503, "transient")]
+    clinic.script = door = Door()
     taken: list[int] = []
 
     def look(member: Member) -> None:
+        until(lambda: len(door.requests) == 1)
         taken.append(member.at[P0])
 
-    clinic.run(give_both, look, look)
-    assert taken == [AT_ONCE, AT_ONCE]
-    clinic.assert_all_delivered_once([POST] * 8)
+    clinic.run(give_both, look, look, look, lambda _: door.open.set())
+    assert taken == [AT_ONCE] * 3
+    clinic.assert_all_delivered_once([POST] * 6)
+    clinic.close()
 
 
-def test_between_two_records_of_a_backlog_the_group_is_heard(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.delivery.worker.COMMIT_EVERY", 0.0)
+def test_what_is_revoked_may_end_what_runs_and_starts_nothing_more(clinic: Clinic) -> None:
     clinic.put(0, create("A"), create("B"))
+    clinic.script = door = Door()
     sent: list[list[str]] = []
 
     def take(member: Member) -> None:
+        until(lambda: len(door.requests) == 1)
+        threading.Timer(0.05, door.open.set).start()
         member.revoke(P0)
 
     def look(member: Member) -> None:
         sent.append(clinic.paths())
-        assert member.commits == [{P0: 1}]
+        assert member.commits_of(P0) == [1]
 
     clinic.run(give_both, take, look)
     assert sent == [[POST]]
     clinic.assert_all_delivered_once([POST, POST])
+
+
+def test_what_runs_for_longer_than_a_revocation_may_take_moves_no_offset_when_it_ends(tmp_path: Path) -> None:
+    def hurry(tree: dict[str, Any]) -> None:
+        with_long_pauses(tree)
+        tree["delivery"]["revoke_seconds"] = 0.05
+
+    clinic = Clinic(tmp_path, hurry)
+    clinic.put(0, create("A"), create("B"))
+    clinic.script = door = Door()
+    commits: list[int] = []
+
+    def take(member: Member) -> None:
+        until(lambda: len(door.requests) == 1)
+        member.revoke(P0)
+        door.open.set()
+        until(lambda: clinic.states() == Counter(delivered=1) and not clinic.worked[0].pool.running)
+        clinic.worked[0].emitter.flush(5)
+        clinic.worked[0].commit()
+        commits.extend(member.commits_of(P0))
+
+    clinic.run(give_both, take)
+    assert commits == []
+    clinic.assert_all_delivered_once([POST, POST])
+    clinic.close()
 
 
 # what holds no record
@@ -397,8 +519,22 @@ def test_a_commit_that_is_refused_while_the_partition_is_revoked_ends_nobody(cli
         member.refusals = [BusLost("not committed")]
         member.revoke(P0)
 
-    clinic.run(give_both, revoke_fenced)
+    clinic.run(give_both, clinic.when_it_rests_after(2, revoke_fenced))
     clinic.assert_all_delivered_once([POST, "PUT /Bundle/A", "PUT /Bundle/A"])
+
+
+def test_a_commit_that_is_refused_forgets_nothing_that_the_next_poll_has_not_told(clinic: Clinic) -> None:
+    """P1 is read on until then; its records are this worker's still, as far as the bus says."""
+    clinic.put(0, create("A"), create("B"))
+    clinic.put(1, create("C"), create("D"))
+
+    def revoke_fenced(member: Member) -> None:
+        until(lambda: len(clinic.settled()) >= 1)
+        member.refusals = [BusLost("not committed")]
+        member.revoke(P0)
+
+    clinic.run(give_both, revoke_fenced)
+    clinic.assert_all_delivered_once([POST] * 4)
 
 
 @pytest.mark.parametrize(("error", "told"), [(BusRebalancing, False), (BusUnavailable, True)])
@@ -413,19 +549,23 @@ def test_a_commit_that_fails_for_a_while_is_made_up_for_and_only_an_outage_is_to
 
     clinic.run(give_away)
     assert ("bus_away" in capfd.readouterr().err) == told
-    assert clinic.group.members[0].commits == [{P0: 2}]
+    assert clinic.group.members[0].commits_of(P0) == [2]
     clinic.assert_all_delivered_once([POST, POST])
 
 
 def test_a_poll_that_fails_while_a_delivery_waits_costs_nothing(clinic: Clinic) -> None:
     clinic.put(0, create("A"), update("A"))
     clinic.script.answers = [issue(503, "transient")]
-    clinic.run(give_both, away, away)
+    clinic.run(give_both, clinic.when_it_rests_after(1, away), away)
     clinic.assert_all_delivered_once([POST, POST, "PUT /Bundle/A"])
 
 
 def away(_member: Member) -> None:
     raise BusUnavailable("the broker is away")
+
+
+def nothing(_member: Member) -> None:
+    """Only what the poll brings."""
 
 
 # all of it, at random
@@ -460,42 +600,67 @@ def step(what: str, chosen: list[TopicPartition]) -> Step:
 
 
 class Hiccups:
-    """A partner that fails now and then before it does anything; writes down what it did, by request id."""
+    """A partner that is slow, or fails before it does anything, now and then; writes down what it did, by request id. It knows whom it has."""
 
-    def __init__(self, hiccups: Iterable[bool]) -> None:
+    def __init__(self, hiccups: Iterable[str]) -> None:
+        self.lock = threading.Lock()
         self.hiccups = list(hiccups)
+        self.there: set[str] = set()
         self.done: list[str] = []
+        self.most = self.now = 0
 
     def exchange(self, request: Request) -> Reply:
-        if self.hiccups and self.hiccups.pop(0):
-            return issue(503, "transient")
+        with self.lock:
+            hiccup = self.hiccups.pop(0) if self.hiccups else "none"
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(0.02 if "slow" in hiccup else 0)
+        with self.lock:
+            self.now -= 1
+            return issue(503, "transient") if "fails" in hiccup else self._do(request)
+
+    def _do(self, request: Request) -> Reply:
+        patient = request.path.removeprefix("/Bundle").strip("/")
+        if patient and patient not in self.there:
+            return issue(404, "not-found")
         self.done.append(request.request_id)
-        return created() if request.method == "POST" else updated()
+        self.there |= {one for one in "ABCDE" if f'"{one}"'.encode() in request.body}
+        return updated() if patient else created()
+
+    def knock(self) -> None:
+        """Somebody is there."""
 
     def close(self) -> None:
         """Nothing is open."""
 
 
-WORDS: Final = ["give", "give", "revoke", "lose", "there and back", "commit lost", "commit fails", "poll fails", "nothing"]
+WORDS: Final = ["give", "give", "revoke", "lose", "there and back", "there and back", "commit lost", "commit fails", "poll fails"]
+TIMELY: Final = (Phase.explicit, Phase.reuse, Phase.generate)
+"""Threads and pauses do not shrink."""
+HICCUPS: Final = ["none", "none", "fails", "slow", "slow", "slow, then fails"]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15,
+    deadline=None,
+    phases=TIMELY,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 @given(
-    script=st.lists(st.tuples(st.sampled_from(WORDS), partitions()), max_size=14),
-    hiccups=st.lists(st.booleans(), max_size=16),
+    script=st.lists(st.tuples(st.sampled_from([*WORDS, "nothing"]), partitions()), max_size=16),
+    hiccups=st.lists(st.sampled_from(HICCUPS), max_size=16),
+    in_flight=st.sampled_from([1, 2, 4, 4]),
 )
 def test_whatever_the_group_does_each_record_is_settled_once_and_each_patients_order_is_kept(
-    tmp_path_factory: pytest.TempPathFactory, script: list[tuple[str, list[TopicPartition]]], hiccups: list[bool]
+    tmp_path_factory: pytest.TempPathFactory, script: list[tuple[str, list[TopicPartition]]], hiccups: list[str], in_flight: int
 ) -> None:
-    clinic = Clinic(tmp_path_factory.mktemp("clinic"))
+    clinic = Clinic(tmp_path_factory.mktemp("clinic"), probe_at_once)
+    clinic.in_flight = in_flight
     try:
         for partition, patients in PATIENTS.items():
             clinic.put(partition.partition, *map(create, patients), *map(update, patients))
-        worker = clinic.worker()
-        worker.transport = partner = Hiccups(hiccups)
-        clinic.group.scripts.append([step(what, chosen) for what, chosen in script])
-        worker.drain()
-        worker.run()
+        partner = Hiccups(hiccups)
+        clinic.run(*(step(what, chosen) for what, chosen in script), partner=partner)
         messages = [message for patients in PATIENTS.values() for do in (create, update) for message in map(do, patients)]
         assert clinic.states() == Counter(delivered=len(messages))
         assert clinic.group.offsets == {P0: 6, P1: 4}
@@ -505,5 +670,6 @@ def test_whatever_the_group_does_each_record_is_settled_once_and_each_patients_o
         for patient in "ABCDE":
             pair = [request_id(ROUTE, create(patient)), request_id(ROUTE, update(patient))]
             assert [done for done in partner.done if done in pair] == pair
+        assert partner.most <= in_flight
     finally:
         clinic.close()
