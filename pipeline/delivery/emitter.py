@@ -41,6 +41,8 @@ class Emitter:
         self._changed = threading.Condition()
         self._waiting: deque[Emission] = deque()
         self._writing = 0
+        self._results: set[bytes | None] = set()
+        """The settled results among these: one that is found settled meanwhile is on its way already."""
         self._closed = False
         self.stuck = False
         """The topics could not be written the last time."""
@@ -52,6 +54,10 @@ class Emitter:
     def put(self, emission: Emission) -> None:
         """Take it; it is durable when `then` is called."""
         with self._changed:
+            if emission.settled is not None:
+                if emission.records[0].value in self._results:
+                    return
+                self._results.add(emission.records[0].value)
             self._waiting.append(emission)
             self._changed.notify_all()
 
@@ -78,6 +84,7 @@ class Emitter:
                 self._write(batch)
                 with self._changed:
                     self._writing = 0
+                    self._results -= {emission.records[0].value for emission in batch if emission.settled is not None}
                     self._changed.notify_all()
         except Stopped:
             return

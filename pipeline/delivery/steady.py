@@ -4,7 +4,7 @@ Nothing passes meanwhile. Only a stop ends it, and then the record stays open. F
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Final, Protocol, TypeVar
 
 from pipeline.errors import BusError, LedgerError
@@ -40,41 +40,46 @@ class Pause(Protocol):
 
 
 class Outages:
-    """Which of the two is away, as the log was told."""
+    """Which of the two is away, as the log was told: away for as long as it is for anybody, so that one who gets through does not say it is back."""
 
     def __init__(self, route: str) -> None:
         """Both are there until told otherwise."""
         self._route = route
         self._lock = threading.Lock()
-        self._away: set[Kind] = set()
+        self._away: dict[Kind, set[Hashable]] = {BusError: set(), LedgerError: set()}
 
-    def gone(self, error: BusError | LedgerError) -> None:
-        """It failed; a line where that is news."""
-        kind = LedgerError if isinstance(error, LedgerError) else BusError
+    def gone(self, error: BusError | LedgerError, by: Hashable) -> None:
+        """It failed for this caller; a line where that is news."""
+        kind = _kind(error)
         with self._lock:
-            news = kind not in self._away
-            self._away.add(kind)
+            news = not self._away[kind]
+            self._away[kind].add(by)
         if news:
             event, _, do = LINES[kind]
             log(event, route=self._route, error=str(error), do=do)
 
-    def back(self, kind: Kind) -> None:
-        """It works; a line where that is news."""
+    def back(self, kind: Kind, by: Hashable) -> None:
+        """It works for this caller; a line where it does for all."""
         with self._lock:
-            news = kind in self._away
-            self._away.discard(kind)
+            was = bool(self._away[kind])
+            self._away[kind].discard(by)
+            news = was and not self._away[kind]
         if news:
             log(LINES[kind][1], route=self._route)
 
     @property
     def bus(self) -> bool:
         """Whether the bus is away."""
-        return BusError in self._away
+        return bool(self._away[BusError])
 
     @property
     def ledger(self) -> bool:
         """Whether the ledger is away."""
-        return LedgerError in self._away
+        return bool(self._away[LedgerError])
+
+
+def _kind(error: BusError | LedgerError) -> Kind:
+    return LedgerError if isinstance(error, LedgerError) else BusError
 
 
 class Steady:
@@ -86,16 +91,18 @@ class Steady:
 
     def __call__(self, action: Callable[[], T]) -> T:
         """What `action` returns, once neither the ledger nor the bus stands in the way."""
-        failed: list[Kind] = []
+        tries, me = 0, object()
+        failed: set[Kind] = set()
         while True:
             try:
                 result = action()
             except (LedgerError, BusError) as error:
-                failed.append(LedgerError if isinstance(error, LedgerError) else BusError)
-                self._outages.gone(error)
-                if self._abandoned.wait(self._pause.after(len(failed))):
+                tries += 1
+                failed.add(_kind(error))
+                self._outages.gone(error, me)
+                if self._abandoned.wait(self._pause.after(tries)):
                     raise Stopped from None
             else:
-                for kind in set(failed):
-                    self._outages.back(kind)
+                for kind in failed:
+                    self._outages.back(kind, me)
                 return result

@@ -167,10 +167,10 @@ class Worker:
         try:
             records = self._consumer.poll(timeout, BATCH)
         except BusUnavailable as error:
-            self.outages.gone(error)
+            self.outages.gone(error, "poll")
             self.stop.wait(timeout)
             return []
-        self.outages.back(BusError)
+        self.outages.back(BusError, "poll")
         return records
 
     def _press_back(self) -> None:
@@ -199,8 +199,7 @@ class Worker:
     def _restore(self, begun: dict[TopicPartition, int]) -> None:
         """What the ledger has parked, of below where reading begins, takes its place before anything that is read."""
         assert self._consumer is not None  # noqa: S101 - as above
-        known = self._consumer.position(self._unrestored - begun.keys()) if self._unrestored - begun.keys() else {}
-        for partition, begins in ({**known, **begun}).items():
+        for partition, begins in ({**self._positions(self._unrestored - begun.keys()), **begun}).items():
             if partition in self._unrestored:
                 self._unrestored.discard(partition)
                 for position, lanes in self.steady(
@@ -208,6 +207,17 @@ class Worker:
                 ):
                     if position.offset < begins:
                         self.pool.restore(position, lanes)
+
+    def _positions(self, partitions: set[TopicPartition]) -> dict[TopicPartition, int]:
+        """Where reading stands, as far as it is known now."""
+        assert self._consumer is not None  # noqa: S101 - as above
+        try:
+            known = self._consumer.position(partitions) if partitions else {}
+        except BusUnavailable as error:
+            self.outages.gone(error, "position")
+            return {}
+        self.outages.back(BusError, "position")
+        return known
 
     def _one(self, received: Received, seen: Seen | None) -> None:
         position = received.position
@@ -301,14 +311,16 @@ class Worker:
         with self._guard:
             ours = {each: offset for each, offset in self.frontier.to_commit().items() if self._ours(each)}
         if not ours or self._consumer is None:
+            self.outages.back(BusError, "commit")
             return
         try:
             self._consumer.commit(ours)
         except (BusRebalancing, BusLost):
             return  # the next one carries it; what is taken from us is told (`revoked`, `lost`) by the next poll, and done again is found settled
         except BusUnavailable as error:
-            self.outages.gone(error)
+            self.outages.gone(error, "commit")
             return
+        self.outages.back(BusError, "commit")
         reach(Point.AFTER_COMMIT)
         with self._guard:
             self.frontier.committed(ours)
@@ -328,8 +340,9 @@ class Worker:
             self.commit()
             committed = self._consumer.committed(self._until)
         except BusUnavailable as error:
-            self.outages.gone(error)
+            self.outages.gone(error, "drain")
             return False
+        self.outages.back(BusError, "drain")
         return all((committed.get(each) or 0) >= end for each, end in self._until.items())
 
     def _ours(self, partition: TopicPartition) -> bool:

@@ -146,7 +146,7 @@ class Ledger(Protocol):
         ...
 
     def check(self) -> None:
-        """Migrate where needed, then compare the key's check value: SettingsError where the key is another one.
+        """Migrate where needed, then compare the key's check value: Refused where the key is another one.
 
         Refused where the ledger's schema is newer than this program. The first time it makes the tables and keeps the check value.
         """

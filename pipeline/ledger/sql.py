@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, Row, func, select, tuple_
 
-from pipeline.errors import LedgerError, Refused, SettingsError
+from pipeline.errors import LedgerError, Refused
 from pipeline.ledger import engine as way
 from pipeline.ledger import knowledge as known
 from pipeline.ledger.claims import RouteClaims
@@ -107,13 +107,13 @@ class SqlLedger:
         self.check_key()
 
     def check_key(self) -> bool:
-        """Whether a key is on record; SettingsError where it is not ours. Writes nothing."""
+        """Whether a key is on record; Refused where it is not ours. Writes nothing."""
         with self._read() as connection:
             if not self._engine.dialect.has_table(connection, FACTS.name):
                 return False
             recorded = connection.execute(select(FACTS.c.value).where(FACTS.c.name == KEY_CHECK)).scalar()
         if recorded not in (None, self._pseudonyms.check):
-            raise SettingsError(
+            raise Refused(
                 "the ledger was written with another key: give the one that it began with", where="keys.patient_hash"
             )
         return recorded is not None

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from pipeline import flow
-from pipeline.errors import Refused, SettingsError
+from pipeline.errors import Refused
 from pipeline.ledger.port import Held, Ledger, Merged, Query
 from pipeline.ledger.sql import SqlLedger
 from pipeline.model import Decision, Identity, Intent, Known, Learned, Position, Received, Routed
@@ -108,7 +108,7 @@ def test_many_that_start_at_once_all_come_up(open_it: Open) -> None:
 
 def test_another_key_is_refused_before_anything_is_written(ledger: SqlLedger, open_it: Open) -> None:
     assert ledger.start(ROUTE, "g", "earliest") is None
-    with pytest.raises(SettingsError, match="another key") as caught:
+    with pytest.raises(Refused, match="another key") as caught:
         open_it(Pseudonyms("another key of at least sixteen bytes")).check()
     assert caught.value.where == "keys.patient_hash"
     open_it().check()
