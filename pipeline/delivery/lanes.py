@@ -9,6 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import takewhile
 from typing import Final, Generic, TypeVar
 
 from pipeline.bus.port import TopicPartition
@@ -52,7 +53,7 @@ class Limits:
     per_key: int
     """Tickets in one lane, stubs too."""
     seconds: float
-    """How long one may wait before it is parked."""
+    """How long one may wait behind one that was taken up so long ago, before it is parked."""
 
     def __post_init__(self) -> None:
         if min(self.messages, self.size, self.per_key) < 1:
@@ -71,6 +72,8 @@ class _Place(Generic[T]):
     """Lanes in which another is first, and one more while it is being parked."""
     parking: bool = False
     started: bool = False
+    begun: float | None = None
+    """When a thread took it up the first time."""
     lost: bool = False
     """Started when its partition went to another."""
 
@@ -146,7 +149,7 @@ class Lanes(Generic[T]):
         place = self._take_place(Ticket(position, keys, 0, None))
         return () if place.waits_for else (place.ticket,)
 
-    def started(self, ticket: Ticket[T]) -> bool:
+    def started(self, ticket: Ticket[T], now: float) -> bool:
         """A thread takes a ready or delayed one. False: it left, or is a stub by now; the thread takes another."""
         place = self._places.get(ticket)
         if place is None:
@@ -154,6 +157,8 @@ class Lanes(Generic[T]):
         if place.waits_for or place.started:
             raise ValueError(f"{ticket.position} is not ready")
         place.started = True
+        if place.begun is None:
+            place.begun = now
         return True
 
     def delayed(self, ticket: Ticket[T]) -> bool:
@@ -171,15 +176,21 @@ class Lanes(Generic[T]):
         return self._ready(self._without({place}) if place.waits_for else self._next(place))
 
     def overdue(self, now: float) -> tuple[Ticket[T], ...]:
-        """Those that waited longer than the limit, each named once: the caller parks them durably and says so (`parked`)."""
+        """Those that waited longer than the limit, each named once: the caller parks them durably and says so (`parked`).
+
+        Behind one that was taken up so long ago, or that is parked for that: a long queue at a slow partner holds nobody up.
+        """
         named = []
-        while self._waiting:
-            place, since = next(iter(self._waiting.items()))
-            if now - since <= self.limits.seconds:
-                break
-            self._begin_parking(place)
-            named.append(place.ticket)
+        for place, _since in list(takewhile(lambda one: now - one[1] > self.limits.seconds, self._waiting.items())):
+            if any(self._held(self._first[key], now) for key in place.keys):
+                self._begin_parking(place)
+                named.append(place.ticket)
         return tuple(named)
+
+    def _held(self, first: _Place[T], now: float) -> bool:
+        if first.waits_for:
+            return first.parking or first.ticket.content is None
+        return first.begun is not None and now - first.begun > self.limits.seconds
 
     def parked(self, ticket: Ticket[T]) -> tuple[Ticket[T], ...]:
         """It is durably parked, bytes and all: a stub keeps its place. Returns what became ready, the stub itself where it is first.

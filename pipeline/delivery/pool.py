@@ -201,7 +201,7 @@ class Pool(Generic[T]):
                 wait = self._due()
                 if self._ready:
                     ticket = self._ready.popleft()
-                    if self._lanes.started(ticket):
+                    if self._lanes.started(ticket, self._clock()):
                         self._running.add(ticket)
                         self._leave_a_watch()
                         return ticket

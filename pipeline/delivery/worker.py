@@ -24,7 +24,7 @@ from pipeline.delivery.courier import Courier, Task, Topics
 from pipeline.delivery.emitter import Emission, Emitter
 from pipeline.delivery.flood import Flood
 from pipeline.delivery.frontier import Frontier
-from pipeline.delivery.gate import Gate
+from pipeline.delivery.gate import Gate, GateState
 from pipeline.delivery.lanes import Lanes, Limits, Offered, Ticket
 from pipeline.delivery.pool import Pool
 from pipeline.delivery.steady import Outages, Steady
@@ -106,7 +106,7 @@ class Worker:
         self._emitter: Emitter | None = None
         self._consumer: Consumer | None = None
         self._paused = False
-        self._committed_at = time.monotonic()
+        self._committed_at = self._fair_since = time.monotonic()
         self._until: dict[TopicPartition, int] | None = None
         self._unrestored: set[TopicPartition] = set()
         """Of ours: those whose parked messages have no place in the lanes yet."""
@@ -146,12 +146,11 @@ class Worker:
         self._raise_failed()
         self._press_back()
         self._take(self._poll(POLL if self._until is None else DRAIN_POLL))
-        for ticket in self.pool.overdue() if self.gate.standing.seconds == 0 else ():
-            self._park(ticket)
         if self._drained():
             self.stop.set()
         elif time.monotonic() - self._committed_at > COMMIT_EVERY:
             self.commit()
+            self._park_overdue()
 
     def _finish(self) -> None:
         """What is in flight may end, within the time that a stop may take; then what is settled is written and committed."""
@@ -236,6 +235,14 @@ class Worker:
         ticket = Ticket(position, lanes, len(received.value or b""), self.courier.task(received, seen, read))
         if self.pool.offer(ticket) is Offered.OVERFLOW:
             self._park(ticket)
+
+    def _park_overdue(self) -> None:
+        """What waits too long behind another. Not for a partner that is away, nor just after: then all of them wait, and nothing would be gained."""
+        if self.gate.state is not GateState.CLOSED or self.flood.stopped:
+            self._fair_since = time.monotonic()
+        elif time.monotonic() - self._fair_since > self.settings.hold:
+            for ticket in self.pool.overdue():
+                self._park(ticket)
 
     def _park(self, ticket: Ticket[Task]) -> None:
         """Its lane is too long, or moves too slowly: it waits outside of memory."""

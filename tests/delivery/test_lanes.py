@@ -75,9 +75,9 @@ def test_a_message_of_no_patient_waits_for_nobody(lanes: Lanes[bytes]) -> None:
 def test_a_delayed_one_stays_first_and_may_be_started_again(lanes: Lanes[bytes]) -> None:
     first, second = ticket(0, "a"), ticket(1, "a")
     offered(lanes, first, second)
-    assert lanes.started(first)
+    assert lanes.started(first, 0)
     assert lanes.delayed(first)
-    assert lanes.started(first)
+    assert lanes.started(first, 0)
     assert lanes.finish(first) == (second,)
 
 
@@ -85,10 +85,10 @@ def test_starting_what_is_not_ready_is_a_defect(lanes: Lanes[bytes]) -> None:
     first, second = ticket(0, "a"), ticket(1, "a")
     offered(lanes, first, second)
     with pytest.raises(ValueError, match="not ready"):
-        lanes.started(second)
-    lanes.started(first)
+        lanes.started(second, 0)
+    lanes.started(first, 0)
     with pytest.raises(ValueError, match="not ready"):
-        lanes.started(first)
+        lanes.started(first, 0)
 
 
 def test_finishing_twice_is_a_defect(lanes: Lanes[bytes]) -> None:
@@ -122,7 +122,7 @@ def test_a_restored_stub_that_is_first_is_ready_at_once_and_takes_no_room(lanes:
     assert (lanes.messages, lanes.size, lanes.stubs, len(lanes)) == (0, 0, 2, 2)
     later = ticket(5, "b")
     assert lanes.offer(later, 0) is Offered.WAITING
-    assert lanes.started(stub)
+    assert lanes.started(stub, 0)
     (second,) = lanes.finish(stub)
     assert places((second,)) == [(0, 4, True)]
     assert lanes.finish(second) == (later,)
@@ -166,6 +166,7 @@ def test_only_what_waits_too_long_is_overdue_and_is_named_once(lanes: Lanes[byte
     ready, old, young = ticket(0, "a"), ticket(1, "a"), ticket(2, "a")
     offered(lanes, ready, old)
     offered(lanes, young, now=1)
+    lanes.started(ready, 0)
     assert lanes.overdue(60) == ()
     assert lanes.overdue(60.5) == (old,)
     assert lanes.overdue(60.5) == ()
@@ -174,6 +175,31 @@ def test_only_what_waits_too_long_is_overdue_and_is_named_once(lanes: Lanes[byte
     assert lanes.parked(young) == ()
     assert lanes.messages == 1
     assert places(lanes.finish(ready)) == [(0, 1, True)]
+
+
+def test_a_long_wait_for_a_free_thread_is_no_reason_to_park(lanes: Lanes[bytes]) -> None:
+    first, second = ticket(0, "a"), ticket(1, "a")
+    offered(lanes, first, second)
+    assert lanes.overdue(1000) == ()
+    lanes.started(first, 1000)
+    assert lanes.overdue(1060) == ()
+    assert lanes.overdue(1061) == (second,)
+
+
+def test_what_waits_behind_one_that_is_parked_for_its_wait_is_overdue_too(lanes: Lanes[bytes]) -> None:
+    held, between, last = ticket(0, "a"), ticket(1, "a", "b"), ticket(2, "b")
+    offered(lanes, held, between, last)
+    lanes.started(held, 0)
+    assert lanes.overdue(61) == (between, last)
+
+
+def test_a_delayed_one_counts_from_when_it_was_taken_up_first(lanes: Lanes[bytes]) -> None:
+    held, behind = ticket(0, "a"), ticket(1, "a")
+    offered(lanes, held, behind)
+    lanes.started(held, 0)
+    lanes.delayed(held)
+    lanes.started(held, 59)
+    assert lanes.overdue(61) == (behind,)
 
 
 def test_what_became_ready_is_overdue_no_more(lanes: Lanes[bytes]) -> None:
@@ -186,26 +212,27 @@ def test_what_became_ready_is_overdue_no_more(lanes: Lanes[bytes]) -> None:
 def test_one_whose_probe_is_due_much_later_is_parked_where_it_stands_first(lanes: Lanes[bytes]) -> None:
     first, second = ticket(0, "a"), ticket(1, "a")
     offered(lanes, first, second)
-    lanes.started(first)
+    lanes.started(first, 0)
     (stub,) = lanes.parked(first)
     assert places((stub,)) == [(0, 0, True)]
     assert lanes.messages == 1
-    assert not lanes.started(first)
-    assert lanes.started(stub)
+    assert not lanes.started(first, 0)
+    assert lanes.started(stub, 0)
     assert lanes.finish(stub) == (second,)
 
 
 def test_one_that_was_fetched_and_is_parked_again_is_a_stub_again(lanes: Lanes[bytes]) -> None:
     (stub,) = lanes.restore(Position("t", 0, 0), ("a",))
-    lanes.started(stub)
+    lanes.started(stub, 0)
     (again,) = lanes.parked(stub)
-    assert lanes.started(again)
+    assert lanes.started(again, 0)
     assert (lanes.messages, lanes.size, lanes.stubs) == (0, 0, 1)
 
 
 def test_one_may_leave_from_the_middle_of_its_lanes(lanes: Lanes[bytes]) -> None:
     first, middle, last, other = ticket(0, "a"), ticket(1, "a", "b"), ticket(2, "a"), ticket(3, "b")
     offered(lanes, first, middle, last, other)
+    lanes.started(first, 0)
     assert lanes.finish(middle) == (other,)
     assert lanes.overdue(1000) == (last,)
     assert lanes.parked(last) == ()
@@ -220,7 +247,7 @@ def test_a_lost_partition_leaves_and_what_stood_behind_it_goes(lanes: Lanes[byte
     offered(lanes, last)
     assert lanes.drop([ONE]) == (behind, last)
     assert (len(lanes), lanes.messages, lanes.size) == (2, 2, 2)
-    assert not lanes.started(gone)
+    assert not lanes.started(gone, 0)
     assert lanes.overdue(1000) == ()
 
 
@@ -228,15 +255,15 @@ def test_one_that_leaves_from_the_middle_lets_nobody_past_the_first(lanes: Lanes
     first, middle, last = ticket(0, "a"), ticket(0, "a", partition=1), ticket(1, "a")
     offered(lanes, first, middle, last)
     assert lanes.drop([TWO]) == ()
-    assert lanes.started(first)
+    assert lanes.started(first, 0)
     assert lanes.finish(first) == (last,)
-    assert lanes.started(last)
+    assert lanes.started(last, 0)
 
 
 def test_a_started_one_of_a_lost_partition_holds_its_lanes_until_it_is_finished(lanes: Lanes[bytes]) -> None:
     running, behind = ticket(0, "a"), ticket(0, "a", partition=1)
     offered(lanes, running, behind)
-    lanes.started(running)
+    lanes.started(running, 0)
     assert lanes.drop([ONE]) == ()
     assert lanes.messages == 2
     assert lanes.finish(running) == (behind,)
@@ -245,7 +272,7 @@ def test_a_started_one_of_a_lost_partition_holds_its_lanes_until_it_is_finished(
 def test_a_position_read_again_stands_behind_its_late_delivery(lanes: Lanes[bytes]) -> None:
     late, again = ticket(0, "a"), ticket(0, "a")
     offered(lanes, late)
-    lanes.started(late)
+    lanes.started(late, 0)
     lanes.drop([ONE])
     assert lanes.offer(again, 0) is Offered.WAITING
     assert lanes.finish(late) == (again,)
@@ -255,18 +282,18 @@ def test_a_stub_that_is_being_fetched_when_its_partition_is_lost_stays_until_fin
     lanes: Lanes[bytes],
 ) -> None:
     (stub,) = lanes.restore(Position("t", 0, 0), ("a",))
-    lanes.started(stub)
+    lanes.started(stub, 0)
     assert lanes.drop([ONE]) == ()
     assert lanes.restore(stub.position, stub.keys) == ()
     (again,) = lanes.finish(stub)
     assert again is not stub
-    assert lanes.started(again)
+    assert lanes.started(again, 0)
 
 
 def test_a_thread_that_would_try_a_lost_one_later_is_told_to_finish_it(lanes: Lanes[bytes]) -> None:
     running, behind = ticket(0, "a"), ticket(0, "a", partition=1)
     offered(lanes, running, behind)
-    lanes.started(running)
+    lanes.started(running, 0)
     lanes.drop([ONE])
     assert not lanes.delayed(running)
     assert lanes.finish(running) == (behind,)
@@ -275,10 +302,10 @@ def test_a_thread_that_would_try_a_lost_one_later_is_told_to_finish_it(lanes: La
 def test_a_delayed_one_of_a_lost_partition_leaves(lanes: Lanes[bytes]) -> None:
     running, behind = ticket(0, "a"), ticket(0, "a", partition=1)
     offered(lanes, running, behind)
-    lanes.started(running)
+    lanes.started(running, 0)
     lanes.delayed(running)
     assert lanes.drop([ONE]) == (behind,)
-    assert not lanes.started(running)
+    assert not lanes.started(running, 0)
 
 
 def test_a_parking_that_ends_after_its_partition_is_lost_has_no_effect_and_a_started_one_leaves(lanes: Lanes[bytes]) -> None:
@@ -286,7 +313,7 @@ def test_a_parking_that_ends_after_its_partition_is_lost_has_no_effect_and_a_sta
     offered(lanes, running, named)
     behind = ticket(0, "a", partition=1)
     offered(lanes, behind, now=100)
-    lanes.started(running)
+    lanes.started(running, 0)
     assert lanes.overdue(61) == (named,)
     lanes.drop([ONE])
     assert lanes.parked(named) == ()
@@ -314,6 +341,7 @@ def test_bytes_are_bounded_as_well_and_stubs_do_not_count() -> None:
     first, second = ticket(0, "a", size=20), ticket(1, "a", size=20)
     offered(lanes, first, second)
     assert lanes.full
+    lanes.started(first, 0)
     lanes.overdue(100)
     lanes.parked(second)
     assert lanes.size == 20
@@ -342,7 +370,7 @@ def test_a_hundred_thousand_places_in_one_lane_cost_no_more_each_than_a_few() ->
         ready = lanes.finish(ready[0])
     assert places(lanes.drop([ONE])) == [(1, 10_001, False)]
     assert len(lanes) == lanes.messages == 40_000
-    assert len(lanes.overdue(61)) == 39_999
+    assert lanes.overdue(61) == ()
 
 
 def test_a_replay_stands_last_in_its_lanes_though_its_record_is_from_below_what_was_read(lanes: Lanes[bytes]) -> None:

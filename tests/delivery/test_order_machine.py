@@ -70,6 +70,7 @@ class Stand:
     handed: bool = False
     started: bool = False
     lost: bool = False
+    begun: float | None = None
 
     @property
     def position(self) -> Position:
@@ -238,13 +239,14 @@ class Order(RuleBasedStateMachine):
         """A ready or delayed one. The bytes of a stub come from where the ledger says that it is parked."""
         assert not any(stand.shares(other) for other in self.in_flight())
         assert not stand.stub or stand.position in self.parked or stand.position in self.may_repeat
-        assert self.memory.lanes.started(stand.ticket)
+        assert self.memory.lanes.started(stand.ticket, self.now)
         stand.started = True
+        stand.begun = self.now if stand.begun is None else stand.begun
 
     @precondition(lambda self: self.memory.stale)
     @rule()
     def a_thread_comes_too_late_for_what_was_dropped(self) -> None:
-        assert not self.memory.lanes.started(self.memory.stale.pop())
+        assert not self.memory.lanes.started(self.memory.stale.pop(), 0)
 
     def complete(self, stand: Stand) -> None:
         self.settle(stand.position)
@@ -290,10 +292,23 @@ class Order(RuleBasedStateMachine):
         self.now += seconds
         memory = self.memory
         waiting = [stand for stand in memory.line if not (stand.handed or stand.parking or stand.stub)]
-        expected = [stand for stand in waiting if self.now - memory.since[stand.position] > LIMITS.seconds]
+        long = [stand for stand in waiting if self.now - memory.since[stand.position] > LIMITS.seconds]
+        expected: list[Stand] = []
+        for stand in long:
+            if any(self.holds(first, expected) for first in self.firsts(stand)):
+                expected.append(stand)
         assert memory.lanes.overdue(self.now) == tuple(stand.ticket for stand in expected)
         for stand in expected:
             stand.parking = True
+
+    def firsts(self, stand: Stand) -> list[Stand]:
+        """Who is first in each of its lanes."""
+        return [next(other for other in self.memory.line if key in other.ticket.keys) for key in stand.ticket.keys]
+
+    def holds(self, first: Stand, named: list[Stand]) -> bool:
+        if first.handed:
+            return first.begun is not None and self.now - first.begun > LIMITS.seconds
+        return first.parking or first.stub or first in named
 
     def park(self, stand: Stand) -> None:
         if not self.settled[stand.position]:
