@@ -36,7 +36,7 @@ COMMANDS: Final = {
     "topics": "create the topics of the settings",
     "sandbox": "the partner stand-ins",
     "doctor": "settings, certificates, Kafka, PostgreSQL, topics, clocks",
-    "bench": "figures of conversion, as JSON",
+    "bench": "figures of conversion and of delivery, as JSON",
 }
 """Name and summary; the code is `pipeline.commands.<name>`, with `_` for `-`."""
 

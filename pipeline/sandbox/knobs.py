@@ -84,8 +84,8 @@ class Knobs(BaseModel):
     """An e-mail address that another patient has (section 5.2)."""
 
     # how fast
-    latency: Literal["none", "published"] | Seconds = "none"
-    """At once; the published times (section 8) as a distribution; or a number of seconds."""
+    latency: Literal["none", "published", "mixed"] | Seconds = "none"
+    """At once; the published times (section 8) as a distribution; 1.5 s on average with every fiftieth at 10 s; or a number of seconds."""
     latency_scale: Seconds = 1.0
     """The published times times this."""
     idle_seconds: Seconds = 300.0
@@ -94,7 +94,7 @@ class Knobs(BaseModel):
     """Of latency and of faults by probability."""
 
 
-WORDS: Final = {"latency": "none, published, or a number of seconds, as 0.25"}
+WORDS: Final = {"latency": "none, published, mixed, or a number of seconds, as 0.25"}
 """What a knob takes, where pydantic names only the first of its types."""
 
 

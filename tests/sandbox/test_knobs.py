@@ -34,6 +34,13 @@ def test_the_published_times_have_the_published_average_and_never_exceed_the_wor
     assert average / 5 <= min(seconds) < average / 4
 
 
+def test_mixed_is_one_and_a_half_seconds_on_average_with_every_fiftieth_at_ten() -> None:
+    seconds = drawn("update", latency="mixed")
+    assert statistics.fmean(seconds) == pytest.approx(1.5, rel=0.02)
+    assert set(seconds) == {10.0, min(seconds)}
+    assert seconds.count(10.0) / len(seconds) == pytest.approx(0.02, rel=0.15)
+
+
 def test_the_scale_scales_and_the_seed_repeats() -> None:
     assert drawn("create", latency_scale=0.01)[:10] == pytest.approx([one / 100 for one in drawn("create")[:10]])
     assert drawn("create", 1) == drawn("create", 1) != drawn("create", 2)
@@ -50,7 +57,7 @@ def test_a_fixed_time_none_and_what_is_no_operation() -> None:
 def test_a_latency_that_is_none_says_that_seconds_do(value: str) -> None:
     with pytest.raises(SettingsError) as mistake:
         parse({"latency": value})
-    assert str(mistake.value) == "knob latency: none, published, or a number of seconds, as 0.25"
+    assert str(mistake.value) == "knob latency: none, published, mixed, or a number of seconds, as 0.25"
 
 
 def test_a_knob_that_is_not_there_is_one_line_with_what_looks_like_it() -> None:
