@@ -127,9 +127,11 @@ class Courier:
         if wait := self.hands.gate.ask((self.plan.name, position)):
             return Again(wait)
         self._blocked.pop(position, None)
-        task = self._back.pop(position, None) or self._revived(position)
-        again = self._step(task) if task is not None else None
-        self.hands.gate.back((self.plan.name, position))
+        try:
+            task = self._back.pop(position, None) or self._revived(position)
+            again = self._step(task) if task is not None else None
+        finally:
+            self.hands.gate.back((self.plan.name, position))
         if again is not None and task is not None and not again.parked:
             self._back[position] = task
         return again
@@ -191,7 +193,8 @@ class Courier:
             return
         decoded = work.routed.decoded
         outcome = flow.ended_outcome(Parked(reason), decoded.received, self.plan, decoded, work.routed)
-        self._write(outcome, work.intents)
+        if not self._write(outcome, work.intents):
+            self._elsewhere(task)  # settled there, its offset passes; else its stub goes on from what the ledger says
 
     def _settled(self, task: Task, outcome: Outcome) -> Again | None:
         """An outcome becomes durable."""

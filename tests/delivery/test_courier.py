@@ -1,0 +1,473 @@
+"""What waits long is parked with its bytes and comes back by itself, in its patient's order; who ends what stands in its way; two workers on one ledger.
+
+The whole worker on the embedded bus; the ledger is SQLite, or PostgreSQL where two share it. Only the partner answers from a script.
+"""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from pipeline import flow, wiring
+from pipeline.bus.port import Bus, Where
+from pipeline.delivery.attempts import Later
+from pipeline.delivery.worker import Worker
+from pipeline.errors import NoAnswer
+from pipeline.ledger.port import Ledger, Query, Settlement
+from pipeline.model import (
+    Answer,
+    Decision,
+    Identity,
+    Learned,
+    Outcome,
+    Packed,
+    Position,
+    Received,
+    Reply,
+    Request,
+    Routed,
+    Verdict,
+)
+from pipeline.stages.settle import settle
+from schemas.outcomes import Reason, State
+from tests import postgres_server
+from tests.delivery.partner_script import ROUTE, House, Script, adt, created, run_beside, settings_with, until, updated
+from tests.stages.plans import received
+
+DELIVERED: Final = (State.DELIVERED, None)
+BLOCKED: Final = (State.PARKED, Reason.BLOCKED_BEHIND)
+AWAITING: Final = (State.PARKED, Reason.AWAITING_PROBE)
+CANNOT_TELL: Final = (State.PARKED, Reason.PROBE_CANNOT_TELL)
+WORST: Final = 10
+"""Seconds: the partner's published worst time of a create."""
+
+
+def change(tree: dict[str, Any], *, probe_after: float = 0.0, probe: str = "on", **delivery: float) -> None:
+    tree["partners"]["roche"] |= {"probe_margin": probe_after - WORST, "probe": probe}
+    tree["delivery"] |= {"revoke_seconds": 5, "drain_seconds": 5, **delivery}
+
+
+@pytest.fixture
+def a_house(tmp_path: Path) -> Iterator[Callable[..., House]]:
+    houses: list[House] = []
+
+    def make(**settings: Any) -> House:  # noqa: ANN401 - of `change`
+        houses.append(House(tmp_path, change=partial(change, **settings)))
+        return houses[-1]
+
+    yield make
+    for house in houses:
+        house.close()
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.delivery.worker.COMMIT_EVERY", 0.05)
+    monkeypatch.setattr("pipeline.delivery.attempts.BLOCKED_PAUSE", 0.1)
+    monkeypatch.setattr("pipeline.delivery.courier.BLOCKED_PAUSE", 0.1)
+
+
+@contextmanager
+def working(house: House, worker: Worker | None = None) -> Iterator[Worker]:
+    worker = worker or house.worker()
+    thread = run_beside(worker)
+    try:
+        yield worker
+    finally:
+        worker.stop.set()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def create(number: int = 1, patient: str = "12345678Z") -> bytes:
+    return adt("A04", f"{patient}-{number}", patient=patient, time=stamp(number))
+
+
+def update(number: int, patient: str = "12345678Z") -> bytes:
+    return adt("A08", f"{patient}-{number}", patient=patient, time=stamp(number))
+
+
+def stamp(number: int) -> str:
+    return f"202405{number:02}101500+0200"
+
+
+def sent(house: House) -> list[str]:
+    """Verb and day of each request: a message's number is its day."""
+    found = ((request.method, re.search(rb'"timestamp":"2024-05-(\d\d)', request.body)) for request in house.script.requests)
+    return [f"{method} {int(day[1])}" for method, day in found if day]
+
+
+def states(house: House) -> list[str]:
+    """As the ledger has them, by offset."""
+    return [str(each.state) for each in sorted(house.ledger.find(Query()), key=lambda each: each.position.offset)]
+
+
+@dataclass
+class Door(Script):
+    """The first request waits until it opens."""
+
+    open: threading.Event = field(default_factory=threading.Event)
+
+    def exchange(self, request: Request) -> Reply:
+        answer = super().exchange(request)
+        assert len(self.requests) > 1 or self.open.wait(10)
+        return answer
+
+
+# too long
+
+
+def test_what_waits_too_long_for_a_probe_and_what_waits_behind_it_is_parked_and_comes_back_in_order(
+    a_house: Callable[..., House],
+) -> None:
+    house = a_house(probe_after=0.8, hold=0.2)
+    house.send(create(1), update(2), update(3))
+    house.script.answers = [NoAnswer(Reason.TIMEOUT)]
+    with working(house):
+        until(lambda: len(house.settled()) == 3)
+        assert house.settled() == [AWAITING, BLOCKED, BLOCKED]
+        assert [value for value, _ in house.dead_letters()] == [create(1), update(2), update(3)]
+        assert sent(house) == ["POST 1"]
+        until(lambda: house.settled()[3:] == [DELIVERED] * 3)
+    assert sent(house) == ["POST 1", "PUT 1", "PUT 2", "PUT 3"]
+    assert states(house) == ["delivered"] * 3
+    assert len({result.result_id for result in house.results()}) == len(house.results())
+
+
+def test_the_offset_of_what_is_parked_passes(a_house: Callable[..., House]) -> None:
+    house = a_house(probe_after=60, hold=0.1)
+    house.send(create(1), update(2))
+    house.script.answers = [NoAnswer(Reason.TIMEOUT)]
+    house.work()
+    assert (house.committed(), states(house)) == (2, ["parked", "parked"])
+
+
+def test_what_overflows_its_patients_lane_is_parked_and_goes_on_in_its_place(a_house: Callable[..., House]) -> None:
+    house = a_house(per_patient=2)
+    house.in_flight = 2  # one at the door, one that parks
+    house.script = door = Door()
+    house.send(create(1), update(2), update(3), update(4), update(5))
+    with working(house):
+        until(lambda: house.settled() == [BLOCKED] * 3)
+        assert [value for value, _ in house.dead_letters()] == [update(3), update(4), update(5)]
+        door.open.set()
+        until(lambda: house.settled()[3:] == [DELIVERED] * 5)
+    assert sent(house) == ["POST 1", "PUT 2", "PUT 3", "PUT 4", "PUT 5"]
+    assert states(house) == ["delivered"] * 5
+
+
+def test_after_a_restart_what_was_parked_goes_on_first(a_house: Callable[..., House]) -> None:
+    house = a_house(probe_after=60, hold=0.1)
+    house.send(create(1), update(2))
+    house.script.answers = [NoAnswer(Reason.TIMEOUT)]
+    house.work()
+    assert house.settled() == [AWAITING, BLOCKED]
+    house.settings = settings_with(change)
+    house.send(update(3))
+    with working(house):
+        until(lambda: house.settled()[2:] == [DELIVERED] * 3)
+    assert sent(house) == ["POST 1", "PUT 1", "PUT 2", "PUT 3"]
+
+
+def test_what_was_parked_and_is_read_again_keeps_its_place(a_house: Callable[..., House]) -> None:
+    """The offset was not committed: what the ledger has parked takes its place when reading comes to it."""
+    house = a_house(probe_after=60, hold=0.1)
+    house.script = door = Door()
+    house.send(create(1, "OTHER"), create(2), update(3))
+    door.answers = [created(), NoAnswer(Reason.TIMEOUT)]
+    house.in_flight = 2
+    worker = house.worker()
+    with working(house, worker):
+        until(lambda: house.settled() == [AWAITING, BLOCKED])
+        worker.settings = worker.settings.model_copy(update={"drain_seconds": 0.1})
+        worker.stop.set()
+        until(worker.abandoned.is_set)
+        door.open.set()
+    assert house.committed() == 0
+    house.settings = settings_with(change)
+    house.in_flight = 1
+    house.send(update(4))
+    with working(house):
+        until(lambda: states(house) == ["delivered"] * 4)
+    assert [each for each in sent(house) if not each.endswith(" 1")] == ["POST 2", "PUT 2", "PUT 3", "PUT 4"]
+
+
+# a person
+
+
+def known_as(house: House, value: bytes, partner_id: str | None = None) -> list[Learned]:
+    routed = flow.read(received(value), house.worker().plan)
+    assert isinstance(routed, Routed)
+    return [Learned(identity, partner_id) for identity in routed.identities]
+
+
+def identities(house: House, value: bytes) -> Iterable[Identity]:
+    return (learned.identity for learned in known_as(house, value))
+
+
+@pytest.mark.parametrize(
+    ("person", "then"),
+    [
+        (lambda house: house.ledger.import_identities("roche", known_as(house, create())), ["PUT 2", "PUT 3"]),
+        (lambda house: house.ledger.forget("roche", identities(house, create()), by_operator=True), ["POST 2", "PUT 3"]),
+    ],
+    ids=["import", "forget"],
+)
+def test_when_a_person_ends_what_stands_in_the_way_the_patients_messages_go_on_by_themselves(
+    a_house: Callable[..., House], person: Callable[[House], object], then: list[str]
+) -> None:
+    house = a_house(probe="off")
+    house.send(create(1), update(2), update(3))
+    house.script.answers = [NoAnswer(Reason.TIMEOUT)]
+    with working(house):
+        until(lambda: house.settled()[:2] == [CANNOT_TELL, BLOCKED])
+        time.sleep(0.3)
+        assert sent(house) == ["POST 1"]
+        begun = time.monotonic()
+        person(house)
+        until(lambda: [state for state in house.settled() if state == DELIVERED] == [DELIVERED] * 2)
+        assert time.monotonic() - begun < 2
+    assert sent(house) == ["POST 1", *then]
+    assert states(house) == ["parked", "delivered", "delivered"]
+
+
+# bytes that are gone
+
+
+class Forgetful:
+    """A bus whose source has not kept what it had, and whose dead letters may be gone too."""
+
+    def __init__(self, bus: Bus, *, letters: bool) -> None:
+        self.bus, self.letters = bus, letters
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - the bus's
+        return getattr(self.bus, name)
+
+    def fetch(self, position: Position) -> Received | None:
+        return None if position.topic == "his.adt" else self.bus.fetch(position)
+
+    def read(self, topic: str, *args: Any, **more: Any) -> Iterable[Received]:  # noqa: ANN401 - as above
+        return self.bus.read(topic, *args, **more) if self.letters else []
+
+
+def test_what_the_source_has_not_kept_is_taken_from_the_dead_letters(a_house: Callable[..., House]) -> None:
+    house = a_house(probe="off")
+    house.send(create(1), update(2))
+    house.script.answers = [NoAnswer(Reason.TIMEOUT)]
+    house.work()
+    house.ledger.import_identities("roche", known_as(house, create()))
+    whole, house.bus = house.bus, Forgetful(house.bus, letters=True)
+    with working(house):
+        until(lambda: states(house) == ["parked", "delivered"])
+    house.bus = whole
+    assert sent(house) == ["POST 1", "PUT 2"]
+    (result,) = [result for result in house.results() if result.state is State.DELIVERED]
+    assert (result.source_topic, result.source_offset) == ("his.adt", 1)
+
+
+def test_what_is_nowhere_any_more_stays_parked_is_told_and_holds_up_nobody(
+    a_house: Callable[..., House], capfd: pytest.CaptureFixture[str]
+) -> None:
+    house = a_house(probe="off")
+    house.send(create(1), update(2))
+    house.script.answers = [NoAnswer(Reason.TIMEOUT)]
+    house.work()
+    house.ledger.import_identities("roche", known_as(house, create()))
+    house.send(create(3, "OTHER"), update(4))
+    whole, house.bus = house.bus, Forgetful(house.bus, letters=False)
+    with working(house):
+        until(lambda: states(house) == ["parked", "parked", "delivered", "delivered"])
+    house.bus = whole
+    assert capfd.readouterr().err.count('"payload_gone"') == 1
+    assert sent(house) == ["POST 1", "POST 3", "PUT 4"]
+
+
+# who is first
+
+
+class LastMoment:
+    """A ledger to which something happens just before it is asked to settle, once."""
+
+    def __init__(self, ledger: Ledger, before: Callable[[Settlement], object]) -> None:
+        self.ledger, self.before, self.settled = ledger, before, 0
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - the ledger's
+        return getattr(self.ledger, name)
+
+    def settle(self, settlement: Settlement) -> bool:
+        self.settled += 1
+        assert self.settled < 20, "it goes round"
+        if self.settled == 1:
+            self.before(settlement)
+        return self.ledger.settle(settlement)
+
+
+def test_a_merge_whose_cycle_arises_while_it_is_settled_is_parked_and_the_route_goes_on(a_house: Callable[..., House]) -> None:
+    house = a_house()
+    plan = house.worker().plan
+
+    def the_other_way_round(_: Settlement) -> None:
+        routed = flow.read(received(adt("A40", "9", patient="B", prior="A", time=stamp(9)), 99), plan)
+        assert isinstance(routed, Routed)
+        outcome = flow.prepare(routed, house.ledger.knowledge(routed), plan)
+        assert isinstance(outcome, Outcome)
+        assert house.ledger.settle(settle(outcome, plan, results_topic="r", dead_letter_topic="d", at_ms=1).settlement)
+
+    whole, house.ledger = house.ledger, LastMoment(house.ledger, the_other_way_round)  # type: ignore[assignment]
+    house.send(adt("A40", "1", patient="A", prior="B", time=stamp(1)), create(2, "OTHER"))
+    house.work()
+    house.ledger = whole
+    assert sorted(house.settled()) == [DELIVERED, (State.PARKED, Reason.MERGE_CYCLE)]
+    assert house.committed() == 2
+
+
+def settle_elsewhere(worker: Worker, value: bytes, offset: int) -> None:
+    """Another worker has delivered it."""
+    routed = flow.read(received(value, offset), worker.plan)
+    assert isinstance(routed, Routed)
+    packed = flow.prepare(routed, worker.ledger.knowledge(routed), worker.plan)
+    assert isinstance(packed, Packed)
+    answer = Answer(packed.requests[0], updated(), Verdict(Decision.DELIVERED, learned=(Learned(routed.identities[0], None),)), 1)
+    outcome = Outcome(
+        routed.decoded.received,
+        ROUTE,
+        "roche",
+        State.DELIVERED,
+        decoded=routed.decoded,
+        routed=routed,
+        packed=packed,
+        answer=answer,
+    )
+    written = settle(outcome, worker.plan, results_topic="r", dead_letter_topic="d", at_ms=1)
+    assert worker.ledger.settle(written.settlement)
+
+
+@pytest.mark.parametrize("its_result", ["lost", "written"])
+def test_what_another_has_settled_while_it_waited_too_long_is_not_parked_and_its_offset_passes(
+    a_house: Callable[..., House], its_result: str
+) -> None:
+    house = a_house(hold=0.3)
+    house.in_flight = 2  # as above
+    house.script = door = Door()
+    house.send(create(1), update(2))
+    worker = house.worker()
+    worker.drain()
+    thread = run_beside(worker)
+    until(lambda: len(door.requests) == 1)
+    settle_elsewhere(worker, update(2), 1)
+    if its_result == "written":
+        house.ledger.emitted(ROUTE, [Position("his.adt", 0, 1)])
+    until(lambda: worker.pool.waiting == (1, 1))
+    door.open.set()
+    thread.join(10)
+    assert not thread.is_alive(), "the offset does not pass"
+    assert (house.committed(), states(house), sent(house)) == (2, ["delivered", "delivered"], ["POST 1"])
+    offsets = [result.source_offset for result in house.results() if result.settled]
+    assert sorted(set(offsets)) == ([0, 1] if its_result == "lost" else [0])
+
+
+@pytest.mark.postgres
+def test_while_another_worker_has_an_intent_open_nothing_is_sent_until_its_deadline(tmp_path: Path) -> None:
+    url = postgres_server.a_schema()
+    first, second = (House(tmp_path / name, change=change, ledger=url) for name in ("first", "second"))
+    first.script = door = Door()
+    first.send(create(1))
+    second.send(create(1))
+    with working(first) as one:
+        until(lambda: len(door.requests) == 1)
+        seen = first.ledger.seen(ROUTE, Position("his.adt", 0, 0))
+        assert seen is not None
+        assert seen.deadline_ms is not None
+        second.bus.start(second.settings.group_of(ROUTE), [second.topics.source], Where.EARLIEST)
+        ahead = seen.deadline_ms - wiring.clock() - 700
+        second.clock = lambda: wiring.clock() + ahead
+        begun = time.monotonic()
+        with working(second):
+            until(lambda: second.script.requests != [])
+            waited = time.monotonic() - begun
+            until(lambda: second.settled() == [DELIVERED])
+        door.open.set()
+        until(lambda: one.progress.states == {State.DELIVERED: 1})
+    assert waited > 0.5
+    assert sent(second) == ["PUT 1"]  # a probe; there is one create
+    (told,) = {result.result_id for house in (first, second) for result in house.results() if result.settled}
+    assert told
+    assert states(first) == ["delivered"]
+    first.close()
+    second.close()
+
+
+# the gate
+
+
+class Listening:
+    """A gate that writes down who asks, who is heard, and who gives leave back."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.gate = worker.gate
+        self.names: set[object] = set()
+        self.has_leave: set[object] = set()
+
+    def ask(self, by: object) -> float:
+        self.names.add(by)
+        self.has_leave.add(by)
+        return 0.0
+
+    def told(self, *args: Any, by: object, **more: Any) -> None:  # noqa: ANN401 - the gate's
+        self.has_leave.discard(by)
+        self.gate.told(*args, by=by, **more)
+
+    def back(self, by: object) -> None:
+        self.has_leave.discard(by)
+
+    @property
+    def standing(self) -> object:
+        return self.gate.standing
+
+
+def test_two_routes_that_read_one_topic_are_two_at_the_gate(a_house: Callable[..., House]) -> None:
+    house = a_house()
+    worker = house.worker()
+    listening = Listening(worker)
+    worker.courier.hands = hands_with(worker, listening)
+    house.send(create(1))
+    worker.drain()
+    worker.run()
+    assert listening.names == {(ROUTE, Position("his.adt", 0, 0))}
+
+
+def hands_with(worker: Worker, gate: Listening) -> Any:  # noqa: ANN401 - Hands, with another gate
+    return replace(worker.courier.hands, gate=gate)  # type: ignore[arg-type]
+
+
+class Defect(Exception):
+    """Nobody expected it."""
+
+
+def test_a_parked_one_that_meets_a_defect_keeps_no_leave_of_the_partners_other_routes(
+    a_house: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = a_house(probe="off")
+    house.send(create(1), update(2))
+    house.script.answers = [NoAnswer(Reason.TIMEOUT)]
+    house.work()
+    house.ledger.import_identities("roche", known_as(house, create()))
+    worker = house.worker()
+    listening = Listening(worker)
+    worker.courier.hands = hands_with(worker, listening)
+
+    def breaks(_: Position) -> Later:
+        raise Defect
+
+    monkeypatch.setattr(worker.courier, "_revived", breaks)
+    with pytest.raises(Defect):
+        worker.run()
+    assert listening.names
+    assert listening.has_leave == set()
