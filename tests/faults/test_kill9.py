@@ -157,7 +157,7 @@ def check(settings: Settings, messages: list[tuple[bytes, bytes]], partner: Roch
 def assert_source_order(effects: list[Effect], messages: list[bytes]) -> None:
     """First effects of a patient come in the order of its messages, and none is missing but where a probe did its work."""
     place = {request_id(ROUTE, message): number for number, message in enumerate(messages)}
-    for patient in {effect.identifier for effect in effects}:
+    for patient in {effect.identifier for effect in effects if effect.effect != "nothing"}:
         of_patient = [effect.request_id for effect in effects if effect.identifier == patient and effect.effect != "nothing"]
         places = [place[one] for one in dict.fromkeys(of_patient) if one in place]
         assert places == sorted(places)
