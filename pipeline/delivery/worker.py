@@ -27,7 +27,7 @@ from pipeline.delivery.frontier import Frontier
 from pipeline.delivery.gate import Gate, GateState
 from pipeline.delivery.lanes import Lanes, Limits, Offered, Ticket
 from pipeline.delivery.pool import Pool
-from pipeline.delivery.steady import Outages, Steady
+from pipeline.delivery.steady import Outages, Steady, Stopped
 from pipeline.errors import BusError, BusLost, BusRebalancing, BusUnavailable
 from pipeline.failpoints import Point, reach
 from pipeline.health import NotReady
@@ -95,6 +95,8 @@ class Worker:
         self.flood = Flood(plan.name, flood)
         backoff = Backoff(settings.backoff_first, settings.backoff_most)
         self.steady = Steady(self.outages, self.abandoned, backoff)
+        self._steady_until_stop = Steady(self.outages, self.stop, backoff)
+        """Of this loop: what it cannot read before a stop is read after the next start."""
         hands = Hands(ledger, transport, gate, clock, self.steady, backoff, settings.patience)
         self.courier = Courier(plan, topics, bus, hands=hands, flood=self.flood, desk=self, tally=self.tally, hold=settings.hold)
         limits = Limits(settings.messages, settings.megabytes * 1_048_576, settings.per_patient, settings.hold)
@@ -145,7 +147,10 @@ class Worker:
     def _round(self) -> None:
         self._raise_failed()
         self._press_back()
-        self._take(self._poll(POLL if self._until is None else DRAIN_POLL))
+        try:
+            self._take(self._poll(POLL if self._until is None else DRAIN_POLL))
+        except Stopped:
+            return
         if self._drained():
             self.stop.set()
         elif time.monotonic() - self._committed_at > COMMIT_EVERY:
@@ -191,7 +196,9 @@ class Worker:
         batches = [list(batch) for partition, batch in groupby(records, partition_of) if self._ours(partition)]
         self._restore({partition_of(batch[0]): batch[0].position.offset for batch in batches})
         for batch in batches:
-            seen = self.steady(partial(self.ledger.seen_between, self.plan.name, batch[0].position, batch[-1].position))
+            seen = self._steady_until_stop(
+                partial(self.ledger.seen_between, self.plan.name, batch[0].position, batch[-1].position)
+            )
             for received in batch:
                 self._one(received, seen.get(received.position))
 
@@ -201,7 +208,7 @@ class Worker:
         for partition, begins in ({**self._positions(self._unrestored - begun.keys()), **begun}).items():
             if partition in self._unrestored:
                 self._unrestored.discard(partition)
-                for position, lanes in self.steady(
+                for position, lanes in self._steady_until_stop(
                     partial(self.ledger.waiting, self.plan.name, partition.topic, partition.partition)
                 ):
                     if position.offset < begins:
