@@ -122,7 +122,7 @@ class Courier:
     def _go_on(self, position: Position) -> Again | None:
         """Of what was parked and comes back: from where the ledger has it."""
         behind = self._blocked.get(position)
-        if behind is not None and self.hands.steady(lambda: self.hands.ledger.holding([behind])):
+        if behind is not None and self.hands.steady(lambda: self.hands.ledger.holding(self.plan.route.partner, [behind])):
             return Again(BLOCKED_PAUSE)
         if wait := self.hands.gate.ask((self.plan.name, position)):
             return Again(wait)

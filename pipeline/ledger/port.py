@@ -237,8 +237,8 @@ class Ledger(Protocol):
         """What is parked and comes back by itself (schemas/outcomes.py, COMES_BACK), with its lanes, in source order."""
         ...
 
-    def holding(self, positions: Sequence[Position]) -> set[Position]:
-        """Those of these whose create, or merge, still holds a patient."""
+    def holding(self, partner: str, positions: Sequence[Position]) -> set[Position]:
+        """Those of these whose create, or merge, still holds a patient at this partner."""
         ...
 
     def counts(self, route: str | None = None) -> dict[str, dict[State, int]]:

@@ -276,11 +276,12 @@ class SqlLedger:
                     also.append(row.also)
         return [(position, tuple(each)) for position, each in lanes.items()]
 
-    def holding(self, positions: Sequence[Position]) -> set[Position]:
+    def holding(self, partner: str, positions: Sequence[Position]) -> set[Position]:
         """See the port."""
         wanted = [(position.topic, position.partition, position.offset) for position in positions]
         key = tuple_(DELIVERIES.c.topic, DELIVERIES.c.partition, DELIVERIES.c.offset)
-        statement = select(DELIVERIES).join(IDENTITIES, IDENTITIES.c.creating == DELIVERIES.c.id).where(key.in_(wanted))
+        held = select(DELIVERIES).join(IDENTITIES, IDENTITIES.c.creating == DELIVERIES.c.id)
+        statement = held.where(IDENTITIES.c.partner == partner, key.in_(wanted))
         with self._read() as connection:
             return {known.position_of(row) for row in connection.execute(statement).all()}
 

@@ -83,7 +83,7 @@ def test_a_create_that_did_not_arrive_is_sent_by_a_plan_of_its_own(house: Hospit
     name = json.loads(out)["plan"]
     assert code == 0
     assert house.state(0) == (State.PARKED, Reason.OPERATOR)
-    assert house.ledger.holding([house.at(0)]) == set()
+    assert house.ledger.holding("roche", [house.at(0)]) == set()
     (taken,) = house.ledger.replays.next(ROUTE, house.topics.source, {0: "w1"}, 10)
     assert (taken.replay, taken.item.position, taken.item.payload) == (name, house.at(0), house.at(0))
     assert house.script.requests == []
@@ -117,7 +117,7 @@ def test_an_unknown_create_is_not_discarded(house: Hospital, call: Call) -> None
     code, _, err = call("discard", "his.adt/0/0", "--why", "away with it")
     assert code == 4
     assert "resolve" in err
-    assert house.ledger.holding([house.at(0)]) == {house.at(0)}
+    assert house.ledger.holding("roche", [house.at(0)]) == {house.at(0)}
 
 
 def test_a_result_that_could_not_be_written_is_written_when_it_is_said_again(

@@ -279,7 +279,15 @@ def test_whose_create_still_holds_a_patient_is_told(ledger: SqlLedger) -> None:
     ledger.begin(begun(unknown))
     ledger.settle(settled(unknown, State.PARKED, Reason.PROBE_CANNOT_TELL))
     deliver(ledger, done)
-    assert ledger.holding([unknown.position, done.position]) == {unknown.position}
+    assert ledger.holding(PARTNER, [unknown.position, done.position]) == {unknown.position}
+
+
+def test_a_create_at_another_partner_of_the_same_record_holds_nobody_here(ledger: SqlLedger) -> None:
+    message = Message(1, route="another-route")
+    elsewhere = begun(message)
+    ledger.begin(replace(elsewhere, routed=replace(elsewhere.routed, partner="another")))
+    assert ledger.holding(PARTNER, [message.position]) == set()
+    assert ledger.holding("another", [message.position]) == {message.position}
 
 
 def test_threads_that_write_at_once_share_transactions_and_one_that_is_refused_costs_the_others_nothing(

@@ -379,7 +379,7 @@ def test_a_create_that_arrived_is_delivered_and_its_patient_known_under_all_numb
     ledger.decide(decided(message, What.RESOLVE_DELIVERED, State.DELIVERED, partner_id="P9"))
     assert {one.partner_id for one in ledger.knowledge(message.routed()).known.values()} == {"P9"}
     assert len(ledger.knowledge(message.routed()).known) == 2
-    assert ledger.holding([message.position]) == set()
+    assert ledger.holding(PARTNER, [message.position]) == set()
     assert ledger.counts()[ROUTE] == {State.DELIVERED: 1}
     assert ledger.unemitted(ROUTE, TOPIC, 0) == [message.position]
     assert ledger.knowledge(Message(2).routed()).last_position == message.position
@@ -390,7 +390,7 @@ def test_a_create_that_did_not_arrive_lets_the_next_one_leave_and_is_sent_by_a_p
     unknown_create(ledger, message)
     plan = replace(a_plan(), state=PlanState.RELEASED)
     ledger.decide(replace(decided(message, What.RESOLVE_ABSENT, None), then=(plan, an_item(1))))
-    assert ledger.holding([message.position]) == set()
+    assert ledger.holding(PARTNER, [message.position]) == set()
     seen = ledger.seen(ROUTE, message.position)
     assert seen is not None
     assert (seen.state, seen.reason, seen.sent_ms) == (State.PARKED, Reason.OPERATOR, None)
@@ -414,7 +414,7 @@ def test_an_unknown_create_is_not_discarded(ledger: SqlLedger) -> None:
     unknown_create(ledger, message)
     with pytest.raises(Refused, match="resolve"):
         ledger.decide(decided(message, What.DISCARD, State.DISCARDED))
-    assert ledger.holding([message.position]) == {message.position}
+    assert ledger.holding(PARTNER, [message.position]) == {message.position}
     assert ledger.replays.audit() == []
 
 
