@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "sandbox": "the partner stand-ins",
     "doctor": "settings, certificates, Kafka, PostgreSQL, topics, clocks",
     "bench": "figures of conversion and of delivery, as JSON",
+    "soak": "random traffic and faults on this machine, and the invariants",
 }
 """Name and summary; the code is `pipeline.commands.<name>`, with `_` for `-`."""
 

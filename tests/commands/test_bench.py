@@ -6,7 +6,7 @@ import pytest
 
 from pipeline import offline, wiring
 from pipeline.cli import main
-from pipeline.commands.bench import HOPS, SAMPLE, variants
+from pipeline.commands.bench.convert import HOPS, SAMPLE, variants
 from pipeline.model import Packed
 from pipeline.settings import DEFAULTS, load
 

@@ -22,8 +22,8 @@ from pipeline.bus.open import open_bus
 from pipeline.bus.port import Record
 from pipeline.sandbox.roche import RocheSandbox
 from pipeline.settings import Settings, load
-from tests.faults.invariants import Evidence, gather, violations
-from tests.faults.traffic import Traffic
+from pipeline.trial.invariants import Evidence, gather, violations
+from pipeline.trial.traffic import Traffic
 
 ROOT: Final = Path(__file__).parents[2]
 ROUTE: Final = "roche-patients"

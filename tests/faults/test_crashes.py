@@ -8,11 +8,11 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.failpoints import Point
+from pipeline.trial.invariants import SETTLED, Evidence, violations
+from pipeline.trial.traffic import seeded
 from schemas.outcomes import State
 from tests.faults.conftest import Make
 from tests.faults.hospital import PARTNER, ROUTE, Hospital
-from tests.faults.invariants import SETTLED, Evidence, violations
-from tests.faults.traffic import seeded
 
 Seen = Callable[[str], None]
 BUSES = ["embedded", pytest.param("kafka", marks=pytest.mark.kafka)]

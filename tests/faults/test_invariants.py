@@ -9,11 +9,11 @@ from sqlalchemy import create_engine, text
 
 from pipeline.bus.port import TopicPartition
 from pipeline.sandbox.log import CREATED, UPDATED, Effect
+from pipeline.trial.invariants import Evidence, bundle_id, tables, violations
+from pipeline.trial.traffic import seeded
 from schemas.outcomes import State
 from tests.faults.conftest import Make
 from tests.faults.hospital import ROUTE, Hospital
-from tests.faults.invariants import Evidence, bundle_id, tables, violations
-from tests.faults.traffic import seeded
 
 WRONG: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {}
 

@@ -13,11 +13,11 @@ import pytest
 from pipeline import wiring
 from pipeline.failpoints import Point
 from pipeline.sandbox.log import CREATED, NOTHING
+from pipeline.trial.invariants import Evidence, violations
+from pipeline.trial.traffic import Message, Patient, Traffic, adt, of_one, seeded
 from schemas.outcomes import FindingCode, Reason, State
 from tests.faults.conftest import Make
 from tests.faults.hospital import PARTNER, Hospital
-from tests.faults.invariants import Evidence, violations
-from tests.faults.traffic import Message, Patient, Traffic, adt, of_one, seeded
 
 Seen = Callable[[str], None]
 

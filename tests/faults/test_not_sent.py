@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.sandbox.log import NOTHING
+from pipeline.trial.invariants import violations
+from pipeline.trial.traffic import Traffic, seeded
 from schemas.outcomes import Reason, State
 from tests.faults.gateway import Gateway
 from tests.faults.hospital import PARTNER, Hospital, Worker
-from tests.faults.invariants import violations
 from tests.faults.proxy import Order, Proxy
-from tests.faults.traffic import Traffic, seeded
 
 Seen = Callable[[str], None]
 NOT_SENT = (

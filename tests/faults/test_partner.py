@@ -10,12 +10,12 @@ from typing import Any, Final
 import pytest
 
 from pipeline.sandbox.log import CREATED, NOTHING
+from pipeline.trial.invariants import Evidence, violations
+from pipeline.trial.traffic import Traffic, of_one, seeded
 from schemas.outcomes import Reason, State
 from tests.faults.conftest import Make
 from tests.faults.hospital import PARTNER, Hospital
-from tests.faults.invariants import Evidence, violations
 from tests.faults.proxy import FIRST_REQUEST, Order, Proxy, Way
-from tests.faults.traffic import Traffic, of_one, seeded
 
 Seen = Callable[[str], None]
 UNANSWERED: Final = {State.UNKNOWN, State.PENDING}

@@ -14,12 +14,12 @@ from sqlalchemy.engine import make_url
 
 from pipeline.bus.sqlite_log import OFFSETS
 from pipeline.sandbox.log import NOTHING
+from pipeline.trial.invariants import violations
+from pipeline.trial.traffic import seeded
 from schemas.outcomes import State
 from tests.faults.conftest import Make
 from tests.faults.hospital import PARTNER, Hospital
-from tests.faults.invariants import violations
 from tests.faults.proxy import Order, Proxy
-from tests.faults.traffic import seeded
 
 Seen = Callable[[str], None]
 HELD: Final = "the offset does not pass; one line; nothing is lost when it can be written again"

@@ -1,4 +1,4 @@
-"""The invariants of RELIABILITY section 6, checked over what a run left behind. One checker for all fault tests: `violations(gather(…)) == []`.
+"""The invariants of RELIABILITY section 6, checked over what a run left behind. One checker for fault tests and soak: `violations(gather(…)) == []`.
 
 `gather` reads (source, results, dead letters, committed offsets, ledger, the partner's own log of effects, every file that is no payload);
 the rules below are pure, and each gives its violations in plain words. It knows settings, topics, the ledger's port and the stand-in's log,
@@ -12,6 +12,7 @@ import base64
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -19,18 +20,17 @@ from urllib.parse import quote
 from sqlalchemy import MetaData, create_engine, select
 
 from pipeline import wiring
-from pipeline.bus.embedded import EmbeddedBus
-from pipeline.bus.port import Bus, TopicPartition
+from pipeline.bus.port import TopicPartition
 from pipeline.ids import uuid5
 from pipeline.ledger.port import Delivery, Query
 from pipeline.model import Position, Received
 from pipeline.sandbox.log import CREATED, NOTHING, Effect
 from pipeline.settings import Settings
 from pipeline.stages.route import request_id
+from pipeline.trial.traffic import Traffic
 from schemas.dead_letter import PREFIX
 from schemas.outcomes import CLOSED, State
 from schemas.result import Result
-from tests.faults.traffic import Traffic
 
 SETTLED: Final = CLOSED | {State.PARKED}
 """Final, or durably parked."""
@@ -40,9 +40,9 @@ SHORTEST: Final = 6
 MOST_SHOWN: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Evidence:
-    """What a run left behind, as plain values."""
+    """What a run left behind, as plain values, and where each stands among them."""
 
     route: str
     sent: Mapping[TopicPartition, Mapping[int, bytes | None]] = field(repr=False)
@@ -71,20 +71,19 @@ class Evidence:
     def row_of(self, value: bytes) -> Delivery | None:
         """The ledger's row of the first record with these bytes."""
         place = self.place_of(value)
-        return next((row for row in self.rows if row.position == place), None)
+        return self.row_at(place) if place else None
+
+    def row_at(self, position: Position) -> Delivery | None:
+        """The ledger's row of a record."""
+        return self._rows.get(position)
 
     def place_of(self, value: bytes) -> Position | None:
         """Where the first record with these bytes stands."""
-        for partition, records in self.sent.items():
-            for offset, stands in records.items():
-                if stands == value:
-                    return Position(partition.topic, partition.partition, offset)
-        return None
+        return self._places.get(value)
 
     def results_of(self, position: Position) -> list[Result]:
         """In the order of their topic's partitions."""
-        here = (position.topic, position.partition, position.offset)
-        return [one for one in self.results if (one.source_topic, one.source_partition, one.source_offset) == here]
+        return self._results.get(position, [])
 
     def settled(self, position: Position) -> list[Result]:
         """Those that settle it."""
@@ -92,13 +91,38 @@ class Evidence:
 
     def effects_of(self, value: bytes) -> list[Effect]:
         """What the partner did because of this message, however often it was asked."""
-        bundle = bundle_id(self.route, value)
-        return [one for one in self.effects if one.bundle_id == bundle and one.effect != NOTHING]
+        return [one for one in self.requests_of(value) if one.effect != NOTHING]
 
     def requests_of(self, value: bytes) -> list[Effect]:
         """Every request with this message's bundle, probes too."""
-        bundle = bundle_id(self.route, value)
-        return [one for one in self.effects if one.bundle_id == bundle]
+        return self._requests.get(bundle_id(self.route, value), [])
+
+    @cached_property
+    def _rows(self) -> Mapping[Position, Delivery]:
+        return {row.position: row for row in reversed(self.rows)}
+
+    @cached_property
+    def _places(self) -> Mapping[bytes, Position]:
+        found: dict[bytes, Position] = {}
+        for partition, records in self.sent.items():
+            for offset, value in records.items():
+                if value is not None:
+                    found.setdefault(value, Position(partition.topic, partition.partition, offset))
+        return found
+
+    @cached_property
+    def _results(self) -> Mapping[Position, list[Result]]:
+        found: dict[Position, list[Result]] = defaultdict(list)
+        for one in self.results:
+            found[Position(one.source_topic, one.source_partition, one.source_offset)].append(one)
+        return found
+
+    @cached_property
+    def _requests(self) -> Mapping[str | None, list[Effect]]:
+        found: dict[str | None, list[Effect]] = defaultdict(list)
+        for one in self.effects:
+            found[one.bundle_id].append(one)
+        return found
 
 
 def bundle_id(route: str, value: bytes) -> str:
@@ -128,7 +152,8 @@ def gather(
         result_records = list(things.bus.read(settings.topics.results))
         letters = list(things.bus.read(settings.dead_letters_of(route)))
         rows = list(things.ledger.find(Query(route=route, most=1_000_000)))
-        committed = committed_of(things.bus, settings.group_of(route), list(bounds))
+        offsets = things.bus.committed(settings.group_of(route), source)
+        committed = {partition: offsets.get(partition) for partition in bounds}
     parsed = [Result.model_validate_json(record.value) for record in result_records if record.value]
     texts |= {f"result record {record.position}": _record_text(record) for record in result_records}
     texts |= {f"header of dead letter {letter.position}": str(_own_headers(letter)) for letter in letters}
@@ -150,14 +175,6 @@ def gather(
         crashes=crashes,
         over=over,
     )
-
-
-def committed_of(bus: Bus, group: str, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int | None]:
-    """What a group committed last, asked without joining it."""
-    if isinstance(bus, EmbeddedBus):
-        return {each: bus.groups().get(group, {}).get(each) for each in partitions}
-    found: dict[TopicPartition, tuple[int | None, int]] = bus._stand(group, list(partitions))  # type: ignore[attr-defined]  # as the bus asks it
-    return {each: found[each][0] if each in found else None for each in partitions}
 
 
 def tables(url: str) -> dict[str, str]:
@@ -255,16 +272,14 @@ def effects(evidence: Evidence) -> Iterator[str]:
         for bundle, number in again.items():
             if number > 1 and bundle in known:
                 yield f"{evidence.place_of(known[bundle])}: took effect {number} times, with something else in between"
-    for bundle, value in known.items():
+    for value in known.values():
         if place := evidence.place_of(value):
-            yield from _repeats(
-                evidence, place, [one for one in evidence.effects if one.bundle_id == bundle and one.effect != NOTHING]
-            )
+            yield from _repeats(evidence, place, evidence.effects_of(value))
 
 
 def _repeats(evidence: Evidence, place: Position, taken: Sequence[Effect]) -> Iterator[str]:
     """Of one message."""
-    row = next((row for row in evidence.rows if row.position == place), None)
+    row = evidence.row_at(place)
     if taken and row is None:
         yield f"{place}: the partner took it, and the ledger has no intent of it"
     elif row is not None and len(taken) > row.attempt:
@@ -324,11 +339,11 @@ def committed(evidence: Evidence) -> Iterator[str]:
 def silence(evidence: Evidence) -> Iterator[str]:
     """No canary outside the payload topics, plain or in another dress."""
     dresses = {dress: what for text, what in evidence.canaries.items() if len(text) >= SHORTEST for dress in _dresses(text)}
-    for place, text in evidence.texts.items():
-        folded = text.casefold()
-        for dress, what in dresses.items():
-            if dress in folded:
-                yield f"{place} holds a {what}: {dress}"
+    folded = {place: text.casefold() for place, text in evidence.texts.items()}
+    everything = "\0".join(folded.values())
+    for dress, what in dresses.items():
+        if dress in everything:
+            yield from (f"{place} holds a {what}: {dress}" for place, text in folded.items() if dress in text)
 
 
 def _dresses(text: str) -> set[str]:

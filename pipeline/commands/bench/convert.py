@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pipeline
-from pipeline.commands import DONE, NOT_ALL, bench_deliver, json_argument, seconds, settings_argument
+from pipeline.commands import DONE, NOT_ALL, json_argument, seconds, settings_argument
 
 if TYPE_CHECKING:
     from pipeline.stages.plan import Plan
@@ -27,20 +27,9 @@ SAMPLE: Final = Path(pipeline.__file__).with_name("sample.hl7")
 VARIANTS: Final = 400
 ROUNDS: Final = 9
 HOPS: Final = ("decode", "route", "identify", "mapping", "pack")
-EXAMPLE: Final = """  emr-pipeline bench convert
-  emr-pipeline bench convert --json --seconds 20
-  emr-pipeline bench deliver
-  emr-pipeline bench deliver --rows fixed_256 mixed_256 --kafka 127.0.0.1:9092 --json"""
 
 
 def configure(parser: ArgumentParser) -> None:
-    whats = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
-    _configure_convert(whats.add_parser("convert", help="bytes to bundle on one core", description=__doc__))
-    delivery = "delivery to a partner stand-in: share of Little's bound, CPU, memory, order"
-    bench_deliver.configure(whats.add_parser("deliver", help=delivery, description=bench_deliver.__doc__))
-
-
-def _configure_convert(parser: ArgumentParser) -> None:
     parser.add_argument("--seconds", type=seconds, default=9, metavar="N", help="how long to measure in all (default 9)")
     parser.add_argument(
         "--file",
@@ -53,10 +42,6 @@ def _configure_convert(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    return bench_deliver.run(arguments) if arguments.what == "deliver" else _convert(arguments)
-
-
-def _convert(arguments: Namespace) -> int:
     from pipeline import settings, wiring
     from pipeline.commands.map import read
 

@@ -38,7 +38,7 @@ def seconds(text: str) -> float:
 
 
 def run(arguments: Namespace) -> int:
-    from pipeline.commands.bench import machine
+    from pipeline.commands.bench.convert import machine
     from pipeline.errors import SettingsError
     from pipeline.trial import deliver
 
