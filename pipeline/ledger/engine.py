@@ -26,6 +26,10 @@ SUPPORTED: Final = {
     "postgresql+psycopg": "postgresql+psycopg",
 }
 WRITE: Final = {"ledger_write": True}
+READ: Final = {"ledger_read": True}
+"""For single statements: each is a snapshot by itself, and needs neither BEGIN nor ROLLBACK."""
+CONNECTIONS: Final = 8
+"""Kept, and no more made for a rush: to open one costs more than to wait for one, and a worker has up to a thousand threads."""
 
 
 def parse(url: str, password: str | None) -> URL:
@@ -59,8 +63,8 @@ def make_engine(url: URL) -> Engine:
         return create_engine(
             url,
             hide_parameters=True,
-            pool_size=8,
-            max_overflow=24,
+            pool_size=CONNECTIONS,
+            max_overflow=0,
             connect_args={
                 "connect_timeout": 5,
                 "tcp_user_timeout": 15_000,
@@ -82,8 +86,8 @@ def _sqlite(url: URL) -> Engine:
     engine = create_engine(
         url,
         hide_parameters=True,
-        pool_size=8,
-        max_overflow=24,
+        pool_size=CONNECTIONS,
+        max_overflow=0,
         connect_args={"timeout": BUSY_SECONDS, "isolation_level": None, "check_same_thread": False},
     )
 
@@ -95,8 +99,9 @@ def _sqlite(url: URL) -> Engine:
     @event.listens_for(engine, "begin")
     def _begun(connection: Connection) -> None:
         # A writer takes its place at once: a reader that turns writer in mid-transaction would be refused (SQLITE_BUSY_SNAPSHOT).
-        write = connection.get_execution_options().get("ledger_write")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+        options = connection.get_execution_options()
+        if not options.get("ledger_read"):
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("ledger_write") else "BEGIN")
 
     return engine
 

@@ -43,8 +43,9 @@ class SqlLedger:
         self._url = way.parse(url, password)
         self._file = way.sqlite_file(self._url)
         self._engine: Engine = way.make_engine(self._url)
-        # On PostgreSQL a BEGIN and a ROLLBACK are a round trip each, which one statement does not need.
-        self._reading = self._engine if self._file is not None else self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        # On PostgreSQL a BEGIN and a ROLLBACK are a round trip each, which one statement does not need; on SQLite they cost as much as it.
+        way_to_read = way.READ if self._file is not None else {"isolation_level": "AUTOCOMMIT"}
+        self._reading = self._engine.execution_options(**way_to_read)
         self._pseudonyms = pseudonyms
         self._clock = clock
         self._identities = Identities(pseudonyms)
