@@ -27,7 +27,9 @@ def configure(parser: ArgumentParser) -> None:
         default=Path("emr-pipeline-data/sandbox"),
         help="certificates, secret, patients and log of effects; made once, used again (%(default)s)",
     )
-    parser.add_argument("--latency", metavar="published|none|mixed|SECONDS", default="published", help="response times (%(default)s)")
+    parser.add_argument(
+        "--latency", metavar="published|none|mixed|SECONDS", default="published", help="response times (%(default)s)"
+    )
     parser.add_argument("--knob", action="append", default=[], metavar="NAME=VALUE", help="how it behaves; may be repeated")
     parser.add_argument(
         "--fault", action="append", default=[], metavar="NAME[:DETAIL=VALUE,…]", help="what goes wrong; may be repeated"
