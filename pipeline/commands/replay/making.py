@@ -133,7 +133,7 @@ def _plan_lines(replay: "Replay", judged: Sequence["Judged"], items: Sequence["I
     for one in ItemClass:
         if counts[one]:
             lines.append(f"  {one.value:20}{counts[one]:>7}  {one.sentence}")
-            reasons = Counter(item.reason for item in items if item.item_class is one and item.reason)
+            reasons = Counter(item.reason for item in items if item.item_class is one and item.reason not in {None, one.value})
             lines += [f"      {reason:20}{number:>3}" for reason, number in reasons.most_common()]
     lines += ["", "for example:"]
     rows: list[tuple[str, ...]] = [
