@@ -57,8 +57,10 @@ WAITING: Final = (
         DELIVERIES.c.route == bindparam("k_route"),
         DELIVERIES.c.topic == bindparam("k_topic"),
         DELIVERIES.c.partition == bindparam("k_partition"),
-        DELIVERIES.c.state == State.PARKED.value,
-        DELIVERIES.c.reason.in_(sorted(COMES_BACK)),
+        or_(
+            and_(DELIVERIES.c.state == State.PARKED.value, DELIVERIES.c.reason.in_(sorted(COMES_BACK))),
+            DELIVERIES.c.state.in_((State.PENDING.value, State.UNKNOWN.value)),
+        ),
         DELIVERIES.c.lane.is_not(None),
     )
     .order_by(DELIVERIES.c.offset)

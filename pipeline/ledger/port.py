@@ -234,7 +234,10 @@ class Ledger(Protocol):
         ...
 
     def waiting(self, route: str, topic: str, partition: int) -> list[tuple[Position, tuple[str, ...]]]:
-        """What is parked and comes back by itself (schemas/outcomes.py, COMES_BACK), with its lanes, in source order."""
+        """What goes on by itself, with its lanes, in source order: parked for so long (schemas/outcomes.py, COMES_BACK), or begun and not settled.
+
+        Of the latter, those below where reading begins were parked once, came back, and were on their way when their process ended.
+        """
         ...
 
     def holding(self, partner: str, positions: Sequence[Position]) -> set[Position]:

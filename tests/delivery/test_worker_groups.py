@@ -285,6 +285,7 @@ def test_a_partition_that_is_taken_while_a_delivery_waits_leaves_it_open_and_sen
         getattr(member, taking)(P0)
 
     def look(member: Member) -> None:
+        time.sleep(0.3)  # its next attempt would have been by now
         seen.append((clinic.paths(), member.commits_of(P0), clinic.states()))
 
     clinic.run(give_both, clinic.when_it_rests_after(2, take), look, look)

@@ -191,8 +191,10 @@ def test_what_was_closed_is_never_begun_again(ledger: SqlLedger) -> None:
         assert not isinstance(caught.value, Held)
 
 
-def test_what_was_parked_and_comes_back_by_itself_has_its_lane(ledger: SqlLedger) -> None:
-    assert ledger.waiting(ROUTE, "his.adt", 0) == [(Position("his.adt", 0, 6), message(6).routed().lanes)]
+def test_what_goes_on_by_itself_has_its_lane(ledger: SqlLedger) -> None:
+    assert ledger.waiting(ROUTE, "his.adt", 0) == [
+        (Position("his.adt", 0, offset), message(offset).routed().lanes) for offset in (1, 2, 3, 6)
+    ]
 
 
 def test_the_patient_that_was_delivered_is_known(ledger: SqlLedger) -> None:
