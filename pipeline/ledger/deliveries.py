@@ -14,7 +14,7 @@ from pipeline.errors import Refused
 from pipeline.ledger.fingerprint import fingerprint
 from pipeline.ledger.identities import insert
 from pipeline.ledger.port import Begun, Held, Settlement
-from pipeline.ledger.replays import taken
+from pipeline.ledger.replays import being_replayed, taken
 from pipeline.ledger.tables import ALSO, DELIVERIES, OPEN_LANES, SUBJECTS
 from pipeline.model import Outcome, Position, Routed
 from pipeline.pseudonyms import Pseudonyms, event_name
@@ -59,7 +59,7 @@ WAITING: Final = (
         DELIVERIES.c.partition == bindparam("k_partition"),
         or_(
             and_(DELIVERIES.c.state == State.PARKED.value, DELIVERIES.c.reason.in_(sorted(COMES_BACK))),
-            DELIVERIES.c.state.in_((State.PENDING.value, State.UNKNOWN.value)),
+            and_(DELIVERIES.c.state.in_((State.PENDING.value, State.UNKNOWN.value)), ~being_replayed()),
         ),
         DELIVERIES.c.lane.is_not(None),
     )

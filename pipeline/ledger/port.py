@@ -236,7 +236,7 @@ class Ledger(Protocol):
     def waiting(self, route: str, topic: str, partition: int) -> list[tuple[Position, tuple[str, ...]]]:
         """What goes on by itself, with its lanes, in source order: parked for so long (schemas/outcomes.py, COMES_BACK), or begun and not settled.
 
-        Of the latter, those below where reading begins were parked once, came back, and were on their way when their process ended.
+        Of the latter, those below where reading begins were parked once, came back, and were on their way when their process ended. What a plan has begun is not among them: `replays.next` gives it again.
         """
         ...
 

@@ -338,6 +338,17 @@ def taken(replay: ColumnElement[Any]) -> ColumnElement[bool]:
     )
 
 
+def being_replayed() -> ColumnElement[bool]:
+    """Whether a delivery's row is a taken item of any plan: the plan brings it to its end, and gives it to the partition's next worker."""
+    return exists(
+        select(ITEM.replay)
+        .join(REPLAYS, PLAN.id == ITEM.replay)
+        .where(ITEM.state == ItemState.TAKEN.value, PLAN.route == DELIVERIES.c.route)
+        .where(ITEM.topic == DELIVERIES.c.topic, ITEM.partition == DELIVERIES.c.partition, ITEM.offset == DELIVERIES.c.offset)
+        .correlate(DELIVERIES)
+    )
+
+
 def _key(replay: str, position: Position) -> dict[str, Any]:
     return {
         "k_replay": replay,

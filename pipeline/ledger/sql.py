@@ -114,9 +114,7 @@ class SqlLedger:
                 return False
             recorded = connection.execute(select(FACTS.c.value).where(FACTS.c.name == KEY_CHECK)).scalar()
         if recorded not in (None, self._pseudonyms.check):
-            raise Refused(
-                "the ledger was written with another key: give the one that it began with", where="keys.patient_hash"
-            )
+            raise Refused("the ledger was written with another key: give the one that it began with", where="keys.patient_hash")
         return recorded is not None
 
     def exists(self) -> bool:

@@ -140,6 +140,18 @@ def test_what_was_begun_is_brought_to_its_end_though_the_plan_was_stopped(ledger
     assert given_to(ledger, {0: "w2"}) == [(0, 1)]
 
 
+def test_what_a_plan_has_begun_comes_back_by_the_plan_alone(ledger: SqlLedger) -> None:
+    message, live = Message(1), Message(2, patient="CIP2")
+    ledger.settle(settled(message, State.PARKED, Reason.FHIR_INVALID))
+    planned(ledger, an_item(1))
+    given_to(ledger, {0: "w1"})
+    ledger.begin(replace(begun(message), replay="r1"))
+    ledger.begin(begun(live))
+    assert [position for position, _ in ledger.waiting(ROUTE, TOPIC, 0)] == [live.position]
+    ledger.replays.done("r1", message.position, State.PENDING)
+    assert [position for position, _ in ledger.waiting(ROUTE, TOPIC, 0)] == [message.position, live.position]
+
+
 def test_a_cancelled_plan_leaves_out_what_was_not_taken(ledger: SqlLedger) -> None:
     planned(ledger, an_item(1), an_item(2))
     given_to(ledger, {0: "w1"}, most=1)
