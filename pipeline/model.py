@@ -98,6 +98,13 @@ class Subject(StrEnum):
     RESULT = "result"
 
 
+class Behind(StrEnum):
+    """What a message does behind one of its subject that is parked for a person (RELIABILITY section 2)."""
+
+    PASS = "pass"  # noqa: S105 - no password
+    HOLD = "hold"
+
+
 class Action(StrEnum):
     """What the route does with an event."""
 
@@ -117,6 +124,7 @@ class EventRule:
     action: Action
     reason: Reason | None = None
     """Why it is filtered or parked."""
+    behind: Behind = Behind.PASS
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +218,15 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
+class ParkedBefore:
+    """A message of the patient that waits for a person."""
+
+    position: Position
+    kind: Kind
+    subject: Subject
+
+
+@dataclass(frozen=True, slots=True)
 class Knowledge:
     """What the ledger knows about a routed message, read when the lane reaches it."""
 
@@ -229,6 +246,8 @@ class Knowledge:
     """The same, where it is merely in flight: `begin` raises Held, and its answer tells."""
     merge_cycle: bool = False
     """Of a merge: it would make a patient its own survivor."""
+    parked: tuple[ParkedBefore, ...] = ()
+    """Of the patient on this route."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from pipeline.model import (
     Learned,
     Outcome,
     Packed,
+    ParkedBefore,
     Position,
     Request,
     Routed,
@@ -124,6 +125,8 @@ class Delivery:
         """Monotonic: when a probe begins to prove something."""
         self.troubled_since: float | None = None
         """Monotonic: the first answer that was a failure of this message or of the partner."""
+        self.parked_before: tuple[ParkedBefore, ...] = ()
+        """Of the patient, when it was looked last."""
         self.claimed = False
         """The partner said that it has the patient already."""
 
@@ -145,6 +148,7 @@ class Delivery:
 
     def _step(self) -> Outcome | Later:
         knowledge = self._knowledge()
+        self.parked_before = knowledge.parked
         packed = flow.prepare(self.routed, knowledge, self.plan)
         if isinstance(packed, Outcome):
             if packed.reason is Reason.BLOCKED_BEHIND:

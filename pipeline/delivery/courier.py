@@ -7,6 +7,7 @@ nor the memory waits for it, and goes on from where the ledger has it.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final, Protocol
 
 from pipeline import flow
@@ -16,10 +17,11 @@ from pipeline.delivery.emitter import Emission
 from pipeline.delivery.flood import Flood
 from pipeline.delivery.lanes import Ticket
 from pipeline.delivery.pool import Again
-from pipeline.errors import Parked
+from pipeline.errors import Parked, Superseded
 from pipeline.failpoints import Point, reach
 from pipeline.ledger.port import Held
-from pipeline.model import Outcome, Position, Received, Routed, Seen
+from pipeline.model import Kind, Outcome, Position, Received, Routed, Seen
+from pipeline.stages.identify import makes_needless
 from pipeline.stages.plan import Plan
 from pipeline.stages.settle import SETTLED, dead_letter, result_of, result_record, settle
 from pipeline.tally import Tally
@@ -205,7 +207,29 @@ class Courier:
                 return self._elsewhere(task)
         except Held:
             return Again(0)  # the ledger has learned of another merge meanwhile: asked again, it says what follows
+        if outcome.state is State.DELIVERED and isinstance(task.work, Delivery):
+            self._supersede(task.work)
         return None
+
+    def _supersede(self, delivered: Delivery) -> None:
+        """Older snapshots of the patient that are parked have become needless, where this one carries all that they had (RELIABILITY section 2)."""
+        for parked in delivered.parked_before:
+            if parked.kind is not Kind.SNAPSHOT or delivered.routed.rule.kind is not Kind.SNAPSHOT:
+                continue
+            position = parked.position
+            received = self.hands.steady(partial(self.bus.fetch, position))
+            seen = self._seen(position)
+            older = flow.read(received, self.plan) if received is not None else None
+            if (
+                isinstance(older, Routed)
+                and seen is not None
+                and seen.state is State.PARKED
+                and makes_needless(delivered.routed, older)
+            ):
+                outcome = flow.ended_outcome(
+                    Superseded(Reason.OLDER_SNAPSHOT), older.decoded.received, self.plan, older.decoded, older
+                )
+                self._write(outcome, seen.intents)
 
     def _count(self, outcome: Outcome) -> None:
         answer = outcome.answer

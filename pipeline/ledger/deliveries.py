@@ -161,6 +161,8 @@ def of_routed(routed: Routed, pseudonyms: Pseudonyms) -> dict[str, Any]:
         "sender": routed.sender,
         "event_ms": routed.event_ms,
         "lane": routed.lane,
+        "kind": routed.rule.kind.value,
+        "subject": routed.rule.subject.value,
         "dedupe": routed.dedupe,
     }
 

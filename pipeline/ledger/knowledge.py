@@ -1,7 +1,8 @@
 """What the ledger knows about a routed message: one statement, so one snapshot and one round trip. It is on the hot path. It only reads.
 
 Rows of four sorts come back, told apart by `what`: `same` (the same bytes under another position), `reused` (the control id with other bytes),
-`identity` (one per routed identity that the ledger has), `subject` (what was last delivered of it, one per identity).
+`identity` (one per routed identity that the ledger has), `subject` (what was last delivered of it, one per identity), `parked` (what of the
+patient waits for a person).
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,10 +13,10 @@ from sqlalchemy import CompoundSelect, Row, Select, bindparam, cast, exists, fun
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.elements import KeyedColumnElement
 
-from pipeline.ledger.tables import DELIVERIES, IDENTITIES, SUBJECTS
-from pipeline.model import Identity, Intent, Knowledge, Known, Position, Routed, Seen
+from pipeline.ledger.tables import ALSO, DELIVERIES, IDENTITIES, SUBJECTS
+from pipeline.model import Identity, Intent, Kind, Knowledge, Known, ParkedBefore, Position, Routed, Seen, Subject
 from pipeline.pseudonyms import Pseudonyms
-from schemas.outcomes import OUTCOME_UNKNOWN, Reason, State
+from schemas.outcomes import COMES_BACK, OUTCOME_UNKNOWN, Reason, State
 
 SHAPE: Final[dict[str, KeyedColumnElement[Any]]] = {
     "topic": DELIVERIES.c.topic,
@@ -40,6 +41,8 @@ SHAPE: Final[dict[str, KeyedColumnElement[Any]]] = {
     "merged_ms": IDENTITIES.c.merged_ms,
     "created_with": IDENTITIES.c.created_with,
     "event_ms": SUBJECTS.c.event_ms,
+    "kind": DELIVERIES.c.kind,
+    "subject": DELIVERIES.c.subject,
 }
 """The columns of every row; what a sort of row has not is NULL."""
 
@@ -80,8 +83,9 @@ def _of_delivery() -> dict[str, ColumnElement[Any]]:
 
 
 @cache
-def statement(identities: int, subjects: int) -> CompoundSelect[Any]:
-    """The statement for so many identities, bound as hash_0, hash_1 and so on, and subjects, bound as subject_0 and so on."""
+def statement(identities: int, subjects: int, lanes: int) -> CompoundSelect[Any]:
+    """The statement for so many identities, bound as hash_0, hash_1 and so on; subjects and lanes are bound in the same way."""
+    in_lanes: list[ColumnElement[str]] = [bindparam(f"lane_{n}") for n in range(lanes)]
     first_same = select(func.min(OTHER.c.id)).where(
         OTHER.c.dedupe == bindparam("dedupe"), OTHER.c.state != State.DUPLICATE.value, ELSEWHERE
     )
@@ -110,6 +114,13 @@ def statement(identities: int, subjects: int) -> CompoundSelect[Any]:
             SUBJECTS.c.subject.in_([bindparam(f"subject_{n}") for n in range(subjects)]),
             SUBJECTS.c.sender == bindparam("sender"),
         ),
+        _row("parked", **{name: DELIVERIES.c[name] for name in ("topic", "partition", "offset", "kind", "subject")}).where(
+            DELIVERIES.c.route == bindparam("route"),
+            DELIVERIES.c.state == State.PARKED.value,
+            or_(DELIVERIES.c.lane.in_(in_lanes), DELIVERIES.c.id.in_(select(ALSO.c.delivery).where(ALSO.c.lane.in_(in_lanes)))),
+            DELIVERIES.c.reason.not_in(sorted(COMES_BACK | OUTCOME_UNKNOWN)),
+            DELIVERIES.c.kind.is_not(None),
+        ),
     )
 
 
@@ -127,6 +138,7 @@ def bound(routed: Routed, hashes: Sequence[str], pseudonyms: Pseudonyms) -> dict
         "control_id": pseudonyms.control_id(routed.decoded.event),
         **{f"hash_{n}": value for n, value in enumerate(hashes)},
         **{f"subject_{n}": value for n, value in enumerate(routed.subjects)},
+        **{f"lane_{n}": value for n, value in enumerate(routed.lanes)},
     }
 
 
@@ -155,6 +167,11 @@ def read(rows: Sequence[Row[Any]], routed: Routed, hashes: Mapping[Identity, str
         open_create=next((position_of(row) for row in creating if row.state != State.PENDING), None),
         creating=next((position_of(row) for row in creating if row.state == State.PENDING), None),
         merge_cycle=_closes_cycle(routed, hashes, by_hash),
+        parked=tuple(
+            ParkedBefore(position_of(row), Kind(row.kind), Subject(row.subject))
+            for row in rows
+            if row.what == "parked" and position_of(row) != position
+        ),
     )
 
 

@@ -154,7 +154,10 @@ class SqlLedger:
         """See the port."""
         hashes = {identity: self._identities.hash(identity) for identity in (*routed.identities, *routed.prior)}
         values = list(hashes.values())
-        statement, bound = known.statement(len(values), len(routed.subjects)), known.bound(routed, values, self._pseudonyms)
+        statement, bound = (
+            known.statement(len(values), len(routed.subjects), len(routed.lanes)),
+            known.bound(routed, values, self._pseudonyms),
+        )
         with self._read() as connection:
             rows = connection.execute(statement, bound).all()
         return known.read(rows, routed, hashes, self._pseudonyms)

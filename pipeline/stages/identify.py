@@ -4,9 +4,23 @@ It is asked when the lane reaches the message, and again on every attempt: two A
 """
 
 from dataclasses import replace
+from typing import Final
 
 from pipeline.errors import Duplicate, Filtered, Parked, Superseded
-from pipeline.model import Action, Finding, Identified, Identity, Intent, Kind, Knowledge, Known, Routed
+from pipeline.model import (
+    Action,
+    Behind,
+    Decoded,
+    Finding,
+    Identified,
+    Identity,
+    Intent,
+    Kind,
+    Knowledge,
+    Known,
+    Position,
+    Routed,
+)
 from schemas.outcomes import FindingCode, Reason
 
 
@@ -18,7 +32,7 @@ def identify(routed: Routed, knowledge: Knowledge) -> Identified:
         _merge(routed, knowledge)
     if _stale(routed, knowledge):
         raise Superseded(Reason.STALE, where="EVN-2")
-    if knowledge.open_create is not None:
+    if knowledge.open_create is not None or _holds(routed, knowledge):
         raise Parked(Reason.BLOCKED_BEHIND)
     left = _without_merged_away(routed, knowledge)
     routed = routed if left == routed.identities else replace(routed, identities=left)
@@ -38,6 +52,48 @@ def _stale(routed: Routed, knowledge: Knowledge) -> bool:
         return mine < last
     here, there = routed.decoded.received.position, knowledge.last_position
     return there is not None and (here.topic, here.partition) == (there.topic, there.partition) and here.offset < there.offset
+
+
+def _holds(routed: Routed, knowledge: Knowledge) -> bool:
+    """Whether it waits behind a parked message of its subject, by its row of the events table."""
+    here = routed.decoded.received.position
+    return routed.rule.behind is Behind.HOLD and any(
+        parked.subject is routed.rule.subject and not _after(parked.position, here) for parked in knowledge.parked
+    )
+
+
+def _after(position: Position, here: Position) -> bool:
+    """Known to be later: of another partition it is not known."""
+    return (position.topic, position.partition) == (here.topic, here.partition) and position.offset > here.offset
+
+
+def makes_needless(newer: Routed, older: Routed) -> bool:
+    """Whether a delivered snapshot carries all that an older one would have brought: of one subject and sender, with all its diagnoses and coverages."""
+    mine, its = newer.event_ms, older.event_ms
+    before = its < mine if mine is not None and its is not None and mine != its else _after(*_places(newer, older))
+    same = (newer.sender, newer.rule.subject) == (older.sender, older.rule.subject) and bool(
+        set(newer.subjects) & set(older.subjects)
+    )
+    snapshots = newer.rule.kind is Kind.SNAPSHOT is older.rule.kind
+    return same and snapshots and before and _brings(older.decoded) <= _brings(newer.decoded)
+
+
+def _places(newer: Routed, older: Routed) -> tuple[Position, Position]:
+    return newer.decoded.received.position, older.decoded.received.position
+
+
+BESIDE: Final = (("DG1", "3.1"), ("DG1", "3.3"), ("IN1", "36"), ("OBX", "3.1"))
+"""What a message tells beside the patient: segment and the field that says which."""
+
+
+def _brings(decoded: Decoded) -> set[tuple[str, str]]:
+    hl7 = decoded.hl7
+    return {
+        (f"{segment}-{field}", str(told))
+        for segment, field in BESIDE
+        for number in range(1, hl7.count(segment) + 1)
+        if (told := hl7(f"{segment}[{number}]-{field}"))
+    }
 
 
 def _without_merged_away(routed: Routed, knowledge: Knowledge) -> tuple[Identity, ...]:

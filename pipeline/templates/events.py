@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, TypeVar
 
-from pipeline.model import Action, EventRule, Kind, Subject
+from pipeline.model import Action, Behind, EventRule, Kind, Subject
 from pipeline.templates.lined import Lined, YamlMistake, load
 from schemas.outcomes import Reason
 
@@ -17,7 +17,10 @@ OTHER_TYPES: Final = (
     *("QBP", "QRY", "RAS", "RDE", "RDS", "REF", "RGV", "RSP", "SIU", "SRM", "VXU"),
 )
 """Message types (table 0076) that an ADT feed may bring along; each must have at least a row for all its events (`ORU^*`)."""
-ROW_KEYS: Final = frozenset({"events", "kind", "subject", "action", "reason", "why"})
+ROW_KEYS: Final = frozenset({"events", "kind", "subject", "action", "reason", "behind", "why"})
+BEHIND: Final = {Kind.SNAPSHOT: Behind.PASS, Kind.MERGE: Behind.PASS, Kind.CHANGE_OF_ID: Behind.PASS}
+"""Where a row does not say: a snapshot goes ahead and makes the parked one needless; a merge is recorded here, and waiting would hold the survivor up
+for the prior's mistake. What takes something back or moves it holds. A fact has to say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +93,14 @@ def _row(row: object, path: Path, line: int) -> Iterator[tuple[str, Row]]:
     reason = _member(row, "reason", Reason, path) if row.get("reason") else None
     if (action in {Action.FILTER, Action.PARK}) != (reason is not None):
         raise YamlMistake(path, row.line, "filter and park need a reason, the other actions have none")
+    behind = _member(row, "behind", Behind, path) if row.get("behind") else BEHIND.get(kind, Behind.HOLD)
+    if kind is Kind.FACT and action is Action.UPSERT and not row.get("behind"):
+        raise YamlMistake(path, row.line, "a fact that is sent must say behind: pass or hold, where an earlier one is parked")
     for event in events:
         name = str(event) if "^" in event else f"ADT^{event}"
         if name not in ADT_EVENTS and (name.startswith("ADT^") or name.partition("^")[0] not in OTHER_TYPES):
             raise YamlMistake(path, row.line_of("events"), f"HL7 has no event {event} here")
-        yield name, Row(EventRule(name, kind, subject, action, reason), path, row.line_of("events"))
+        yield name, Row(EventRule(name, kind, subject, action, reason, behind), path, row.line_of("events"))
 
 
 E = TypeVar("E", bound=StrEnum)

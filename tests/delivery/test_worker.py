@@ -302,6 +302,35 @@ def test_when_the_results_topic_can_be_written_again_work_goes_on(house: House) 
     assert (house.paths(), house.settled()) == (["POST /Bundle", "PUT /Bundle/12345678Z"], [DELIVERED, DELIVERED])
 
 
+def ends(house: House) -> list[tuple[State, Reason | None]]:
+    """What became of each record at last, in source order."""
+    last = {result.source_offset: (result.state, result.reason) for result in house.results() if result.settled}
+    return [last[offset] for offset in sorted(last)]
+
+
+def test_a_delivered_snapshot_makes_an_older_parked_one_needless(house: House) -> None:
+    house.send(adt("A04", "1", family=""), adt("A08", "2", time="20240503101500+0200"))
+    house.work()
+    assert ends(house) == [(State.SUPERSEDED, Reason.OLDER_SNAPSHOT), DELIVERED]
+    assert house.paths() == ["POST /Bundle"]
+    assert house.ledger.counts("roche-patients")["roche-patients"] == {State.SUPERSEDED: 1, State.DELIVERED: 1}
+
+
+@pytest.mark.parametrize(
+    "parked",
+    [
+        {"family": "", "time": "20240504101500+0200"},
+        {"family": "", "patient": "87654321X"},
+        {"family": "", "diagnosis": "E11.9"},
+    ],
+    ids=["newer", "of another patient", "with a diagnosis that the newer one has not"],
+)
+def test_a_parked_one_that_is_not_made_needless_waits_for_a_person(house: House, parked: dict[str, str]) -> None:
+    house.send(adt("A04", "1", **parked), adt("A08", "2", time="20240503101500+0200"))
+    house.work()
+    assert ends(house) == [(State.PARKED, Reason.PROFILE_REQUIRED), DELIVERED]
+
+
 def test_a_merge_is_recorded_and_the_prior_patient_is_never_created_again(house: House) -> None:
     house.send(
         adt("A04", "1", patient="SURVIVOR1"),

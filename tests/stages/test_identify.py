@@ -1,9 +1,24 @@
 """identify: create or update, stale or duplicate, by what the ledger knows."""
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline.errors import Duplicate, Filtered, Parked, Superseded
-from pipeline.model import Identified, Identity, Intent, Knowledge, Known, Position, Seen
+from pipeline.model import (
+    Behind,
+    Identified,
+    Identity,
+    Intent,
+    Kind,
+    Knowledge,
+    Known,
+    ParkedBefore,
+    Position,
+    Routed,
+    Seen,
+    Subject,
+)
 from pipeline.stages.identify import identify
 from schemas.outcomes import FindingCode, Reason, State
 from tests.delivery.partner_script import adt
@@ -72,6 +87,28 @@ def test_while_a_create_of_the_patient_is_open_no_other_leaves() -> None:
     with pytest.raises(Parked) as ended:
         identify(ROUTED, Knowledge(open_create=Position("his.adt", 0, 1)))
     assert ended.value.reason == Reason.BLOCKED_BEHIND
+
+
+def parked_before(subject: Subject = Subject.PATIENT, offset: int = 1) -> Knowledge:
+    return Knowledge(parked=(ParkedBefore(Position("his.adt", 0, offset), Kind.SNAPSHOT, subject),))
+
+
+def held(behind: Behind) -> Routed:
+    return replace(ROUTED, rule=replace(ROUTED.rule, kind=Kind.FACT, behind=behind))
+
+
+def test_behind_a_parked_message_of_its_subject_a_message_passes_or_holds_as_its_row_says() -> None:
+    assert identify(held(Behind.PASS), parked_before()).intent is Intent.CREATE
+    with pytest.raises(Parked) as ended:
+        identify(held(Behind.HOLD), parked_before())
+    assert ended.value.reason == Reason.BLOCKED_BEHIND
+
+
+@pytest.mark.parametrize(
+    "knowledge", [parked_before(Subject.VISIT), parked_before(offset=6)], ids=["of another subject", "after it"]
+)
+def test_it_holds_behind_nothing_else(knowledge: Knowledge) -> None:
+    assert identify(held(Behind.HOLD), knowledge).intent is Intent.CREATE
 
 
 def test_a_create_that_is_merely_in_flight_is_left_to_the_ledger() -> None:
