@@ -107,5 +107,7 @@ class Commits:
         try:
             with self._apart(connection):
                 job.value = job.work(connection)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:
             job.error = error
+            if not getattr(connection.connection.dbapi_connection, "in_transaction", True):
+                raise  # a full disk: SQLite has rolled back all of it by itself, also what the others were given
