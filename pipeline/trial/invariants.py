@@ -288,7 +288,7 @@ def _repeats(evidence: Evidence, place: Position, taken: Sequence[Effect]) -> It
     unexplained = len(taken) - 1 - untold
     if unexplained > evidence.crashes:
         yield f"{place}: sent again {unexplained} times without a reason, with {evidence.crashes} crashes"
-    elif unexplained > 0 and not any(one.possible_duplicate for one in evidence.settled(place)):
+    elif unexplained > 0 and (results := evidence.settled(place)) and not any(one.possible_duplicate for one in results):
         yield f"{place}: sent again after a crash, and its result is not flagged possible_duplicate"
 
 

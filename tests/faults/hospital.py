@@ -101,6 +101,8 @@ class Hospital:
             "partners": {},
             "routes": {},
             "delivery": {"backoff_first": 0.05, "backoff_most": 0.2},
+            "breaker": {"open_first": 0.05, "open_most": 0.5},
+            "flood": {"pause": 0.2},
         }
 
     # parts
@@ -235,6 +237,17 @@ class Hospital:
             assert time.monotonic() < end, f"it did not come\n{self.logs()}"
             assert any(worker.running for worker in self.workers) or condition(), f"all have ended\n{self.logs()}"
             time.sleep(0.02)
+
+    def asked(self, name: str = PARTNER, *, still: float = 1.0) -> int:
+        """How many requests the partner has had, once none has come for so many seconds: what was begun before has come out by then."""
+        partner, since = self.partners[name], time.monotonic()
+        end, count = since + BOUND, partner.requests
+        while time.monotonic() - since < still:
+            assert time.monotonic() < end, f"requests go on\n{self.logs()}"
+            if partner.requests != count:
+                since, count = time.monotonic(), partner.requests
+            time.sleep(0.02)
+        return count
 
     def states(self, name: str = PARTNER) -> Mapping[str, int]:
         """How many deliveries are in which state."""

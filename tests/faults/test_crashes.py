@@ -166,7 +166,6 @@ def test_told_twice_it_ends_at_once_and_what_was_out_is_found_out_later(hospital
 
 
 @pytest.mark.fault("R2", STOPPED)
-@pytest.mark.open_defect(reason="the worker is serial: one request at a time, so a drain of 64 is never tried")
 def test_64_requests_are_out_when_it_is_told_to_stop(hospital: Hospital, seed: int) -> None:
     hospital.partners[PARTNER].set(latency=3.0)
     hospital.fill(seeded(seed, patients=100, updates=0, merges=0, garbage=0, again=0))

@@ -306,7 +306,7 @@ def test_a_merge_whose_patients_lie_on_two_partitions_creates_nobody_twice(make_
 def test_the_prior_has_another_identifier_that_the_merge_does_not_name(hospital: Hospital, seed: int, lost: bool) -> None:
     prior, survivor = Patient(600, seed, several=True), Patient(601, seed)
     if lost:
-        hospital.partners[PARTNER].inject("commit_then_drop", operation="create", next=1)
+        hospital.partners[PARTNER].inject("commit_then_drop", operation="create", patient=prior.name, next=1)
     story = (
         Story(prior, survivor)
         .says("A04", prior)
@@ -451,6 +451,7 @@ def test_everything_at_once_and_nobody_is_named(make_hospital: Make, seed: int, 
     bus, ledger = house
     hospital = make_hospital(bus=bus, ledger=ledger)
     partner = hospital.partner(duplicate="with_id", seed=seed)
+    hospital.tree["delivery"]["hold"] = 2
     odd = Traffic(tuple(Message(value, None, becomes=State.PARKED) for value, _ in garbage(seed)[1:8]))
     hospital.fill(shuffled(seed, seeded(seed, patients=10, updates=2, merges=2, garbage=2), odd))
     partner.inject("commit_then_drop", operation="create", every=4)

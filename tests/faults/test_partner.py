@@ -121,6 +121,7 @@ def test_it_waits_as_long_as_it_is_told(make_hospital: Make, seed: int, status: 
     """Guard: Decision.THROTTLED and its wait; the other partner's route has a worker of its own."""
     hospital = make_hospital()
     partner, other = hospital.partner(), hospital.partner("other")
+    hospital.set(in_flight=1)  # else those that are out already go on
     hospital.fill(seeded(seed, patients=4, updates=1, merges=0, garbage=0))
     until = int(time.time()) + 5
     partner.inject(status, next=1, operation="create", retry_after="3" if form == "seconds" else formatdate(until, usegmt=True))
@@ -138,7 +139,7 @@ def test_it_waits_as_long_as_it_is_told(make_hospital: Make, seed: int, status: 
     assert done < min(one.received for one in evidence.effects if one.number > told.number), (
         "the other partner was done before it went on"
     )
-    seen("2 s in seconds and as a date, 429 and 503; absent: the backoff; absurd: waits, and ends when told")
+    seen("3 s in seconds and as a date, 429 and 503; absent: the backoff; absurd: waits, and ends when told")
 
 
 @pytest.mark.fault("F4", THROTTLED)
@@ -154,6 +155,7 @@ def test_a_429_without_a_word_waits_for_the_backoff(hospital: Hospital, seed: in
 @pytest.mark.parametrize("absurd", ["999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
 def test_an_absurd_wait_is_kept_as_long_as_it_runs_and_holds_up_no_stop(hospital: Hospital, seed: int, absurd: str) -> None:
     """The cap itself (300 s) is tests/partners/test_answers.py's."""
+    hospital.set(in_flight=1)
     hospital.fill(seeded(seed, patients=3, updates=0))
     hospital.partners[PARTNER].inject("429", next=1, retry_after=absurd)
     worker = hospital.start("--drain")
@@ -312,6 +314,7 @@ def test_the_connection_ends_as_we_send_on_it_again(hospital: Hospital, seed: in
     partner = hospital.partners[PARTNER]
     with Proxy(("127.0.0.1", partner.port)) as proxy:
         through(hospital, proxy)
+        hospital.set(in_flight=1)  # else each has a connection of its own
         hospital.fill(seeded(seed, patients=5, updates=0, merges=0, garbage=0, again=0))
         proxy.order(Order(hang_up_on=order.hang_up_on, cut_answer_to=order.cut_answer_to, way=way, times=2))
         evidence = settle_all(hospital)
@@ -368,6 +371,7 @@ def test_behind_an_unknown_create_all_wait_and_then_go_in_order(make_hospital: M
 @pytest.mark.fault("F12", ONE_CREATE)
 def test_behind_a_create_that_no_probe_can_tell_of_nothing_leaves(hospital: Hospital, seed: int) -> None:
     hospital.set(probe="off")
+    hospital.tree["delivery"]["hold"] = 2
     traffic = hot(seed)
     name = traffic.messages[0].patient
     hospital.fill(traffic)
