@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar
 
 from pipeline import flow
+from pipeline.delivery import replay
 from pipeline.delivery.gate import Gate
 from pipeline.errors import NotSent, Refused
 from pipeline.failpoints import Point, reach
+from pipeline.ledger.plans import Taken
 from pipeline.ledger.port import Begun, Held, Ledger
 from pipeline.model import (
     Answer,
@@ -108,9 +110,10 @@ class Hands:
 class Delivery:
     """One routed message on its way. `step` until there is an Outcome, which is not settled yet."""
 
-    def __init__(self, routed: Routed, plan: Plan, hands: Hands, here: Seen | None = None) -> None:
-        """`here` is what the ledger has of this record, from before a restart or from another process."""
+    def __init__(self, routed: Routed, plan: Plan, hands: Hands, here: Seen | None = None, *, taken: Taken | None = None) -> None:
+        """`here` is what the ledger has of this record, from before a restart or from another process; `taken`: it is an item of a replay."""
         self.routed, self.plan, self.hands = routed, plan, hands
+        self.here, self.taken = here, taken
         self.position = routed.decoded.received.position
         self.name = (plan.name, self.position)
         """Who asks the gate, which several routes share."""
@@ -149,7 +152,7 @@ class Delivery:
     def _step(self) -> Outcome | Later:
         knowledge = self._knowledge()
         self.parked_before = knowledge.parked
-        packed = flow.prepare(self.routed, knowledge, self.plan)
+        packed = self._prepare(knowledge)
         if isinstance(packed, Outcome):
             if packed.reason is Reason.BLOCKED_BEHIND:
                 return Later(BLOCKED_PAUSE, packed.reason, at_once=True, behind=knowledge.open_create or knowledge.creating)
@@ -163,6 +166,15 @@ class Delivery:
             return self._held(held)
         except Refused:
             raise Elsewhere from None
+
+    def _prepare(self, knowledge: Knowledge) -> Packed | Outcome:
+        if self.taken is None:
+            return flow.prepare(self.routed, knowledge, self.plan)
+        prepared = replay.prepare(self.routed, knowledge, self.plan, self.taken, self.here)
+        return self._of_replay(prepared) if isinstance(prepared, Outcome) else prepared
+
+    def _of_replay(self, outcome: Outcome) -> Outcome:
+        return outcome if self.taken is None else replay.outcome_of(outcome, self.taken, self.here)
 
     def _knowledge(self) -> Knowledge:
         return self.hands.steady(lambda: self.hands.ledger.knowledge(self.routed))
@@ -302,6 +314,7 @@ class Delivery:
             at_ms=now,
             probe=is_probe,
             after=self.intents,
+            replay=self.taken.replay if self.taken else None,
         )
         self.hands.steady(lambda: self.hands.ledger.begin(begun))
         self.attempt += 1
@@ -323,7 +336,7 @@ class Delivery:
         self, packed: Packed, answer: Answer | None, state: State, reason: Reason | None, confirmed_by: str | None = None
     ) -> Outcome:
         mapped = packed.mapped
-        return Outcome(
+        outcome = Outcome(
             received=self.routed.decoded.received,
             route=self.plan.name,
             partner=self.plan.route.partner,
@@ -338,3 +351,4 @@ class Delivery:
             confirmed_by=confirmed_by,
             possible_duplicate=self.crashed,
         )
+        return self._of_replay(outcome)

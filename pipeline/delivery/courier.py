@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from pipeline import flow
 from pipeline.bus.port import Bus
+from pipeline.delivery import replay
 from pipeline.delivery.attempts import BLOCKED_PAUSE, Delivery, Elsewhere, Hands, Later
 from pipeline.delivery.emitter import Emission
 from pipeline.delivery.flood import Flood
@@ -19,6 +20,7 @@ from pipeline.delivery.lanes import Ticket
 from pipeline.delivery.pool import Again
 from pipeline.errors import Parked, Superseded
 from pipeline.failpoints import Point, reach
+from pipeline.ledger.plans import Taken
 from pipeline.ledger.port import Held
 from pipeline.model import Kind, Outcome, Position, Received, Routed, Seen
 from pipeline.stages.identify import makes_needless
@@ -54,6 +56,8 @@ class Task:
     """What ends at once, or the delivery."""
     waits_since: float | None = None
     """Monotonic: when it began to wait for something that may last."""
+    taken: Taken | None = None
+    """Of a replay: the item."""
     ahead: "Task | None" = None
     """The record that holds its lane, left open by a crash: it goes first."""
 
@@ -100,14 +104,37 @@ class Courier:
         """Parked records and what stands in their way, so that their bytes need not be fetched to look."""
         self._back: dict[Position, Task] = {}
         """Those that came back and are being tried."""
+        self._replays: dict[Position, Taken] = {}
+        """Items of replays that have their place in the lanes."""
 
-    def task(self, received: Received, seen: Seen | None, read: Outcome | Routed) -> Task:
+    def task(self, received: Received, seen: Seen | None, read: Outcome | Routed, taken: Taken | None = None) -> Task:
         """A record that was read."""
-        return Task(received, seen, read if isinstance(read, Outcome) else Delivery(read, self.plan, self.hands, seen))
+        if isinstance(read, Outcome):
+            return Task(received, seen, read if taken is None else replay.outcome_of(read, taken, seen), taken=taken)
+        return Task(received, seen, Delivery(read, self.plan, self.hands, seen, taken=taken), taken=taken)
+
+    @property
+    def replaying(self) -> int:
+        """Items of replays that are not at their end."""
+        return len(self._replays)
+
+    def replay(self, taken: Taken) -> bool:
+        """An item that is to get a place in the lanes; False where it has one."""
+        return self._replays.setdefault(taken.item.position, taken) is taken
+
+    def goes_on(self, taken: Taken) -> None:
+        """The record is in its lanes without the replay: the item is at its end, the record is not."""
+        seen = self._seen(taken.item.position)
+        self._over(taken, seen.state if seen is not None else taken.item.was)
+
+    def _over(self, taken: Taken, state: State) -> None:
+        position = taken.item.position
+        self.hands.steady(lambda: self.hands.ledger.replays.done(taken.replay, position, state))
+        self._replays.pop(position, None)
 
     def forget(self, mine: Callable[[Position], bool]) -> None:
         """Of what is not ours any more, nothing is kept."""
-        for kept in (self._blocked, self._back):
+        for kept in (self._blocked, self._back, self._replays):
             for position in [position for position in list(kept) if not mine(position)]:
                 kept.pop(position, None)
 
@@ -131,16 +158,19 @@ class Courier:
         self._blocked.pop(position, None)
         try:
             task = self._back.pop(position, None) or self._revived(position)
-            again = self._step(task) if task is not None else None
+            again = self._step(task) if isinstance(task, Task) else task
         finally:
             self.hands.gate.back((self.plan.name, position))
-        if again is not None and task is not None and not again.parked:
+        if again is not None and isinstance(task, Task) and not again.parked:
             self._back[position] = task
         return again
 
-    def _revived(self, position: Position) -> Task | None:
+    def _revived(self, position: Position) -> Task | Again | None:
         """A task for a record that the ledger has open; None where it is closed by now, or its bytes are gone."""
         seen = self._seen(position)
+        taken = self._replays.get(position)
+        if taken is not None:
+            return self._replayed(taken, seen)
         if seen is None or seen.state in CLOSED or (seen.state is State.PARKED and seen.reason not in COMES_BACK):
             return None
         received = self.hands.steady(lambda: self.bus.fetch(position) or letter_of(self.bus, self.topics.dead_letters, position))
@@ -148,6 +178,25 @@ class Courier:
             log(LogEvent.PAYLOAD_GONE, route=self.plan.name, at=str(position))
             return None
         return self.task(received, seen, flow.read(received, self.plan))
+
+    def _replayed(self, taken: Taken, seen: Seen | None) -> Task | Again | None:
+        """A task for an item of a replay; None where it is at its end, Again where only its result is on its way still."""
+        position = taken.item.position
+        payload = taken.item.payload or position
+        what = replay.left(taken, seen)
+        received = self.hands.steady(lambda: self.bus.fetch(payload)) if what is not replay.Left.NOTHING else None
+        if seen is None or received is None:
+            if what is not replay.Left.NOTHING:
+                log(LogEvent.PAYLOAD_GONE, route=self.plan.name, at=str(position))
+            self._over(taken, seen.state if seen is not None else taken.item.was)
+            return None
+        received = replay.received_of(position, received)
+        if what is replay.Left.EMIT:
+            self.emit_again(received, seen)
+            return Again(ELSEWHERE_PAUSE)
+        if seen.state in CLOSED and seen.result is not None:
+            self.emit_again(received, seen)  # the row keeps one result: the one before goes first
+        return self.task(received, seen, flow.read(received, self.plan), taken)
 
     def _step(self, task: Task) -> Again | None:
         if task.ahead is not None:
@@ -177,7 +226,7 @@ class Courier:
         if task.waits_since is None:
             task.waits_since = time.monotonic()
         if later.at_once or time.monotonic() - task.waits_since + later.seconds > self._hold:
-            if not task.parked:
+            if not task.parked and task.taken is None:  # an item of a replay waits in its plan, durably
                 self.park(task, later.parks)
             return Again(later.seconds, parked=True)
         return Again(later.seconds)
@@ -185,7 +234,8 @@ class Courier:
     def _left_open(self, holder: Position) -> Task | None:
         """The holder of the lane, where a crash left it open."""
         seen = self._seen(holder)
-        return self._revived(holder) if seen is not None and seen.open else None
+        revived = self._revived(holder) if seen is not None and seen.open else None
+        return revived if isinstance(revived, Task) else None
 
     def park(self, task: Task, reason: Reason) -> None:
         """It waits with its bytes on the dead-letter topic, and comes back by itself."""
@@ -203,7 +253,7 @@ class Courier:
         self._count(outcome)
         after = task.work.intents if isinstance(task.work, Delivery) else None
         try:
-            if not self._write(outcome, after):
+            if not self._write(outcome, after, task.taken):
                 return self._elsewhere(task)
         except Held:
             return Again(0)  # the ledger has learned of another merge meanwhile: asked again, it says what follows
@@ -237,7 +287,7 @@ class Courier:
             elapsed = answer.reply.elapsed_ms if answer.reply else None
             self.tally.attempted(self.plan.name, answer.request.operation, answer.verdict.decision, elapsed)
 
-    def _write(self, outcome: Outcome, after: int | None) -> bool:
+    def _write(self, outcome: Outcome, after: int | None, taken: Taken | None = None) -> bool:
         """Ledger, then topics; whether the ledger took it."""
         topics, position = self.topics, outcome.received.position
         written = settle(
@@ -256,13 +306,24 @@ class Courier:
         if outcome.state is State.PARKED and outcome.reason not in COMES_BACK:
             log(LogEvent.MESSAGE_PARKED, route=self.plan.name, at=str(position), reason=outcome.reason, where=outcome.where)
         records = (written.result, *([written.dead_letter] if written.dead_letter else []))
-        self.desk.emit(Emission(records, position, lambda: self.desk.done(position, outcome.state)))
+        self.desk.emit(Emission(records, position, lambda: self._done(position, outcome.state, taken)))
         return True
+
+    def _done(self, position: Position, state: State, taken: Taken | None) -> None:
+        self.desk.done(position, state)
+        if taken is not None:
+            self._over(taken, state)
 
     def _elsewhere(self, task: Task) -> Again | None:
         """Another process was first: settled, or at work. What the ledger says counts."""
         position = task.received.position
         seen = self._seen(position)
+        if task.taken is not None:
+            again = self._replayed(task.taken, seen)
+            if not isinstance(again, Task):
+                return again
+            task.seen, task.work = again.seen, again.work
+            return Again(ELSEWHERE_PAUSE)
         if seen is not None and seen.state in SETTLED and not (seen.state is State.PARKED and seen.reason in COMES_BACK):
             self.emit_again(task.received, seen)
             return None
@@ -282,6 +343,18 @@ class Courier:
         again = result_record(seen.result, result.request_id, self.topics.results)
         records = (again, *([letter] if letter else []))
         self.desk.emit(Emission(records, position, lambda: self.desk.done(position, seen.state)))
+
+    def emit_left(self, position: Position) -> None:
+        """A result that the end of a process, or an operator's command, left in the ledger."""
+        seen = self._seen(position)
+        if seen is None or seen.result is None:
+            return
+        received = self.hands.steady(lambda: self.bus.fetch(position) or letter_of(self.bus, self.topics.dead_letters, position))
+        if received is not None:
+            self.emit_again(received, seen)
+            return
+        result = Result.model_validate_json(seen.result)
+        self.desk.emit(Emission((result_record(seen.result, result.request_id, self.topics.results),), position))
 
     def _emit_attempt(self, outcome: Outcome) -> None:
         """The result of an attempt that did not settle."""

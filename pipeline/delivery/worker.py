@@ -27,6 +27,7 @@ from pipeline.delivery.frontier import Frontier
 from pipeline.delivery.gate import Gate, GateState
 from pipeline.delivery.lanes import Lanes, Limits, Offered, Ticket
 from pipeline.delivery.pool import Pool
+from pipeline.delivery.replayer import Replayer
 from pipeline.delivery.steady import Outages, Steady, Stopped
 from pipeline.errors import BusError, BusLost, BusRebalancing, BusUnavailable
 from pipeline.failpoints import Point, reach
@@ -48,6 +49,8 @@ POLL: Final = 0.25
 DRAIN_POLL: Final = 0.02
 """The same, where it is to end with what is there."""
 BATCH: Final = 500
+REPLAYS: Final = 256
+"""Items of replays in the lanes at once, at most."""
 
 
 @dataclass(slots=True)
@@ -101,6 +104,7 @@ class Worker:
         self.courier = Courier(plan, topics, bus, hands=hands, flood=self.flood, desk=self, tally=self.tally, hold=settings.hold)
         limits = Limits(settings.messages, settings.megabytes * 1_048_576, settings.per_patient, settings.hold)
         self.pool: Pool[Task] = Pool(Lanes(limits), self.courier.work, in_flight, name=plan.name)
+        self.replayer = Replayer(plan.name, topics.source, ledger.replays)
         self._guard = threading.Lock()
         """Around the frontier, the epochs and the progress, which the emitter's thread writes too."""
         self.frontier = Frontier()
@@ -149,6 +153,7 @@ class Worker:
         self._press_back()
         try:
             self._take(self._poll(POLL if self._until is None else DRAIN_POLL))
+            self._replay()
         except Stopped:
             return
         if self._drained():
@@ -213,6 +218,9 @@ class Worker:
                 ):
                     if position.offset < begins:
                         self.pool.restore(position, lanes)
+                for position in self.steady(partial(self.ledger.unemitted, self.plan.name, partition.topic, partition.partition)):
+                    if position.offset < begins:  # nobody reads it again: a replay, a lane that came free, an operator settled it
+                        self.pool.chore(partial(self.courier.emit_left, position))
 
     def _positions(self, partitions: set[TopicPartition]) -> dict[TopicPartition, int]:
         """Where reading stands, as far as it is known now."""
@@ -250,6 +258,14 @@ class Worker:
         elif time.monotonic() - self._fair_since > self.settings.hold:
             for ticket in self.pool.overdue():
                 self._park(ticket)
+
+    def _replay(self) -> None:
+        """Items of released plans, at their rate: each last in its lanes, with everything that is read."""
+        room = 0 if self._paused or self._unrestored else REPLAYS - self.courier.replaying
+        for taken in self.steady(partial(self.replayer.due, room)):
+            new = self.courier.replay(taken)
+            if new and not self.pool.rejoin(taken.item.position, taken.item.lanes):
+                self.pool.chore(partial(self.courier.goes_on, taken))
 
     def _park(self, ticket: Ticket[Task]) -> None:
         """Its lane is too long, or moves too slowly: it waits outside of memory."""
@@ -349,7 +365,12 @@ class Worker:
                 for partition, at in read.items():
                     self.frontier.passed(partition, at)
                 unsettled = self.frontier.unsettled
-            if unsettled or any(read.get(each, end) < end for each, end in self._until.items()):
+            if (
+                unsettled
+                or self.courier.replaying
+                or not self.replayer.idle
+                or any(read.get(each, end) < end for each, end in self._until.items())
+            ):
                 return False
             self.commit()
             committed = self._consumer.committed(self._until)
@@ -365,6 +386,7 @@ class Worker:
     def assigned(self, partitions: Sequence[TopicPartition]) -> None:
         """They begin unpaused, and are read anew where they were ours before."""
         self.pool.drop(partitions, 0)
+        self.replayer.assigned(each.partition for each in partitions)
         with self._guard:
             self.frontier.assigned(partitions)
         self._unrestored |= set(partitions)
@@ -384,6 +406,7 @@ class Worker:
 
     def _forget(self, partitions: Iterable[TopicPartition]) -> None:
         gone = {(each.topic, each.partition) for each in partitions}
+        self.replayer.gone(each.partition for each in partitions)
         with self._guard:
             self.frontier.revoked(partitions)
             self._unrestored -= set(partitions)

@@ -1,0 +1,229 @@
+"""The worker executes what a plan releases: once, in the lanes, with results that name it; a kill at any point sends nothing twice."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from pipeline.bus.embedded_producer import EmbeddedProducer
+from pipeline.cli import main
+from pipeline.errors import BusUnavailable, NoAnswer
+from pipeline.failpoints import Point
+from pipeline.ledger.plans import Deed, PlanState, What
+from schemas.outcomes import Reason, State
+from tests.commands.replaying import MONDAY, TUESDAY, Hospital
+from tests.delivery.partner_script import ROUTE, Killed, Scripted, adt, created, issue, updated
+
+Call = Callable[..., str]
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Hospital]:
+    house = Hospital(tmp_path)
+    yield house
+    house.close()
+
+
+@pytest.fixture
+def released(house: Hospital, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Plan and release; the plan's name."""
+
+    def call(*words: str) -> str:
+        capsys.readouterr()
+        main(["replay", "plan", *words, "--rate", "1000", "--json", "--settings", str(house.settings_file)])
+        name = str(json.loads(capsys.readouterr().out)["plan"])
+        assert main(["replay", "run", "--plan", name, "--settings", str(house.settings_file)]) == 0
+        house.script.requests.clear()
+        return name
+
+    return call
+
+
+def refused(house: Hospital, *messages: bytes) -> None:
+    house.send(*messages)
+    house.work([issue(400, "required")] * len(messages))
+
+
+def delivered(house: Hospital, *messages: bytes) -> None:
+    house.send(*messages)
+    house.work()
+
+
+def state_of(house: Hospital, name: str) -> PlanState:
+    plan = house.ledger.replays.get(name)
+    assert plan is not None
+    return plan.state
+
+
+def test_what_was_parked_is_sent_once_and_its_result_names_the_plan(house: Hospital, released: Call) -> None:
+    refused(house, adt(control_id="1"), adt(control_id="2", patient="99999999R"))
+    name = released("--state", "parked")
+    house.work()
+    assert [path.split()[0] for path in house.paths()] == ["POST", "POST"]
+    assert [(one.state, one.replay_id, one.settled) for one in house.results()[-2:]] == [(State.DELIVERED, name, True)] * 2
+    assert state_of(house, name) is PlanState.DONE
+    assert house.ledger.counts()[ROUTE] == {State.DELIVERED: 2}
+    house.work()
+    assert len(house.script.requests) == 2
+
+
+def test_what_is_parked_again_says_so_in_the_plan(house: Hospital, released: Call) -> None:
+    refused(house, adt())
+    name = released()
+    house.work([issue(400, "required")])
+    assert house.ledger.replays.progress(name).outcomes == {State.PARKED: 1}
+    assert house.state(0) == (State.PARKED, Reason.REJECTED_REQUIRED)
+    assert len(house.dead_letters()) == 2
+    assert len({one.result_id for one in house.results()}) == len(house.results()) == 2
+
+
+def test_what_was_delivered_is_sent_again_as_an_update_with_a_bundle_id_of_its_own(house: Hospital, released: Call) -> None:
+    delivered(house, adt())
+    first = house.script.requests[0]
+    name = released("--include-delivered", "--why", "they lost it")
+    house.work()
+    (again,) = house.script.requests
+    assert again.method == "PUT"
+    assert orjson.loads(again.body)["id"] != orjson.loads(first.body)["id"]
+    assert again.request_id != first.request_id
+    assert house.ledger.counts()[ROUTE] == {State.DELIVERED: 1}
+    assert (house.results()[-1].state, house.results()[-1].replay_id) == (State.DELIVERED, name)
+
+
+def test_a_resend_that_the_partner_refuses_leaves_the_record_delivered(house: Hospital, released: Call) -> None:
+    delivered(house, adt())
+    name = released("--include-delivered", "--why", "they lost it")
+    house.work([issue(400, "invalid")])
+    assert house.state(0) == (State.DELIVERED, None)
+    last = house.results()[-1]
+    assert (last.state, last.settled, last.replay_id) == (State.PARKED, False, name)
+    assert house.dead_letters() == []
+    assert house.ledger.replays.progress(name).outcomes == {State.PARKED: 1}
+    delivered(house, adt("A08", "2", time=TUESDAY))
+    assert house.state(1) == (State.DELIVERED, None)
+
+
+def test_what_has_become_stale_since_it_was_planned_is_not_sent(house: Hospital, released: Call) -> None:
+    refused(house, adt("A04", "1", time=MONDAY, diagnosis="E11.9"))  # which the newer one does not have, so it stays parked
+    name = released()
+    worker = house.ledger.replays
+    worker.move(name, PlanState.PAUSED, _deed(house, name))
+    delivered(house, adt("A08", "2", time=TUESDAY))
+    worker.move(name, PlanState.RELEASED, _deed(house, name))
+    house.script.requests.clear()
+    house.work()
+    assert house.script.requests == []
+    assert house.state(0) == (State.SUPERSEDED, Reason.STALE)
+    assert state_of(house, name) is PlanState.DONE
+
+
+def _deed(house: Hospital, name: str) -> Deed:
+    return Deed(house.clock(), "ana", What.PAUSE, None, ROUTE, None, name)
+
+
+def test_forced_the_older_one_goes(house: Hospital, released: Call) -> None:
+    refused(house, adt("A04", "1", time=MONDAY, diagnosis="E11.9"))  # which the newer one does not have, so it stays parked
+    delivered(house, adt("A08", "2", time=TUESDAY))
+    released("--state", "parked", "--force", "--why", "agreed")
+    house.work()
+    assert [path.split()[0] for path in house.paths()] == ["PUT"]
+    assert house.state(0) == (State.DELIVERED, None)
+
+
+def test_a_create_that_an_operator_says_is_absent_is_sent_again(house: Hospital, capsys: pytest.CaptureFixture[str]) -> None:
+    house.settings.partners["roche"].__dict__["probe"] = "off"
+    house.send(adt())
+    house.work([NoAnswer(Reason.TIMEOUT)])
+    assert house.state(0) == (State.PARKED, Reason.PROBE_CANNOT_TELL)
+    assert main(["resolve", "his.adt/0/0", "--absent", "--why", "asked", "--settings", str(house.settings_file)]) == 0
+    capsys.readouterr()
+    house.script.requests.clear()
+    house.work()
+    assert [path.split()[0] for path in house.paths()] == ["POST"]
+    assert house.state(0) == (State.DELIVERED, None)
+
+
+def test_the_rate_of_the_plan_is_kept(house: Hospital, capsys: pytest.CaptureFixture[str]) -> None:
+    refused(house, *(adt(control_id=str(number), patient=f"{number}2345678Z") for number in range(4)))
+    main(["replay", "plan", "--rate", "5", "--json", "--settings", str(house.settings_file)])
+    name = json.loads(capsys.readouterr().out.splitlines()[-1])["plan"]
+    main(["replay", "run", "--plan", name, "--settings", str(house.settings_file)])
+    began = time.monotonic()
+    house.work()
+    assert state_of(house, name) is PlanState.DONE
+    assert time.monotonic() - began >= 0.6
+
+
+def test_what_an_operator_decided_and_could_not_tell_is_told_at_the_next_start(
+    house: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused(house, adt())
+
+    def away(*_: object) -> None:
+        raise BusUnavailable("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(EmbeddedProducer, "append", away)
+        assert main(["discard", "his.adt/0/0", "--why", "x", "--settings", str(house.settings_file)]) == 2
+    house.work()
+    assert house.settled()[-1] == (State.DISCARDED, Reason.OPERATOR)
+    assert house.ledger.unemitted(ROUTE, house.topics.source, 0) == []
+
+
+# killed
+
+
+def killed_at(house: Hospital, point: Point, answers: list[Scripted], monkeypatch: pytest.MonkeyPatch) -> None:
+    def reach(reached: Point) -> None:
+        if reached is point:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        for module in ("attempts", "courier", "emitter"):
+            patched.setattr(f"pipeline.delivery.{module}.reach", reach)
+        with pytest.raises(Killed):
+            house.work(answers)
+    house.script.answers.clear()
+
+
+POINTS = [Point.AFTER_INTENT, Point.AFTER_ANSWER, Point.AFTER_LEDGER_SETTLED, Point.AFTER_RESULT_PRODUCED]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_anywhere_a_replay_of_a_parked_create_creates_once(
+    house: Hospital, released: Call, point: Point, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused(house, adt())
+    name = released()
+    killed_at(house, point, [created()], monkeypatch)
+    house.clock = _later(house)
+    house.work([updated()] if point in POINTS[:2] else [])
+    assert [path.split()[0] for path in house.paths()].count("POST") <= 1
+    assert house.state(0) == (State.DELIVERED, None)
+    assert state_of(house, name) is PlanState.DONE
+    settled = [one for one in house.results() if one.settled and one.replay_id == name]
+    assert len({one.result_id for one in settled}) == 1
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_anywhere_a_resend_ends_and_lets_the_lane_go(
+    house: Hospital, released: Call, point: Point, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivered(house, adt("A04", "1", time=MONDAY))
+    name = released("--include-delivered", "--why", "they lost it")
+    killed_at(house, point, [updated()], monkeypatch)
+    sent = len(house.script.requests)
+    house.send(adt("A08", "2", time=TUESDAY))
+    house.work()
+    assert len(house.script.requests) - sent == (2 if point in POINTS[:2] else 1)
+    assert (house.state(0), house.state(1)) == ((State.DELIVERED, None), (State.DELIVERED, None))
+    assert state_of(house, name) is PlanState.DONE
+
+
+def _later(house: Hospital) -> Callable[[], int]:
+    """A restart after the partner's worst time: the probe may ask at once."""
+    clock = house.clock
+    return lambda: clock() + 60_000
