@@ -10,22 +10,19 @@ sent again. Nothing passes that is not settled or durably parked: where the ledg
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import partial
-from itertools import groupby
 from typing import Final
 
-from pipeline import flow
 from pipeline.bus.port import Bus, Consumer, TopicPartition, Where
 from pipeline.delivery.attempts import Backoff, Hands
 from pipeline.delivery.courier import Courier, Task, Topics
 from pipeline.delivery.emitter import Emission, Emitter
 from pipeline.delivery.flood import Flood
-from pipeline.delivery.frontier import Frontier
 from pipeline.delivery.gate import Gate, GateState
-from pipeline.delivery.lanes import Lanes, Limits, Offered, Ticket
+from pipeline.delivery.intake import Intake, partition_of
+from pipeline.delivery.lanes import Lanes, Limits
+from pipeline.delivery.offsets import Offsets, Progress
 from pipeline.delivery.pool import Pool
 from pipeline.delivery.replayer import Replayer
 from pipeline.delivery.steady import Outages, Steady, Stopped
@@ -33,14 +30,13 @@ from pipeline.errors import BusError, BusLost, BusRebalancing, BusUnavailable
 from pipeline.failpoints import Point, reach
 from pipeline.health import NotReady
 from pipeline.ledger.port import Ledger
-from pipeline.model import Clock, Position, Received, Routed, Seen
+from pipeline.model import Clock, Position, Received
 from pipeline.settings import DeliverySettings, FloodSettings
 from pipeline.stages.plan import Plan
-from pipeline.stages.settle import SETTLED
 from pipeline.tally import Figures, NobodyWatches, Tally
 from pipeline.telemetry import LogEvent, log
 from pipeline.transport.port import Transport
-from schemas.outcomes import COMES_BACK, Reason, State
+from schemas.outcomes import State
 
 COMMIT_EVERY: Final = 1.0
 """Seconds between commits while records flow; the ledger makes a lost commit harmless."""
@@ -49,21 +45,6 @@ POLL: Final = 0.25
 DRAIN_POLL: Final = 0.02
 """The same, where it is to end with what is there."""
 BATCH: Final = 500
-REPLAYS: Final = 256
-"""Items of replays in the lanes at once, at most."""
-
-
-@dataclass(slots=True)
-class Progress:
-    """What has passed since the start, for whoever looks on."""
-
-    read: int = 0
-    states: dict[State, int] = field(default_factory=dict)
-
-    def count(self, state: State) -> None:
-        """One more record is settled."""
-        self.read += 1
-        self.states[state] = self.states.get(state, 0) + 1
 
 
 class Worker:
@@ -91,31 +72,32 @@ class Worker:
         self.stop = threading.Event()
         self.abandoned = threading.Event()
         """Set where in-flight work is given up: it stays open in the ledger."""
-        self.progress = Progress()
         self.outages = Outages(plan.name)
         self.gate = gate
         self.tally = tally or NobodyWatches()
         self.flood = Flood(plan.name, flood)
         backoff = Backoff(settings.backoff_first, settings.backoff_most)
         self.steady = Steady(self.outages, self.abandoned, backoff)
-        self._steady_until_stop = Steady(self.outages, self.stop, backoff)
-        """Of this loop: what it cannot read before a stop is read after the next start."""
         hands = Hands(ledger, transport, gate, clock, self.steady, backoff, settings.patience)
         self.courier = Courier(plan, topics, bus, hands=hands, flood=self.flood, desk=self, tally=self.tally, hold=settings.hold)
         limits = Limits(settings.messages, settings.megabytes * 1_048_576, settings.per_patient, settings.hold)
         self.pool: Pool[Task] = Pool(Lanes(limits), self.courier.work, in_flight, name=plan.name)
         self.replayer = Replayer(plan.name, topics.source, ledger.replays)
-        self._guard = threading.Lock()
-        """Around the frontier, the epochs and the progress, which the emitter's thread writes too."""
-        self.frontier = Frontier()
-        self._epochs: dict[Position, int] = {}
+        self.offsets = Offsets()
+        self.intake = Intake(
+            plan,
+            ledger,
+            courier=self.courier,
+            pool=self.pool,
+            offsets=self.offsets,
+            replayer=self.replayer,
+            steady=Steady(self.outages, self.stop, backoff),
+        )
         self._emitter: Emitter | None = None
         self._consumer: Consumer | None = None
         self._paused = False
-        self._committed_at = self._fair_since = time.monotonic()
+        self._committed_at = time.monotonic()
         self._until: dict[TopicPartition, int] | None = None
-        self._unrestored: set[TopicPartition] = set()
-        """Of ours: those whose parked messages have no place in the lanes yet."""
 
     def drain(self) -> None:
         """Stop when all that stands in the source topic now is settled and committed."""
@@ -139,7 +121,7 @@ class Worker:
                 self.pool.drain(0)
                 self._emitter.close()
         self._raise_failed()
-        log(LogEvent.WORKER_STOPPED, route=self.plan.name, settled=self.progress.read)
+        log(LogEvent.WORKER_STOPPED, route=self.plan.name, settled=self.offsets.progress.read)
 
     def _first_start(self) -> None:
         """It is recorded; afterwards a missing offset is an error, never a silent jump (DESIGN decision 1)."""
@@ -153,14 +135,15 @@ class Worker:
         self._press_back()
         try:
             self._take(self._poll(POLL if self._until is None else DRAIN_POLL))
-            self._replay()
+            if not self._paused and not self.intake.unrestored:
+                self.intake.replay()
         except Stopped:
             return
         if self._drained():
             self.stop.set()
         elif time.monotonic() - self._committed_at > COMMIT_EVERY:
             self.commit()
-            self._park_overdue()
+            self.intake.park_overdue(self.settings.hold, fair=self.gate.state is GateState.CLOSED and not self.flood.stopped)
 
     def _finish(self) -> None:
         """What is in flight may end, within the time that a stop may take; then what is settled is written and committed."""
@@ -195,32 +178,16 @@ class Worker:
             self._consumer.pause(self._consumer.assignment())
 
     def _take(self, records: Sequence[Received]) -> None:
-        """Each record gets its place: in the order of its partition, and in its patient's lanes."""
-        if records:
-            self.tally.read(self.plan.name, len(records))
-        batches = [list(batch) for partition, batch in groupby(records, partition_of) if self._ours(partition)]
-        self._restore({partition_of(batch[0]): batch[0].position.offset for batch in batches})
-        for batch in batches:
-            seen = self._steady_until_stop(
-                partial(self.ledger.seen_between, self.plan.name, batch[0].position, batch[-1].position)
-            )
-            for received in batch:
-                self._one(received, seen.get(received.position))
-
-    def _restore(self, begun: dict[TopicPartition, int]) -> None:
-        """What the ledger has parked, of below where reading begins, takes its place before anything that is read."""
-        assert self._consumer is not None  # noqa: S101 - as above
-        for partition, begins in ({**self._positions(self._unrestored - begun.keys()), **begun}).items():
-            if partition in self._unrestored:
-                self._unrestored.discard(partition)
-                for position, lanes in self._steady_until_stop(
-                    partial(self.ledger.waiting, self.plan.name, partition.topic, partition.partition)
-                ):
-                    if position.offset < begins:
-                        self.pool.restore(position, lanes)
-                for position in self.steady(partial(self.ledger.unemitted, self.plan.name, partition.topic, partition.partition)):
-                    if position.offset < begins:  # nobody reads it again: a replay, a lane that came free, an operator settled it
-                        self.pool.chore(partial(self.courier.emit_left, position))
+        """Of what is ours; behind what the ledger has of before."""
+        ours = [received for received in records if self.mine(received.position)]
+        if ours:
+            self.tally.read(self.plan.name, len(ours))
+        first: dict[TopicPartition, int] = {}
+        for received in ours:
+            first.setdefault(partition_of(received), received.position.offset)
+        if self.intake.unrestored:
+            self.intake.restore({**self._positions(self.intake.unrestored - first.keys()), **first})
+        self.intake.take(ours)
 
     def _positions(self, partitions: set[TopicPartition]) -> dict[TopicPartition, int]:
         """Where reading stands, as far as it is known now."""
@@ -232,50 +199,6 @@ class Worker:
             return {}
         self.outages.back(BusError, "position")
         return known
-
-    def _one(self, received: Received, seen: Seen | None) -> None:
-        position = received.position
-        with self._guard:
-            self._epochs[position] = self.frontier.read(position)
-        reach(Point.AFTER_POLL)
-        if seen is not None and seen.state in SETTLED:
-            self.courier.emit_again(received, seen)
-            if not (seen.state is State.PARKED and seen.reason in COMES_BACK):
-                return
-        read = flow.read(received, self.plan)
-        lanes = read.lanes if isinstance(read, Routed) else ()
-        if seen is not None and seen.state in SETTLED:
-            self.pool.restore(position, lanes)
-            return
-        ticket = Ticket(position, lanes, len(received.value or b""), self.courier.task(received, seen, read))
-        if self.pool.offer(ticket) is Offered.OVERFLOW:
-            self._park(ticket)
-
-    def _park_overdue(self) -> None:
-        """What waits too long behind another. Not for a partner that is away, nor just after: then all of them wait, and nothing would be gained."""
-        if self.gate.state is not GateState.CLOSED or self.flood.stopped:
-            self._fair_since = time.monotonic()
-        elif time.monotonic() - self._fair_since > self.settings.hold:
-            for ticket in self.pool.overdue():
-                self._park(ticket)
-
-    def _replay(self) -> None:
-        """Items of released plans, at their rate: each last in its lanes, with everything that is read."""
-        room = 0 if self._paused or self._unrestored else REPLAYS - self.courier.replaying
-        for taken in self.steady(partial(self.replayer.due, room)):
-            new = self.courier.replay(taken)
-            if new and not self.pool.rejoin(taken.item.position, taken.item.lanes):
-                self.pool.chore(partial(self.courier.goes_on, taken))
-
-    def _park(self, ticket: Ticket[Task]) -> None:
-        """Its lane is too long, or moves too slowly: it waits outside of memory."""
-
-        def park() -> None:
-            assert ticket.content is not None  # noqa: S101 - lanes.py names tickets with their content only
-            self.courier.park(ticket.content, Reason.BLOCKED_BEHIND)
-            self.pool.parked(ticket)
-
-        self.pool.chore(park)
 
     # what the courier hands on
 
@@ -291,15 +214,16 @@ class Worker:
 
     def done(self, position: Position, state: State) -> None:
         """See courier.Desk."""
-        with self._guard:
-            epoch = self._epochs.pop(position, None)
-            if epoch is not None:
-                self.frontier.done(position, epoch)
-                self.progress.count(state)
+        self.offsets.done(position, state)
 
     def mine(self, position: Position) -> bool:
         """See courier.Desk."""
-        return self._consumer is not None and TopicPartition(position.topic, position.partition) in self._consumer.assignment()
+        return self._ours(TopicPartition(position.topic, position.partition))
+
+    @property
+    def progress(self) -> Progress:
+        """What has passed since the start."""
+        return self.offsets.progress
 
     # what is seen of it from outside
 
@@ -307,7 +231,7 @@ class Worker:
         """See pipeline/health.py."""
         standing = self.gate.standing.not_ready
         found = {
-            NotReady.STARTING: self._consumer is None or bool(self._unrestored),
+            NotReady.STARTING: self._consumer is None or bool(self.intake.unrestored),
             NotReady.FLOOD_STOPPED: self.flood.stopped,
             NotReady.LEDGER_AWAY: self.outages.ledger,
             NotReady.BUS_AWAY: self.outages.bus,
@@ -319,14 +243,12 @@ class Worker:
     def figures(self) -> Figures:
         """See pipeline/metrics.py."""
         waiting, parked = self.pool.waiting
-        with self._guard:
-            unsettled, gap = self.frontier.unsettled, self.frontier.gap
         return Figures(
             in_flight=self.pool.running,
             waiting=waiting,
             waiting_parked=parked,
-            unsettled=unsettled,
-            commit_gap=gap,
+            unsettled=self.offsets.unsettled,
+            commit_gap=self.offsets.gap,
             results_waiting=self._emitter.waiting if self._emitter is not None else 0,
             flood_stopped=self.flood.stopped,
             ledger_away=self.outages.ledger,
@@ -338,8 +260,7 @@ class Worker:
     def commit(self) -> None:
         """Commit what is settled. A refusal takes nothing back: the ledger knows what was done."""
         self._committed_at = time.monotonic()
-        with self._guard:
-            ours = {each: offset for each, offset in self.frontier.to_commit().items() if self._ours(each)}
+        ours = self.offsets.to_commit(self._ours)
         if not ours or self._consumer is None:
             self.outages.back(BusError, "commit")
             return
@@ -352,8 +273,7 @@ class Worker:
             return
         self.outages.back(BusError, "commit")
         reach(Point.AFTER_COMMIT)
-        with self._guard:
-            self.frontier.committed(ours)
+        self.offsets.committed(ours)
 
     def _drained(self) -> bool:
         """What holds no record (a transaction's marker) is passed by reading, and then committed as the rest."""
@@ -361,12 +281,9 @@ class Worker:
             return False
         try:
             read = self._consumer.position(self._until)
-            with self._guard:
-                for partition, at in read.items():
-                    self.frontier.passed(partition, at)
-                unsettled = self.frontier.unsettled
+            self.offsets.passed(read)
             if (
-                unsettled
+                self.offsets.unsettled
                 or self.courier.replaying
                 or not self.replayer.idle
                 or any(read.get(each, end) < end for each, end in self._until.items())
@@ -386,10 +303,8 @@ class Worker:
     def assigned(self, partitions: Sequence[TopicPartition]) -> None:
         """They begin unpaused, and are read anew where they were ours before."""
         self.pool.drop(partitions, 0)
-        self.replayer.assigned(each.partition for each in partitions)
-        with self._guard:
-            self.frontier.assigned(partitions)
-        self._unrestored |= set(partitions)
+        self.offsets.assigned(partitions)
+        self.intake.assigned(partitions)
 
     def revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Nothing of these is started any more; what runs may end, then what is settled is committed, and the rest is another's."""
@@ -404,15 +319,10 @@ class Worker:
         self.pool.drop(partitions, 0)
         self._forget(partitions)
 
-    def _forget(self, partitions: Iterable[TopicPartition]) -> None:
+    def _forget(self, partitions: Sequence[TopicPartition]) -> None:
         gone = {(each.topic, each.partition) for each in partitions}
-        self.replayer.gone(each.partition for each in partitions)
-        with self._guard:
-            self.frontier.revoked(partitions)
-            self._unrestored -= set(partitions)
-            self._epochs = {
-                position: epoch for position, epoch in self._epochs.items() if (position.topic, position.partition) not in gone
-            }
+        self.intake.forget(partitions)
+        self.offsets.forget(partitions)
         self.courier.forget(lambda position: (position.topic, position.partition) not in gone)
 
     # the end
@@ -432,11 +342,6 @@ class Worker:
         failed = self.pool.failed or (self._emitter.failed if self._emitter is not None else None)
         if failed is not None:
             raise failed
-
-
-def partition_of(received: Received) -> TopicPartition:
-    """Where a record stands, without its offset."""
-    return TopicPartition(received.position.topic, received.position.partition)
 
 
 def start_of(how: str) -> Where | int:

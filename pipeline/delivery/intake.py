@@ -1,0 +1,135 @@
+"""What is read gets its place: in the order of its partition and in its patient's lanes, behind what the ledger has parked of before.
+
+The loop's thread alone calls it. It sends nothing, and asks the ledger only what it has of a record; what waits for too long, or is too
+much for memory, it hands to the pool to be parked.
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from itertools import groupby
+from typing import Final
+
+from pipeline import flow
+from pipeline.bus.port import TopicPartition
+from pipeline.delivery.courier import Courier, Task
+from pipeline.delivery.lanes import Offered, Ticket
+from pipeline.delivery.offsets import Offsets
+from pipeline.delivery.pool import Pool
+from pipeline.delivery.replayer import Replayer
+from pipeline.delivery.steady import Steady
+from pipeline.failpoints import Point, reach
+from pipeline.ledger.port import Ledger
+from pipeline.model import Received, Routed, Seen
+from pipeline.stages.plan import Plan
+from pipeline.stages.settle import SETTLED
+from schemas.outcomes import COMES_BACK, Reason, State
+
+REPLAYS: Final = 256
+"""Items of replays in the lanes at once, at most."""
+
+
+class Intake:
+    """See the module."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        ledger: Ledger,
+        *,
+        courier: Courier,
+        pool: Pool[Task],
+        offsets: Offsets,
+        replayer: Replayer,
+        steady: Steady,
+    ) -> None:
+        """`steady` gives up at a stop: what could not be asked before it is read after the next start."""
+        self._plan, self._ledger, self._courier, self._pool = plan, ledger, courier, pool
+        self._offsets, self._replayer, self._steady = offsets, replayer, steady
+        self.unrestored: set[TopicPartition] = set()
+        """Of ours: those whose parked messages have no place in the lanes yet."""
+        self._fair_since = time.monotonic()
+
+    def take(self, records: Sequence[Received]) -> None:
+        """In the order of each partition. Nothing is taken of a partition that is not restored."""
+        for _, group in groupby(records, partition_of):
+            batch = list(group)
+            ask = partial(self._ledger.seen_between, self._plan.name, batch[0].position, batch[-1].position)
+            seen = self._steady(ask)
+            for received in batch:
+                self._one(received, seen.get(received.position))
+
+    def restore(self, begins: Mapping[TopicPartition, int]) -> None:
+        """What the ledger has open, of below where reading begins, takes its place before anything that is read."""
+        for each, offset in begins.items():
+            if each not in self.unrestored:
+                continue
+            waiting = self._steady(partial(self._ledger.waiting, self._plan.name, each.topic, each.partition))
+            unemitted = self._steady(partial(self._ledger.unemitted, self._plan.name, each.topic, each.partition))
+            self.unrestored.discard(each)
+            for position, lanes in waiting:
+                if position.offset < offset:
+                    self._pool.restore(position, lanes)
+            for position in unemitted:
+                if position.offset < offset:  # nobody reads it again: a replay, a lane that came free, an operator settled it
+                    self._pool.chore(partial(self._courier.emit_left, position))
+
+    def replay(self) -> None:
+        """Items of released plans, at their rate: each last in its lanes, with everything that is read."""
+        for taken in self._steady(partial(self._replayer.due, REPLAYS - self._courier.replaying)):
+            new = self._courier.replay(taken)
+            if new and not self._pool.rejoin(taken.item.position, taken.item.lanes):
+                self._pool.chore(partial(self._courier.goes_on, taken))
+
+    def park_overdue(self, hold: float, *, fair: bool) -> None:
+        """What waits too long behind another. Not for a partner that is away, nor just after: then all of them wait, and nothing would be gained."""
+        if not fair:
+            self._fair_since = time.monotonic()
+        elif time.monotonic() - self._fair_since > hold:
+            for ticket in self._pool.overdue():
+                self._park(ticket)
+
+    def assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        """Ours; they are restored before anything of them is taken."""
+        partitions = list(partitions)
+        self._replayer.assigned(each.partition for each in partitions)
+        self.unrestored |= set(partitions)
+
+    def forget(self, partitions: Iterable[TopicPartition]) -> None:
+        """Another's."""
+        partitions = list(partitions)
+        self._replayer.gone(each.partition for each in partitions)
+        self.unrestored -= set(partitions)
+
+    def _one(self, received: Received, seen: Seen | None) -> None:
+        position = received.position
+        self._offsets.read(position)
+        reach(Point.AFTER_POLL)
+        settled = seen is not None and seen.state in SETTLED
+        if seen is not None and settled:
+            self._courier.emit_again(received, seen)
+            if not (seen.state is State.PARKED and seen.reason in COMES_BACK):
+                return
+        read = flow.read(received, self._plan)
+        lanes = read.lanes if isinstance(read, Routed) else ()
+        if settled:
+            self._pool.restore(position, lanes)
+            return
+        ticket = Ticket(position, lanes, len(received.value or b""), self._courier.task(received, seen, read))
+        if self._pool.offer(ticket) is Offered.OVERFLOW:
+            self._park(ticket)
+
+    def _park(self, ticket: Ticket[Task]) -> None:
+        """It waits outside of memory: its lane is too long, or moves too slowly."""
+
+        def park() -> None:
+            assert ticket.content is not None  # noqa: S101 - lanes.py names tickets with their content only
+            self._courier.park(ticket.content, Reason.BLOCKED_BEHIND)
+            self._pool.parked(ticket)
+
+        self._pool.chore(park)
+
+
+def partition_of(received: Received) -> TopicPartition:
+    """Where a record stands, without its offset."""
+    return TopicPartition(received.position.topic, received.position.partition)
