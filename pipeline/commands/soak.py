@@ -61,6 +61,8 @@ def run(arguments: Namespace) -> int:
         folder = _empty(arguments.folder) if arguments.folder else Path(name)
         ended = Soak(folder, where, seed=seed, minutes=arguments.minutes, rate=arguments.rate, say=_say).run()
     _told(ended)
+    if ended.violations and not arguments.folder:
+        print(f"once more, and kept: emr-pipeline soak --seed {seed} --minutes {arguments.minutes:g} --folder DIR")
     return NOT_ALL if ended.violations else DONE
 
 

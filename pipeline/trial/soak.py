@@ -224,6 +224,8 @@ class Soak:
             self._seen[-1].rows.append((time.monotonic(), worker.usage()))
 
     def _line(self, minute: int) -> str:
+        if not self._workers[-1].running:
+            return f"minute {minute}: the worker has ended by itself: {self._workers[-1].log}"
         used = self._workers[-1].usage()
         sent = sum(len(traffic.messages) for traffic in self._sent)
         return (
