@@ -3,6 +3,7 @@
 What opens something imports it when it is called: `map` of one file needs neither SQLAlchemy nor requests, which take 0.3 s.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -158,9 +159,11 @@ def workers(settings: Settings, routes: list[str], tally: Tally | None = None) -
     with opened(settings) as things, ExitStack() as stack:
         transports: dict[str, Transport] = {}
         gates: dict[str, Gate] = {}
+        slots: dict[str, threading.Semaphore] = {}
         for name in dict.fromkeys(settings.routes[route].partner for route in routes):
             transports[name] = transport_of(settings, name)
             stack.callback(transports[name].close)
+            slots[name] = threading.Semaphore(settings.partners[name].in_flight)
             gates[name] = Gate(name, settings.breaker, knock=transports[name].knock)
         yield [
             Worker(
@@ -175,6 +178,7 @@ def workers(settings: Settings, routes: list[str], tally: Tally | None = None) -
                 settings=settings.delivery,
                 flood=settings.flood,
                 in_flight=settings.partners[settings.routes[route].partner].in_flight,
+                slots=slots[settings.routes[route].partner],
                 tally=tally,
             )
             for route in routes

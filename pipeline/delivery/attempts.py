@@ -8,6 +8,7 @@ next is the one in `Delivery._next`. One message, one thread at a time.
 import random
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar
 
@@ -98,6 +99,8 @@ class Hands:
     transport: Transport
     gate: Gate
     """Whether the partner takes anything now."""
+    slots: AbstractContextManager[object]
+    """One of the partner's places in flight, which its routes share; whoever enters waits for one."""
     clock: Clock
     steady: Steadily
     """Tries a write of the ledger until it is written."""
@@ -145,7 +148,8 @@ class Delivery:
         if wait := self.hands.gate.ask(self.name):
             return Later(wait)
         try:
-            return self._step()
+            with self.hands.slots:
+                return self._step()
         finally:
             self.hands.gate.back(self.name)
 

@@ -11,6 +11,7 @@ sent again. Nothing passes that is not settled or durably parked: where the ledg
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import Final
 
@@ -64,9 +65,10 @@ class Worker:
         settings: DeliverySettings,
         flood: FloodSettings,
         in_flight: int,
+        slots: AbstractContextManager[object] | None = None,
         tally: Tally | None = None,
     ) -> None:
-        """`bus`, `ledger`, `transport` and `gate` (one for all routes of the partner) are handed in and stay the caller's to close."""
+        """`bus`, `ledger`, `transport`, `gate` and `slots` (the last three for all routes of a partner) are handed in and stay the caller's to close."""
         self.plan, self.topics, self.group, self.settings = plan, topics, group, settings
         self.bus, self.ledger = bus, ledger
         self.stop = threading.Event()
@@ -78,7 +80,7 @@ class Worker:
         self.flood = Flood(plan.name, flood)
         backoff = Backoff(settings.backoff_first, settings.backoff_most)
         self.steady = Steady(self.outages, self.abandoned, backoff)
-        hands = Hands(ledger, transport, gate, clock, self.steady, backoff, settings.patience)
+        hands = Hands(ledger, transport, gate, slots or nullcontext(), clock, self.steady, backoff, settings.patience)
         self.courier = Courier(plan, topics, bus, hands=hands, flood=self.flood, desk=self, tally=self.tally, hold=settings.hold)
         limits = Limits(settings.messages, settings.megabytes * 1_048_576, settings.per_patient, settings.hold)
         self.pool: Pool[Task] = Pool(Lanes(limits), self.courier.work, in_flight, name=plan.name)

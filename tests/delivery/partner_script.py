@@ -130,7 +130,7 @@ class House:
                 for message in messages
             )
 
-    def worker(self, transport: Transport | None = None) -> Worker:
+    def worker(self, transport: Transport | None = None, slots: threading.Semaphore | None = None) -> Worker:
         """One message at a time, unless `in_flight` says otherwise, and short pauses."""
         settings = self.settings
         plan = wiring.plan_of(self.settings, ROUTE, wiring.catalogue_of(self.settings), self.pseudonyms)
@@ -146,6 +146,7 @@ class House:
             settings=settings.delivery,
             flood=settings.flood,
             in_flight=self.in_flight,
+            slots=slots,
         )
 
     def work(self, answers: Iterable[Scripted] = ()) -> Worker:

@@ -1,6 +1,7 @@
 """One delivery from its lane to its end, without a loop: the waits are written down instead of waited."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +39,7 @@ class Desk:
             transport=self.house.script,
             clock=self.house.clock,
             gate=self.gate,
+            slots=nullcontext(),
             steady=at_once,
             backoff=Backoff(1.0, 60.0),
             monotonic=lambda: self.now,

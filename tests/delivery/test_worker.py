@@ -1,6 +1,7 @@
 """The loop of one route on the embedded bus and a SQLite ledger; only the partner answers from a script."""
 
 import re
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -577,3 +578,31 @@ def test_a_record_with_neither_key_nor_value_is_parked_and_halts_nothing(house: 
     with house.bus.producer() as producer:
         producer.append([written.result, written.dead_letter])
     assert (house.settled(), len(house.dead_letters())) == ([(State.PARKED, Reason.EMPTY)], 1)
+
+
+def test_two_routes_of_one_partner_share_its_places_in_flight(house: House) -> None:
+    """More than one at once would be two: the slot is one, though each route may have four."""
+    house.in_flight = 4
+    house.send(*(adt(control_id=str(number), patient=f"{number}2345678Z") for number in range(8)))
+    partner, slot = Busy(), threading.Semaphore(1)
+    worker = house.worker(partner, slots=slot)
+    worker.drain()
+    worker.run()
+    assert (partner.most, house.settled()) == (1, [DELIVERED] * 8)
+
+
+class Busy(Script):
+    """Counts how many are with it at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+
+    def exchange(self, request: Request) -> Reply:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        time.sleep(0.01)
+        try:
+            return super().exchange(request)
+        finally:
+            self.now -= 1

@@ -167,8 +167,8 @@ class Clinic(House):
         with self.bus.producer() as producer:
             producer.append([Record(self.topics.source, message, partition=partition) for message in messages])
 
-    def worker(self, transport: Transport | None = None) -> Worker:
-        self.worked.append(super().worker(transport))
+    def worker(self, transport: Transport | None = None, slots: threading.Semaphore | None = None) -> Worker:
+        self.worked.append(super().worker(transport, slots))
         return self.worked[-1]
 
     def run(self, *steps: Step, partner: Transport | None = None) -> Worker:
