@@ -37,7 +37,7 @@ TIMES: Final = {"connect": 2, "read": 3, "total": 5}
 DELIVERY: Final = {"backoff_first": 0.05, "backoff_most": 0.5, "hold": 5, "patience": 120}
 BREAKER: Final = {"open_first": 0.2, "open_most": 2, "retry_after_most": 3}
 FLOOD: Final = {"pause": 1}
-WORST: Final = {"duplicate": "twice", "latency": 0.05}
+WORST: Final = {"duplicate": "twice", "email_duplicate": "accepted", "latency": 0.05}
 """The worst partner there is: a second create of a patient makes a second patient."""
 
 INJECTED: Final[tuple[tuple[str, dict[str, str | float | int]], ...]] = (
