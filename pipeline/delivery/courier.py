@@ -104,6 +104,7 @@ class Courier:
         """Parked records and what stands in their way, so that their bytes need not be fetched to look."""
         self._back: dict[Position, Task] = {}
         """Those that came back and are being tried."""
+        self._said_gone: set[Position] = set()
         self._replays: dict[Position, Taken] = {}
         """Items of replays that have their place in the lanes."""
 
@@ -175,9 +176,14 @@ class Courier:
             return None
         received = self.hands.steady(lambda: self.bus.fetch(position) or letter_of(self.bus, self.topics.dead_letters, position))
         if received is None:
-            log(LogEvent.PAYLOAD_GONE, route=self.plan.name, at=str(position))
+            self._gone(position)
             return None
         return self.task(received, seen, flow.read(received, self.plan))
+
+    def _gone(self, position: Position) -> None:
+        if position not in self._said_gone:
+            self._said_gone.add(position)
+            log(LogEvent.PAYLOAD_GONE, route=self.plan.name, at=str(position))
 
     def _replayed(self, taken: Taken, seen: Seen | None) -> Task | Again | None:
         """A task for an item of a replay; None where it is at its end, Again where only its result is on its way still."""
@@ -187,7 +193,7 @@ class Courier:
         received = self.hands.steady(lambda: self.bus.fetch(payload)) if what is not replay.Left.NOTHING else None
         if seen is None or received is None:
             if what is not replay.Left.NOTHING:
-                log(LogEvent.PAYLOAD_GONE, route=self.plan.name, at=str(position))
+                self._gone(position)
             self._over(taken, seen.state if seen is not None else taken.item.was)
             return None
         received = replay.received_of(position, received)
