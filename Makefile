@@ -29,6 +29,9 @@ check: $(READY)  ## lint, types, import contract, mappings
 	$(BIN)/emr-pipeline lint
 	$(BIN)/emr-pipeline test
 
+faults: $(READY)  ## every fault of RELIABILITY with ten seeds, real processes; a table: fault, promise, seen, seconds
+	FAULT_SEEDS=$${FAULT_SEEDS:-10} $(BIN)/pytest -q -m "not open_defect" tests/faults
+
 kafka: $(READY)  ## a real Kafka on loopback, until Ctrl-C
 	deploy/kafka/kafka.sh start
 

@@ -17,6 +17,8 @@ from tests.faults.hospital import Hospital
 
 SEEDS: Final = int(os.environ.get("FAULT_SEEDS", "1"))
 FIRST: Final = int(os.environ.get("EMR_SEED", "1"))
+THOROUGH: Final = pytest.mark.slow_faults
+"""Of `make faults` alone: `make test` injects one of each sort."""
 SESSION_MS: Final = 1_500
 """How soon the group notices that a member was killed."""
 
@@ -64,9 +66,10 @@ def seen(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes a seed runs once for each of FAULT_SEEDS, from EMR_SEED on."""
+    """A test that takes a seed runs once for each of FAULT_SEEDS, from EMR_SEED on; where chance decides nothing (`once`) with the first alone."""
     if "seed" in metafunc.fixturenames:
-        metafunc.parametrize("seed", range(FIRST, FIRST + SEEDS))
+        seeds = 1 if metafunc.definition.get_closest_marker("once") else SEEDS
+        metafunc.parametrize("seed", range(FIRST, FIRST + seeds))
 
 
 @dataclass

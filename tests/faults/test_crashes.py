@@ -11,11 +11,16 @@ from pipeline.failpoints import Point
 from pipeline.trial.invariants import SETTLED, Evidence, violations
 from pipeline.trial.traffic import seeded
 from schemas.outcomes import State
-from tests.faults.conftest import Make
+from tests.faults.conftest import THOROUGH, Make
 from tests.faults.hospital import PARTNER, ROUTE, Hospital
 
 Seen = Callable[[str], None]
-BUSES = ["embedded", pytest.param("kafka", marks=pytest.mark.kafka)]
+BUSES = ["embedded", pytest.param("kafka", marks=[pytest.mark.kafka, THOROUGH])]
+QUICK = {Point.AFTER_BYTES_SENT, Point.AFTER_LEDGER_SETTLED}
+"""On Kafka, of `make test`."""
+CRASHES = [(point, "embedded") for point in Point] + [
+    pytest.param(point, "kafka", marks=[pytest.mark.kafka, *([] if point in QUICK else [THOROUGH])]) for point in Point
+]
 KILLED = "the worker is killed there, and on restart the table of section 3 holds"
 
 
@@ -68,8 +73,7 @@ def check_restart(before: Evidence, after: Evidence) -> None:
 
 
 @pytest.mark.fault("R1", KILLED)
-@pytest.mark.parametrize("bus", BUSES)
-@pytest.mark.parametrize("point", Point)
+@pytest.mark.parametrize(("point", "bus"), CRASHES)
 def test_killed_at_a_row_of_the_table_it_goes_on_from_there(
     make_hospital: Make, point: Point, bus: str, seed: int, seen: Seen
 ) -> None:
@@ -148,6 +152,8 @@ def begun(hospital: Hospital) -> bool:
 
 
 @pytest.mark.fault("R2", STOPPED)
+@pytest.mark.once
+@THOROUGH
 def test_told_twice_it_ends_at_once_and_what_was_out_is_found_out_later(hospital: Hospital, seed: int) -> None:
     partner = hospital.partners[PARTNER]
     partner.set(latency=2.0)
@@ -183,6 +189,7 @@ REFUSED = "a second worker is refused with exit 4 and one line; nothing is sent 
 
 
 @pytest.mark.fault("R8", REFUSED)
+@pytest.mark.once
 def test_a_second_worker_on_the_same_routes_is_refused(hospital: Hospital, seed: int, seen: Seen) -> None:
     hospital.partners[PARTNER].set(latency=0.1)
     hospital.fill(seeded(seed, patients=4))
@@ -197,7 +204,8 @@ def test_a_second_worker_on_the_same_routes_is_refused(hospital: Hospital, seed:
 
 
 @pytest.mark.fault("R8", REFUSED)
-@pytest.mark.parametrize("ledger", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.mark.once
+@pytest.mark.parametrize("ledger", ["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, THOROUGH])])
 def test_a_worker_with_another_group_id_is_refused(make_hospital: Make, ledger: str, seed: int) -> None:
     hospital = make_hospital(ledger=ledger)
     hospital.partner()

@@ -15,10 +15,12 @@ from pipeline.sandbox.log import NOTHING
 from pipeline.trial.invariants import violations
 from pipeline.trial.traffic import Traffic, seeded
 from schemas.outcomes import Reason, State
+from tests.faults.conftest import THOROUGH
 from tests.faults.gateway import Gateway
 from tests.faults.hospital import PARTNER, Hospital, Worker
 from tests.faults.proxy import Order, Proxy
 
+pytestmark = pytest.mark.once
 Seen = Callable[[str], None]
 NOT_SENT = (
     "not sent: nothing parked, nothing unknown, one line; a certificate burns no attempts and makes no unknowns beyond the first"
@@ -71,6 +73,7 @@ def reasons(hospital: Hospital) -> set[Reason | None]:
 
 
 @pytest.mark.fault("F3", NOT_SENT)
+@THOROUGH
 def test_the_connection_is_reset_before_a_byte(hospital: Hospital, seed: int) -> None:
     partner = hospital.partners[PARTNER]
     with Proxy(("127.0.0.1", partner.port)) as proxy:
@@ -85,6 +88,7 @@ def test_the_connection_is_reset_before_a_byte(hospital: Hospital, seed: int) ->
 
 
 @pytest.mark.fault("F3", NOT_SENT)
+@THOROUGH
 def test_the_host_name_does_not_resolve(hospital: Hospital, seed: int) -> None:
     """A name that is reserved for this (RFC 6761). Mended by the settings, so by another process."""
     good = hospital.tree["partners"][PARTNER]["base_url"]
@@ -99,7 +103,7 @@ def test_the_host_name_does_not_resolve(hospital: Hospital, seed: int) -> None:
 
 
 @pytest.mark.fault("F3", NOT_SENT)
-@pytest.mark.parametrize("tls", ["1.2", "1.3"])
+@pytest.mark.parametrize("tls", [pytest.param("1.2", marks=THOROUGH), "1.3"])
 def test_the_handshake_fails(hospital: Hospital, seed: int, tls: str) -> None:
     partner = hospital.partners[PARTNER]
     partner.set(tls=tls)
@@ -113,8 +117,8 @@ def test_the_handshake_fails(hospital: Hospital, seed: int, tls: str) -> None:
 
 
 @pytest.mark.fault("F3", NOT_SENT)
-@pytest.mark.parametrize("wrong", ["expired", "not-yet-valid"])
-@pytest.mark.parametrize("tls", ["1.2", "1.3"])
+@pytest.mark.parametrize("wrong", ["expired", pytest.param("not-yet-valid", marks=THOROUGH)])
+@pytest.mark.parametrize("tls", [pytest.param("1.2", marks=THOROUGH), "1.3"])
 def test_our_certificate_is_not_valid_now(hospital: Hospital, seed: int, tls: str, wrong: str) -> None:
     """Its dates are looked at here, and nothing is sent. The renewed files mend it.
 
@@ -133,7 +137,7 @@ def test_our_certificate_is_not_valid_now(hospital: Hospital, seed: int, tls: st
 
 
 @pytest.mark.fault("F3", NOT_SENT)
-@pytest.mark.parametrize("tls", ["1.2", "1.3"])
+@pytest.mark.parametrize("tls", [pytest.param("1.2", marks=THOROUGH), "1.3"])
 def test_the_partner_refuses_our_certificate_by_an_alert(hospital: Hospital, seed: int, tls: str) -> None:
     """Under TLS 1.3 the alert comes after our handshake. Guard: connection._refused, _hear_first."""
     partner = hospital.partners[PARTNER]
@@ -151,7 +155,7 @@ def test_the_partner_refuses_our_certificate_by_an_alert(hospital: Hospital, see
 
 
 @pytest.mark.fault("F3", NOT_SENT)
-@pytest.mark.parametrize("tls", ["1.2", "1.3"])
+@pytest.mark.parametrize("tls", [pytest.param("1.2", marks=THOROUGH), "1.3"])
 def test_the_partner_refuses_our_certificate_and_says_nothing(hospital: Hospital, seed: int, tls: str) -> None:
     """The handshake, or the first read after it, just ends."""
     partner = hospital.partners[PARTNER]
@@ -184,6 +188,7 @@ def renew(ours: tuple[Path, Path], certificate: Path, key: Path) -> None:
 
 
 @pytest.mark.fault("F3", NOT_SENT)
+@THOROUGH
 @pytest.mark.parametrize("wrong", ["expired", "foreign"])
 def test_the_gateway_answers_a_refused_certificate_with_403(hospital: Hospital, seed: int, wrong: str) -> None:
     """The partner's own gateway lets the handshake pass and says so in HTTP (contracts, Roche 7.2). Dates are ours to see, so nothing is sent."""
@@ -199,7 +204,7 @@ def test_the_gateway_answers_a_refused_certificate_with_403(hospital: Hospital, 
 
 
 @pytest.mark.fault("F3", NOT_SENT)
-@pytest.mark.parametrize("tls", ["1.2", "1.3"])
+@pytest.mark.parametrize("tls", [pytest.param("1.2", marks=THOROUGH), "1.3"])
 def test_a_connection_that_ends_before_any_answer_makes_no_unknowns_beyond_those_that_were_out(
     hospital: Hospital, seed: int, tls: str
 ) -> None:

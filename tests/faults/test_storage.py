@@ -17,7 +17,7 @@ from pipeline.sandbox.log import NOTHING
 from pipeline.trial.invariants import violations
 from pipeline.trial.traffic import seeded
 from schemas.outcomes import State
-from tests.faults.conftest import Make
+from tests.faults.conftest import THOROUGH, Make
 from tests.faults.hospital import PARTNER, Hospital
 from tests.faults.proxy import Order, Proxy
 
@@ -26,7 +26,7 @@ HELD: Final = "the offset does not pass; one line; nothing is lost when it can b
 NO_NEW_WORK: Final = "no new work, nothing sent without its intent; a wrong key is refused at start"
 LOG_BYTES: Final = 4_100
 """Room for the log's lines, not for one frame of a SQLite write-ahead log (32 + 24 + 4096)."""
-WHICH: Final = ["results", "dead-letters"]
+WHICH: Final = ["results", pytest.param("dead-letters", marks=pytest.mark.slow_faults)]
 
 
 def topic_of(hospital: Hospital, which: str) -> str:
@@ -63,6 +63,7 @@ def configure(bus: dict[str, Any], topic: str, most_bytes: str) -> None:
 
 
 @pytest.mark.fault("F7", HELD)
+@pytest.mark.once
 @pytest.mark.parametrize("which", WHICH)
 def test_a_topic_of_ours_cannot_be_written(hospital: Hospital, seed: int, which: str, seen: Seen) -> None:
     """Guard: Worker._emit comes before the offset, and Steady gives up nothing."""
@@ -83,6 +84,8 @@ def test_a_topic_of_ours_cannot_be_written(hospital: Hospital, seed: int, which:
 
 
 @pytest.mark.fault("F7", HELD)
+@pytest.mark.once
+@THOROUGH
 def test_a_topic_that_cannot_be_written_is_one_line_and_one_when_it_can_be(hospital: Hospital, seed: int) -> None:
     hospital.fill(seeded(seed, patients=2))
     with unwritable(hospital, topic_of(hospital, "results")):
@@ -94,7 +97,8 @@ def test_a_topic_that_cannot_be_written_is_one_line_and_one_when_it_can_be(hospi
 
 
 @pytest.mark.fault("F7", HELD)
-@pytest.mark.slow_faults
+@pytest.mark.once
+@THOROUGH
 @pytest.mark.kafka
 @pytest.mark.parametrize("which", WHICH)
 def test_a_topic_of_ours_cannot_be_written_on_kafka(make_hospital: Make, seed: int, which: str) -> None:
@@ -114,6 +118,8 @@ def test_a_topic_of_ours_cannot_be_written_on_kafka(make_hospital: Make, seed: i
 
 
 @pytest.mark.fault("F7", HELD)
+@pytest.mark.once
+@THOROUGH
 def test_killed_while_a_topic_cannot_be_written_it_emits_at_the_next_start(hospital: Hospital, seed: int) -> None:
     hospital.fill(seeded(seed, patients=3))
     with unwritable(hospital, topic_of(hospital, "results")):
@@ -159,6 +165,8 @@ def test_the_disk_is_full_for_a_while(hospital: Hospital, seed: int, seen: Seen)
 
 
 @pytest.mark.fault("C2", NO_NEW_WORK)
+@pytest.mark.once
+@THOROUGH
 def test_the_ledger_is_no_database_any_more(hospital: Hospital, seed: int) -> None:
     asked, worker = damaged(hospital, seed, slice(0, 4096))
     assert worker.wait() == 2
@@ -167,6 +175,8 @@ def test_the_ledger_is_no_database_any_more(hospital: Hospital, seed: int) -> No
 
 
 @pytest.mark.fault("C2", NO_NEW_WORK)
+@pytest.mark.once
+@THOROUGH
 def test_the_ledger_is_damaged_behind_its_first_page(hospital: Hospital, seed: int) -> None:
     asked, worker = damaged(hospital, seed, slice(4096, None))
     hospital.until(lambda: not worker.running or worker.events("ledger_away"), seconds=30)
@@ -202,7 +212,8 @@ def restored(hospital: Hospital, asked: int) -> None:
 
 
 @pytest.mark.fault("C2", NO_NEW_WORK)
-@pytest.mark.parametrize("lost", ["another", "gone", "empty"])
+@pytest.mark.once
+@pytest.mark.parametrize("lost", ["another", *(pytest.param(each, marks=THOROUGH) for each in ("gone", "empty"))])
 def test_the_hash_key_is_lost(hospital: Hospital, seed: int, lost: str) -> None:
     hospital.fill(seeded(seed, patients=3))
     assert hospital.drain() == 0, hospital.logs()
@@ -225,7 +236,9 @@ def test_the_hash_key_is_lost(hospital: Hospital, seed: int, lost: str) -> None:
 
 @pytest.mark.fault("C2", NO_NEW_WORK)
 @pytest.mark.postgres
-@pytest.mark.parametrize("order", [Order(refuse=True), Order(blackhole=True)], ids=["refused", "blackhole"])
+@pytest.mark.parametrize(
+    "order", [Order(refuse=True), pytest.param(Order(blackhole=True), marks=THOROUGH)], ids=["refused", "blackhole"]
+)
 def test_postgresql_is_away_for_a_while(make_hospital: Make, seed: int, order: Order) -> None:
     """Connections end or are swallowed in mid-run; a transaction whose COMMIT was not answered is looked at again, not repeated blindly."""
     hospital = make_hospital(ledger="postgres")
