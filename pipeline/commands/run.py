@@ -42,6 +42,7 @@ def run(arguments: Namespace) -> int:
 
     loaded = settings.load(settings.find(arguments.settings))
     routes = [wiring.the_route(loaded, name) for name in arguments.routes] or sorted(loaded.routes)
+    _as_many_files_as_allowed()
     metrics = _metrics() if arguments.http else None
     with wiring.workers(loaded, routes, metrics) as workers:
         if arguments.drain:
@@ -51,6 +52,14 @@ def run(arguments: Namespace) -> int:
         _stop_on_signal(workers)
         with _watched(arguments.http, workers, metrics):
             return work(workers)
+
+
+def _as_many_files_as_allowed() -> None:
+    """Each message in flight has a connection of its own, and the usual soft limit of 1,024 is for programs that use select."""
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _metrics() -> "Metrics":

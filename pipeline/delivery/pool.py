@@ -126,6 +126,11 @@ class Pool(Generic[T]):
         return self._lanes.has_room
 
     @property
+    def ready(self) -> int:
+        """Tickets whose turn it is, and that wait for a thread."""
+        return len(self._ready)
+
+    @property
     def running(self) -> int:
         """Tickets with a thread."""
         return len(self._running)

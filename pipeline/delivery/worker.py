@@ -43,9 +43,10 @@ COMMIT_EVERY: Final = 1.0
 """Seconds between commits while records flow; the ledger makes a lost commit harmless."""
 POLL: Final = 0.25
 """Seconds: how soon a stop is noticed."""
-DRAIN_POLL: Final = 0.02
-"""The same, where it is to end with what is there."""
+SHORT_POLL: Final = 0.02
+"""The same, where it is to end with what is there, or has to see soon that there is room."""
 BATCH: Final = 500
+AHEAD: Final = 500
 
 
 class Worker:
@@ -98,6 +99,8 @@ class Worker:
         self._emitter: Emitter | None = None
         self._consumer: Consumer | None = None
         self._paused = False
+        self._ahead = max(AHEAD, 2 * in_flight)
+        """Messages that may wait for a free thread: enough for the next poll, few enough to cost little memory."""
         self._committed_at = time.monotonic()
         self._until: dict[TopicPartition, int] | None = None
 
@@ -136,7 +139,7 @@ class Worker:
         self._raise_failed()
         self._press_back()
         try:
-            self._take(self._poll(POLL if self._until is None else DRAIN_POLL))
+            self._take(self._poll(POLL if self._until is None and not self._paused else SHORT_POLL))
             if not self._paused and not self.intake.unrestored:
                 self.intake.replay()
         except Stopped:
@@ -170,10 +173,11 @@ class Worker:
     def _press_back(self) -> None:
         """Read no more than there is room for; the poll goes on, so that the group keeps us."""
         assert self._consumer is not None  # noqa: S101 - as above
-        full = self.pool.full or self.emitter.waiting >= self.settings.messages
+        full = self.pool.full or self.pool.ready > self._ahead or self.emitter.waiting >= self.settings.messages
+        room = self.pool.has_room and self.pool.ready < self._ahead // 2 and self.emitter.waiting < self.settings.messages // 2
         if full and not self._paused:
             self._paused = True
-        elif self._paused and self.pool.has_room and self.emitter.waiting < self.settings.messages // 2:
+        elif self._paused and room:
             self._paused = False
             self._consumer.resume(self._consumer.assignment())
         if self._paused:
