@@ -3,15 +3,14 @@
 An unknown create may not be discarded: its patient could then be created twice. It is resolved.
 """
 
-from typing import Any
-
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from pipeline.errors import Refused, SettingsError
 from pipeline.ledger.deliveries import Deliveries
 from pipeline.ledger.identities import CREATING, Identities
 from pipeline.ledger.plans import What
 from pipeline.ledger.port import Decided
+from pipeline.ledger.prepared import Row
 from pipeline.ledger.replays import SqlReplays
 from pipeline.ledger.tables import IDENTITIES
 from schemas.outcomes import OUTCOME_UNKNOWN, Reason, State
@@ -40,7 +39,7 @@ def decide(decided: Decided, deliveries: Deliveries, identities: Identities, rep
     replays.tell(connection, deed)
 
 
-def _settle(connection: Connection, decided: Decided, deliveries: Deliveries, identities: Identities, before: Row[Any]) -> None:
+def _settle(connection: Connection, decided: Decided, deliveries: Deliveries, identities: Identities, before: Row) -> None:
     settlement = decided.settlement
     if settlement is None:
         return
@@ -51,7 +50,7 @@ def _settle(connection: Connection, decided: Decided, deliveries: Deliveries, id
         deliveries.delivered_last(connection, outcome.routed)
 
 
-def _allowed(decided: Decided, before: Row[Any], *, holds: bool) -> None:
+def _allowed(decided: Decided, before: Row, *, holds: bool) -> None:
     where = str(decided.deed.position)
     resolves = decided.deed.what is not What.DISCARD
     if before.open:

@@ -7,13 +7,15 @@ is never taken back; and of two processes that read the same row one begins it.
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, bindparam, case, delete, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, or_, select, update
 from sqlalchemy import insert as insert_row
 
 from pipeline.errors import Refused
 from pipeline.ledger.fingerprint import fingerprint
 from pipeline.ledger.identities import insert
+from pipeline.ledger.knowledge import DELIVERY
 from pipeline.ledger.port import Begun, Held, Settlement
+from pipeline.ledger.prepared import Prepared, Row, one_by_one
 from pipeline.ledger.replays import being_replayed, taken
 from pipeline.ledger.tables import ALSO, DELIVERIES, OPEN_LANES, SUBJECTS
 from pipeline.model import Outcome, Position, Routed
@@ -22,7 +24,7 @@ from schemas.event import Event
 from schemas.outcomes import CLOSED, COMES_BACK, OUTCOME_UNKNOWN, Reason, State
 
 KEY: Final = ("route", "topic", "partition", "offset")
-CLOSED_VALUES: Final = tuple(sorted(CLOSED))
+CLOSED_VALUES: Final = one_by_one(CLOSED)
 
 HERE: Final = and_(
     DELIVERIES.c.route == bindparam("k_route"),
@@ -32,8 +34,8 @@ HERE: Final = and_(
 )
 """One record; bound by `here`. Statements are built once: building one takes SQLAlchemy longer than the database takes to run it."""
 
-SELECT: Final = select(DELIVERIES).where(HERE)
-BEFORE: Final = (
+SELECT: Final = Prepared(select(*(DELIVERIES.c[name] for name in DELIVERY)).where(HERE))
+BEFORE: Final = Prepared(
     select(*(DELIVERIES.c[name] for name in ("id", "state", "reason", "intent", "result_id", "intents", "open")))
     .where(HERE)
     .with_for_update()
@@ -43,12 +45,14 @@ HOLDER: Final = (
     .join(OPEN_LANES, OPEN_LANES.c.delivery == DELIVERIES.c.id)
     .where(OPEN_LANES.c.route == bindparam("k_route"), OPEN_LANES.c.lane == bindparam("k_lane"))
 )
-LEAVE: Final = delete(OPEN_LANES).where(OPEN_LANES.c.delivery == bindparam("k_id"))
-BETWEEN: Final = select(DELIVERIES).where(
-    DELIVERIES.c.route == bindparam("k_route"),
-    DELIVERIES.c.topic == bindparam("k_topic"),
-    DELIVERIES.c.partition == bindparam("k_partition"),
-    DELIVERIES.c.offset.between(bindparam("k_from"), bindparam("k_to")),
+LEAVE: Final = Prepared(delete(OPEN_LANES).where(OPEN_LANES.c.delivery == bindparam("k_id")))
+BETWEEN: Final = Prepared(
+    select(*(DELIVERIES.c[name] for name in DELIVERY)).where(
+        DELIVERIES.c.route == bindparam("k_route"),
+        DELIVERIES.c.topic == bindparam("k_topic"),
+        DELIVERIES.c.partition == bindparam("k_partition"),
+        DELIVERIES.c.offset.between(bindparam("k_from"), bindparam("k_to")),
+    )
 )
 WAITING: Final = (
     select(DELIVERIES.c.topic, DELIVERIES.c.partition, DELIVERIES.c.offset, DELIVERIES.c.lane, ALSO.c.lane.label("also"))
@@ -65,9 +69,9 @@ WAITING: Final = (
     )
     .order_by(DELIVERIES.c.offset)
 )
-INSERT: Final = insert_row(DELIVERIES)
-UPDATE: Final = update(DELIVERIES).where(DELIVERIES.c.id == bindparam("k_id"))
-AGAIN: Final = (
+INSERT: Final = Prepared(insert_row(DELIVERIES).returning(DELIVERIES.c.id))
+UPDATE: Final = Prepared(update(DELIVERIES).where(DELIVERIES.c.id == bindparam("k_id")))
+AGAIN: Final = Prepared(
     update(DELIVERIES)
     .where(
         HERE,
@@ -93,49 +97,55 @@ EMITTED: Final = update(DELIVERIES).where(HERE, DELIVERIES.c.result_id.is_not(No
 
 
 @cache
-def _begin(dialect: str, again: tuple[str, ...]) -> Any:  # noqa: ANN401 - the dialect's insert
+def _begin(dialect: str, again: tuple[str, ...]) -> Prepared:
     """Write an intent, over an open record's row only these columns; no id comes back where it is closed, or begun by another meanwhile."""
     statement = insert(dialect, DELIVERIES)
-    return statement.on_conflict_do_update(
-        index_elements=KEY,
-        set_={name: statement.excluded[name] for name in again},
-        where=and_(DELIVERIES.c.state.not_in(CLOSED_VALUES), DELIVERIES.c.intents == statement.excluded.intents - 1),
-    ).returning(DELIVERIES.c.id)
+    return Prepared(
+        statement.on_conflict_do_update(
+            index_elements=KEY,
+            set_={name: statement.excluded[name] for name in again},
+            where=and_(DELIVERIES.c.state.not_in(CLOSED_VALUES), DELIVERIES.c.intents == statement.excluded.intents - 1),
+        ).returning(DELIVERIES.c.id)
+    )
 
 
 @cache
-def _enter(dialect: str) -> Any:  # noqa: ANN401 - as `insert`
+def _enter(dialect: str) -> Prepared:
     """Take a lane; nothing comes back where it is another's."""
     statement = insert(dialect, OPEN_LANES)
-    return statement.on_conflict_do_update(
-        index_elements=["route", "lane"],
-        set_={"delivery": statement.excluded.delivery},
-        where=OPEN_LANES.c.delivery == statement.excluded.delivery,
-    ).returning(OPEN_LANES.c.lane)
+    return Prepared(
+        statement.on_conflict_do_update(
+            index_elements=["route", "lane"],
+            set_={"delivery": statement.excluded.delivery},
+            where=OPEN_LANES.c.delivery == statement.excluded.delivery,
+        ).returning(OPEN_LANES.c.lane)
+    )
 
 
 @cache
-def _also(dialect: str) -> Any:  # noqa: ANN401 - as `insert`
+def _also(dialect: str) -> Prepared:
     """Remember a further lane of a message."""
-    return insert(dialect, ALSO).on_conflict_do_nothing()
+    return Prepared(insert(dialect, ALSO).on_conflict_do_nothing())
 
 
 @cache
-def _delivered_last(dialect: str) -> Any:  # noqa: ANN401 - the dialect's insert
+def _delivered_last(dialect: str) -> Prepared:
     """Remember the event time and place of what was delivered; neither ever goes backwards."""
     statement = insert(dialect, SUBJECTS)
     new, old = statement.excluded, SUBJECTS.c
     newer = or_(new.event_ms.is_(None), old.event_ms.is_(None), new.event_ms >= old.event_ms)
     behind = and_(new.topic == old.topic, new.partition == old.partition, new.offset < old.offset)
-    return statement.on_conflict_do_update(
-        index_elements=["route", "subject", "sender"],
-        set_={
-            "event_ms": case((new.event_ms.is_(None), old.event_ms), else_=new.event_ms),
-            "topic": new.topic,
-            "partition": new.partition,
-            "offset": case((behind, old.offset), else_=new.offset),
-        },
-        where=newer,
+    return Prepared(
+        statement.on_conflict_do_update(
+            index_elements=["route", "subject", "sender"],
+            set_={
+                "event_ms": case((new.event_ms.is_(None), old.event_ms), else_=new.event_ms),
+                "topic": new.topic,
+                "partition": new.partition,
+                "offset": case((behind, old.offset), else_=new.offset),
+            },
+            where=newer,
+        )
     )
 
 
@@ -205,7 +215,7 @@ class Deliveries:
         delivery = self._intent(connection, begun)
         for lane in sorted(routed.lanes):  # one order for all, so that two sessions never wait for each other
             taken = {"route": routed.route, "lane": lane, "delivery": delivery}
-            if connection.execute(_enter(connection.dialect.name), taken).first() is None:
+            if _enter(connection.dialect.name).first(connection, taken) is None:
                 raise Held("has an open intent on this patient's lane", by=self.holder(connection, routed.route, lane))
         self.further_lanes(connection, routed, delivery)
         return delivery
@@ -213,7 +223,7 @@ class Deliveries:
     def further_lanes(self, connection: Connection, routed: Routed, delivery: int) -> None:
         """So that a message is found by each of its patient's numbers."""
         for lane in sorted(set(routed.lanes[1:])):
-            connection.execute(_also(connection.dialect.name), {"lane": lane, "delivery": delivery})
+            _also(connection.dialect.name).all(connection, {"lane": lane, "delivery": delivery})
 
     def _intent(self, connection: Connection, begun: Begun) -> int:
         values = of_routed(begun.routed, self._pseudonyms) | {
@@ -236,9 +246,9 @@ class Deliveries:
         again = values if begun.probe else values | first
         position = begun.routed.decoded.received.position
         new = key_of(begun.routed.route, position) | values | first
-        delivery: int | None = connection.execute(_begin(connection.dialect.name, tuple(again)), new).scalar()
-        if delivery is not None:
-            return delivery
+        row = _begin(connection.dialect.name, tuple(again)).first(connection, new)
+        if row is not None:
+            return int(row.id)
         there = self.before(connection, begun.routed.route, position)
         if there is not None and State(there.state) in CLOSED:
             if begun.replay is None:
@@ -259,52 +269,52 @@ class Deliveries:
             values |= {"intent": begun.intent.value, "operation": begun.operation, "sent_ms": begun.at_ms}
         position = begun.routed.decoded.received.position
         bound = here(begun.routed.route, position) | {"k_after": begun.after, "k_replay": begun.replay}
-        delivery: int | None = connection.execute(AGAIN, bound | values).scalar()
-        if delivery is None:
+        row = AGAIN.first(connection, bound | values)
+        if row is None:
             raise Held(
                 "another process has begun this record, or it is no taken item of the plan: read the ledger again", by=position
             )
-        return delivery
+        return int(row.id)
 
     def holder(self, connection: Connection, route: str, lane: str) -> Position | None:
         """Who has an open intent on a lane."""
         row = connection.execute(HOLDER, {"k_route": route, "k_lane": lane}).first()
         return Position(row.topic, row.partition, row.offset) if row else None
 
-    def before(self, connection: Connection, route: str, position: Position) -> Row[*tuple[Any, ...]] | None:
+    def before(self, connection: Connection, route: str, position: Position) -> Row | None:
         """What stands there, held against other sessions until the transaction ends."""
-        return connection.execute(BEFORE, here(route, position)).first()
+        return BEFORE.first(connection, here(route, position))
 
-    def write(self, connection: Connection, outcome: Outcome, before: Row[*tuple[Any, ...]] | None, **more: Any) -> None:  # noqa: ANN401 - column values
+    def write(self, connection: Connection, outcome: Outcome, before: Row | None, **more: Any) -> None:  # noqa: ANN401 - column values
         """Write an outcome over what stands there, or as the record's first row."""
         values = of_outcome(outcome, self._pseudonyms) | more
         if before is not None:
-            connection.execute(UPDATE, {"k_id": before.id} | values)
+            UPDATE.all(connection, {"k_id": before.id} | values)
             if before.open and values.get("open") is False:
-                connection.execute(LEAVE, {"k_id": before.id})
+                LEAVE.all(connection, {"k_id": before.id})
             return
         if outcome.routed is not None:
             values["request_id"] = outcome.routed.request_id
-        delivery = connection.execute(INSERT, key_of(outcome.route, outcome.received.position) | values).inserted_primary_key
-        if outcome.routed is not None and delivery is not None:
-            self.further_lanes(connection, outcome.routed, delivery[0])
+        row = INSERT.first(connection, key_of(outcome.route, outcome.received.position) | values)
+        if outcome.routed is not None and row is not None:
+            self.further_lanes(connection, outcome.routed, row.id)
 
-    def write_beside(self, connection: Connection, before: Row[*tuple[Any, ...]], **values: Any) -> None:  # noqa: ANN401 - column values
+    def write_beside(self, connection: Connection, before: Row, **values: Any) -> None:  # noqa: ANN401 - column values
         """Of a replay over a closed record whose state stays: the intent is closed, a result kept."""
-        connection.execute(UPDATE, {"k_id": before.id, "open": False} | values)
+        UPDATE.all(connection, {"k_id": before.id, "open": False} | values)
         if before.open:
-            connection.execute(LEAVE, {"k_id": before.id})
+            LEAVE.all(connection, {"k_id": before.id})
 
     def write_absent(self, connection: Connection, delivery: int, at_ms: int) -> None:
         """An operator says that the partner does not have it: parked still, and nobody waits for it any more."""
         values = {"state": State.PARKED.value, "reason": Reason.OPERATOR.value, "place": None, "at_ms": at_ms}
-        connection.execute(UPDATE, {"k_id": delivery} | values)
+        UPDATE.all(connection, {"k_id": delivery} | values)
 
-    def write_decided(self, connection: Connection, outcome: Outcome, before: Row[*tuple[Any, ...]], **more: Any) -> None:  # noqa: ANN401 - column values
+    def write_decided(self, connection: Connection, outcome: Outcome, before: Row, **more: Any) -> None:  # noqa: ANN401 - column values
         """What an operator says: what the attempts before told (status, response time) stays."""
         said = of_outcome(outcome, self._pseudonyms)
         values = {name: value for name, value in said.items() if value is not None or name in {"reason", "place", "pointer"}}
-        connection.execute(UPDATE, {"k_id": before.id} | values | more)
+        UPDATE.all(connection, {"k_id": before.id} | values | more)
 
     def settled(self, settlement: Settlement) -> dict[str, Any]:
         """The columns that only a settlement writes."""
@@ -321,7 +331,7 @@ class Deliveries:
         """Remember the event time and place of what was delivered, under each identity; neither ever goes backwards."""
         new = key_of(routed.route, routed.decoded.received.position) | {"sender": routed.sender, "event_ms": routed.event_ms}
         for subject in sorted(routed.subjects):  # one order for all, so that two sessions never wait for each other
-            connection.execute(_delivered_last(connection.dialect.name), new | {"subject": subject})
+            _delivered_last(connection.dialect.name).all(connection, new | {"subject": subject})
 
 
 def maybe_done(outcome: Outcome) -> bool:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, false, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, false, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from pipeline.ledger.port import Held, Merged
+from pipeline.ledger.prepared import Prepared, Row
 from pipeline.ledger.tables import DELIVERIES, FACTS, IDENTITIES
 from pipeline.model import Identity, Learned, Position
 from pipeline.pseudonyms import Pseudonyms
@@ -29,48 +30,60 @@ def insert(dialect: str, table: Any) -> Any:  # noqa: ANN401 - the two dialects'
 
 KEY: Final = and_(IDENTITIES.c.partner == bindparam("k_partner"), IDENTITIES.c.hash == bindparam("k_hash"))
 CREATING: Final = IDENTITIES.c.creating == bindparam("k_creating")
-SELECT: Final = select(
-    IDENTITIES.c.known, IDENTITIES.c.partner_id, IDENTITIES.c.merged_into, IDENTITIES.c.creating, IDENTITIES.c.created_with
-).where(KEY)
-PARKED: Final = select(DELIVERIES.c.id).where(
-    DELIVERIES.c.id == bindparam("k_id"), DELIVERIES.c.open == false(), DELIVERIES.c.state == State.PARKED.value
+SELECT: Final = Prepared(
+    select(
+        IDENTITIES.c.known, IDENTITIES.c.partner_id, IDENTITIES.c.merged_into, IDENTITIES.c.creating, IDENTITIES.c.created_with
+    ).where(KEY)
 )
-DONE: Final = update(IDENTITIES).where(CREATING).values(creating=None, known=True)
-DROP_CLAIMED: Final = delete(IDENTITIES).where(CREATING, IDENTITIES.c.known == false(), IDENTITIES.c.merged_into.is_(None))
-UNCLAIM: Final = update(IDENTITIES).where(CREATING).values(creating=None)
-FOUND: Final = update(IDENTITIES).where(CREATING, IDENTITIES.c.merged_into.is_(None))
-REKEYED: Final = update(IDENTITIES).where(CREATING, IDENTITIES.c.merged_into.is_not(None)).values(known=False, partner_id=None)
-DROP: Final = delete(IDENTITIES).where(KEY, IDENTITIES.c.merged_into.is_(None), IDENTITIES.c.creating.is_(None))
-FORGET: Final = update(IDENTITIES).where(KEY).values(known=False, partner_id=None, created_with=False)
-WAIT: Final = update(IDENTITIES).where(KEY, IDENTITIES.c.creating.is_(None))
-RECHAIN: Final = update(IDENTITIES).where(
-    IDENTITIES.c.partner == bindparam("k_partner"), IDENTITIES.c.merged_into == bindparam("k_hash")
+PARKED: Final = Prepared(
+    select(DELIVERIES.c.id).where(
+        DELIVERIES.c.id == bindparam("k_id"), DELIVERIES.c.open == false(), DELIVERIES.c.state == State.PARKED.value
+    )
+)
+DONE: Final = Prepared(update(IDENTITIES).where(CREATING).values(creating=None, known=True))
+DROP_CLAIMED: Final = Prepared(
+    delete(IDENTITIES).where(CREATING, IDENTITIES.c.known == false(), IDENTITIES.c.merged_into.is_(None))
+)
+UNCLAIM: Final = Prepared(update(IDENTITIES).where(CREATING).values(creating=None))
+FOUND: Final = Prepared(update(IDENTITIES).where(CREATING, IDENTITIES.c.merged_into.is_(None)))
+REKEYED: Final = Prepared(
+    update(IDENTITIES).where(CREATING, IDENTITIES.c.merged_into.is_not(None)).values(known=False, partner_id=None)
+)
+DROP: Final = Prepared(delete(IDENTITIES).where(KEY, IDENTITIES.c.merged_into.is_(None), IDENTITIES.c.creating.is_(None)))
+FORGET: Final = Prepared(update(IDENTITIES).where(KEY).values(known=False, partner_id=None, created_with=False))
+WAIT: Final = Prepared(update(IDENTITIES).where(KEY, IDENTITIES.c.creating.is_(None)))
+RECHAIN: Final = Prepared(
+    update(IDENTITIES).where(IDENTITIES.c.partner == bindparam("k_partner"), IDENTITIES.c.merged_into == bindparam("k_hash"))
 )
 
 
 @cache
-def _upsert(dialect: str, *columns: str) -> Any:  # noqa: ANN401 - as `insert`
+def _upsert(dialect: str, *columns: str) -> Prepared:
     """Write these columns of an identity, whether or not it is there."""
     statement = insert(dialect, IDENTITIES)
-    return statement.on_conflict_do_update(
-        index_elements=["partner", "hash"], set_={name: statement.excluded[name] for name in columns}
+    return Prepared(
+        statement.on_conflict_do_update(
+            index_elements=["partner", "hash"], set_={name: statement.excluded[name] for name in columns}
+        )
     )
 
 
 @cache
-def _claim(dialect: str) -> Any:  # noqa: ANN401 - as `insert`
+def _claim(dialect: str) -> Prepared:
     """Claim an identity for a create: a row comes back only where nobody else has it, in any way."""
     statement = insert(dialect, IDENTITIES)
     new = statement.excluded
-    return statement.on_conflict_do_update(
-        index_elements=["partner", "hash"],
-        set_={"creating": new.creating, "at_ms": new.at_ms},
-        where=and_(
-            or_(IDENTITIES.c.creating.is_(None), IDENTITIES.c.creating == new.creating),
-            IDENTITIES.c.known == false(),
-            IDENTITIES.c.merged_into.is_(None),
-        ),
-    ).returning(IDENTITIES.c.hash)
+    return Prepared(
+        statement.on_conflict_do_update(
+            index_elements=["partner", "hash"],
+            set_={"creating": new.creating, "at_ms": new.at_ms},
+            where=and_(
+                or_(IDENTITIES.c.creating.is_(None), IDENTITIES.c.creating == new.creating),
+                IDENTITIES.c.known == false(),
+                IDENTITIES.c.merged_into.is_(None),
+            ),
+        ).returning(IDENTITIES.c.hash)
+    )
 
 
 class Identities:
@@ -92,7 +105,7 @@ class Identities:
         claimed = 0
         for identity in sorted(identities, key=self.hash):  # one order for all, so that two sessions never wait for each other
             new = self._new(partner, identity) | {"creating": delivery, "at_ms": at_ms}
-            if connection.execute(_claim(connection.dialect.name), new).first() is not None:
+            if _claim(connection.dialect.name).first(connection, new) is not None:
                 claimed += 1
             elif self._merged_into(connection, partner, new["hash"]) is not None:
                 away.append(new["hash"])
@@ -104,15 +117,15 @@ class Identities:
     def release(self, connection: Connection, delivery: int, *, done: bool, at_ms: int) -> None:
         """A create's outcome is known: done, and the partner has the patient under all that was claimed; or not, and a create may leave again."""
         if done:
-            connection.execute(DONE, {"k_creating": delivery, "at_ms": at_ms})
+            DONE.all(connection, {"k_creating": delivery, "at_ms": at_ms})
             return
-        connection.execute(DROP_CLAIMED, {"k_creating": delivery})
-        connection.execute(UNCLAIM, {"k_creating": delivery, "at_ms": at_ms})
+        DROP_CLAIMED.all(connection, {"k_creating": delivery})
+        UNCLAIM.all(connection, {"k_creating": delivery, "at_ms": at_ms})
 
     def found(self, connection: Connection, delivery: int, partner_id: str | None, at_ms: int) -> None:
         """An operator says that the partner did a create: it has the patient under all that was claimed with it."""
         given = {"partner_id": self._pseudonyms.seal(partner_id)} if partner_id is not None else {}
-        connection.execute(FOUND, {"k_creating": delivery, "known": True, "creating": None, "at_ms": at_ms} | given)
+        FOUND.all(connection, {"k_creating": delivery, "known": True, "creating": None, "at_ms": at_ms} | given)
 
     def learn(self, connection: Connection, partner: str, rows: Iterable[Learned], at_ms: int, *, told: bool = False) -> int:
         """What a partner has; a partner id that is there stays where none is given. Returns how many were new or changed.
@@ -124,7 +137,7 @@ class Identities:
 
     def _learn(self, connection: Connection, partner: str, row: Learned, at_ms: int, *, told: bool) -> bool:
         key = {"k_partner": partner, "k_hash": self.hash(row.identity)}
-        there = connection.execute(SELECT, key).first()
+        there = SELECT.first(connection, key)
         known = there is not None and there.known
         had = self._pseudonyms.unseal(there.partner_id) if there is not None and there.partner_id is not None else None
         if told and there is not None and there.creating is not None:
@@ -137,20 +150,20 @@ class Identities:
         if known and not values:
             return False
         values |= {"known": True, "at_ms": at_ms}
-        connection.execute(_upsert(connection.dialect.name, *values), self._new(partner, row.identity) | values)
+        _upsert(connection.dialect.name, *values).all(connection, self._new(partner, row.identity) | values)
         return True
 
-    def _end_open(self, connection: Connection, there: Row[*tuple[Any, ...]], partner_id: str | None, at_ms: int) -> None:
+    def _end_open(self, connection: Connection, there: Row, partner_id: str | None, at_ms: int) -> None:
         """The partner has a patient whose create is parked as unknown, or whose merge waits for a re-key: under all that was claimed with it.
 
         Of a merge it is the survivor that was found: the prior's number is gone there, and stays merged away here.
         """
-        if there.merged_into is not None or connection.execute(PARKED, {"k_id": there.creating}).first() is None:
+        if there.merged_into is not None or PARKED.first(connection, {"k_id": there.creating}) is None:
             return
         given = {"partner_id": self._pseudonyms.seal(partner_id)} if partner_id is not None else {}
-        connection.execute(FOUND, {"k_creating": there.creating, "known": True, "at_ms": at_ms} | given)
-        connection.execute(REKEYED, {"k_creating": there.creating, "at_ms": at_ms})
-        connection.execute(UNCLAIM, {"k_creating": there.creating, "at_ms": at_ms})
+        FOUND.all(connection, {"k_creating": there.creating, "known": True, "at_ms": at_ms} | given)
+        REKEYED.all(connection, {"k_creating": there.creating, "at_ms": at_ms})
+        UNCLAIM.all(connection, {"k_creating": there.creating, "at_ms": at_ms})
 
     def _new(self, partner: str, identity: Identity) -> dict[str, Any]:
         return {
@@ -167,16 +180,16 @@ class Identities:
         """The partner has them not. A merge stays recorded: a patient that was merged away is never created again."""
         for value in sorted(self.hash(identity) for identity in identities):
             key = {"k_partner": partner, "k_hash": value}
-            there = connection.execute(SELECT, key).first() if by_operator else None
-            if there is not None and connection.execute(PARKED, {"k_id": there.creating}).first() is not None:
+            there = SELECT.first(connection, key) if by_operator else None
+            if there is not None and PARKED.first(connection, {"k_id": there.creating}) is not None:
                 self.release(connection, there.creating, done=False, at_ms=at_ms)
-            connection.execute(DROP, key)
-            connection.execute(FORGET, key | {"at_ms": at_ms})
+            DROP.all(connection, key)
+            FORGET.all(connection, key | {"at_ms": at_ms})
 
     def unknown(self, connection: Connection, partner: str, identities: Iterable[Identity]) -> Iterator[Identity]:
         """Those that the partner neither knows nor has an open create of."""
         for identity in identities:
-            there = connection.execute(SELECT, {"k_partner": partner, "k_hash": self.hash(identity)}).first()
+            there = SELECT.first(connection, {"k_partner": partner, "k_hash": self.hash(identity)})
             if there is None or (not there.known and there.creating is None):
                 yield identity
 
@@ -184,11 +197,11 @@ class Identities:
         """A merge that needs a re-key there: both patients wait for an operator. Not where the partner has the survivor by now."""
         for identity in sorted(merged.waiting, key=self.hash):
             new = self._new(partner, identity) | {"creating": delivery, "at_ms": at_ms}
-            if connection.execute(_claim(connection.dialect.name), new).first() is None:
+            if _claim(connection.dialect.name).first(connection, new) is None:
                 self.release(connection, delivery, done=False, at_ms=at_ms)
                 return
         for identity in sorted(merged.prior, key=self.hash):
-            connection.execute(WAIT, {"k_partner": partner, "k_hash": self.hash(identity), "creating": delivery, "at_ms": at_ms})
+            WAIT.all(connection, {"k_partner": partner, "k_hash": self.hash(identity), "creating": delivery, "at_ms": at_ms})
 
     def merge(self, connection: Connection, partner: str, merged: Merged, at_ms: int) -> None:
         """From now on each prior is the survivor's last survivor. Held where that would be a cycle. Told twice, it stays as it was."""
@@ -203,13 +216,13 @@ class Identities:
             if self._merged_into(connection, partner, prior) == last:
                 continue
             values = {"merged_into": last, "merged_ms": merged.event_ms, "at_ms": at_ms}
-            connection.execute(_upsert(connection.dialect.name, *values), self._new(partner, identity) | values)
+            _upsert(connection.dialect.name, *values).all(connection, self._new(partner, identity) | values)
             # Chains are kept one link long: what was merged into the prior goes with it, each at its own event time.
-            connection.execute(RECHAIN, {"k_partner": partner, "k_hash": prior, "merged_into": last})
+            RECHAIN.all(connection, {"k_partner": partner, "k_hash": prior, "merged_into": last})
 
     @staticmethod
     def _merged_into(connection: Connection, partner: str, value: str) -> str | None:
-        row = connection.execute(SELECT, {"k_partner": partner, "k_hash": value}).first()
+        row = SELECT.first(connection, {"k_partner": partner, "k_hash": value})
         return row.merged_into if row else None
 
 

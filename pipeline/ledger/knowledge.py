@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import CompoundSelect, Row, Select, bindparam, cast, exists, func, literal, null, or_, select, union_all
+from sqlalchemy import Select, bindparam, cast, exists, func, literal, null, or_, select, union_all
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.elements import KeyedColumnElement
 
+from pipeline.ledger.prepared import Prepared, Row, one_by_one
 from pipeline.ledger.tables import ALSO, DELIVERIES, IDENTITIES, SUBJECTS
 from pipeline.model import Identity, Intent, Kind, Knowledge, Known, ParkedBefore, Position, Routed, Seen, Subject
 from pipeline.pseudonyms import Pseudonyms
@@ -83,7 +84,7 @@ def _of_delivery() -> dict[str, ColumnElement[Any]]:
 
 
 @cache
-def statement(identities: int, subjects: int, lanes: int) -> CompoundSelect[Any]:
+def statement(identities: int, subjects: int, lanes: int) -> Prepared:
     """The statement for so many identities, bound as hash_0, hash_1 and so on; subjects and lanes are bound in the same way."""
     in_lanes: list[ColumnElement[str]] = [bindparam(f"lane_{n}") for n in range(lanes)]
     first_same = select(func.min(OTHER.c.id)).where(
@@ -96,31 +97,38 @@ def statement(identities: int, subjects: int, lanes: int) -> CompoundSelect[Any]
         OTHER.c.dedupe != bindparam("dedupe"),
     )
     identity = IDENTITIES.outerjoin(DELIVERIES, DELIVERIES.c.id == IDENTITIES.c.creating)
-    return union_all(
-        _row("same", **_of_delivery()).where(DELIVERIES.c.id == first_same.scalar_subquery()),
-        _row("reused").where(exists(reused)),
-        _row(
-            "identity",
-            **{name: DELIVERIES.c[name] for name in ("topic", "partition", "offset", "state", "reason")},
-            **{name: IDENTITIES.c[name] for name in ("hash", "partner_id", "known", "merged_into", "merged_ms", "created_with")},
+    return Prepared(
+        union_all(
+            _row("same", **_of_delivery()).where(DELIVERIES.c.id == first_same.scalar_subquery()),
+            _row("reused").where(exists(reused)),
+            _row(
+                "identity",
+                **{name: DELIVERIES.c[name] for name in ("topic", "partition", "offset", "state", "reason")},
+                **{
+                    name: IDENTITIES.c[name]
+                    for name in ("hash", "partner_id", "known", "merged_into", "merged_ms", "created_with")
+                },
+            )
+            .select_from(identity)
+            .where(
+                IDENTITIES.c.partner == bindparam("partner"),
+                IDENTITIES.c.hash.in_([bindparam(f"hash_{n}") for n in range(identities)]),
+            ),
+            _row("subject", **{name: SUBJECTS.c[name] for name in ("topic", "partition", "offset", "event_ms")}).where(
+                SUBJECTS.c.route == bindparam("route"),
+                SUBJECTS.c.subject.in_([bindparam(f"subject_{n}") for n in range(subjects)]),
+                SUBJECTS.c.sender == bindparam("sender"),
+            ),
+            _row("parked", **{name: DELIVERIES.c[name] for name in ("topic", "partition", "offset", "kind", "subject")}).where(
+                DELIVERIES.c.route == bindparam("route"),
+                DELIVERIES.c.state == State.PARKED.value,
+                or_(
+                    DELIVERIES.c.lane.in_(in_lanes), DELIVERIES.c.id.in_(select(ALSO.c.delivery).where(ALSO.c.lane.in_(in_lanes)))
+                ),
+                DELIVERIES.c.reason.not_in(one_by_one(COMES_BACK | OUTCOME_UNKNOWN)),
+                DELIVERIES.c.kind.is_not(None),
+            ),
         )
-        .select_from(identity)
-        .where(
-            IDENTITIES.c.partner == bindparam("partner"),
-            IDENTITIES.c.hash.in_([bindparam(f"hash_{n}") for n in range(identities)]),
-        ),
-        _row("subject", **{name: SUBJECTS.c[name] for name in ("topic", "partition", "offset", "event_ms")}).where(
-            SUBJECTS.c.route == bindparam("route"),
-            SUBJECTS.c.subject.in_([bindparam(f"subject_{n}") for n in range(subjects)]),
-            SUBJECTS.c.sender == bindparam("sender"),
-        ),
-        _row("parked", **{name: DELIVERIES.c[name] for name in ("topic", "partition", "offset", "kind", "subject")}).where(
-            DELIVERIES.c.route == bindparam("route"),
-            DELIVERIES.c.state == State.PARKED.value,
-            or_(DELIVERIES.c.lane.in_(in_lanes), DELIVERIES.c.id.in_(select(ALSO.c.delivery).where(ALSO.c.lane.in_(in_lanes)))),
-            DELIVERIES.c.reason.not_in(sorted(COMES_BACK | OUTCOME_UNKNOWN)),
-            DELIVERIES.c.kind.is_not(None),
-        ),
     )
 
 
@@ -142,7 +150,7 @@ def bound(routed: Routed, hashes: Sequence[str], pseudonyms: Pseudonyms) -> dict
     }
 
 
-def read(rows: Sequence[Row[Any]], routed: Routed, hashes: Mapping[Identity, str], pseudonyms: Pseudonyms) -> Knowledge:
+def read(rows: Sequence[Row], routed: Routed, hashes: Mapping[Identity, str], pseudonyms: Pseudonyms) -> Knowledge:
     """The rows as Knowledge."""
     by_hash = {row.hash: row for row in rows if row.what == "identity"}
     one = {row.what: row for row in rows if row.what in {"same", "reused"}}
@@ -175,23 +183,23 @@ def read(rows: Sequence[Row[Any]], routed: Routed, hashes: Mapping[Identity, str
     )
 
 
-def _holds(row: Row[Any]) -> bool:
+def _holds(row: Row) -> bool:
     """Whether a delivery holds this identity: a create of whom the partner is not known to have, or a merge that waits for a re-key."""
     return row.topic is not None and (not row.known or row.reason == Reason.MERGE_NEEDS_REKEY)
 
 
-def _newest(subjects: Sequence[Row[Any]], routed: Routed) -> Row[Any] | None:
+def _newest(subjects: Sequence[Row], routed: Routed) -> Row | None:
     """What was delivered last under any of the identities: by event time, then by position; of a message without a time by position."""
     here = routed.decoded.received.position
 
-    def order(row: Row[Any]) -> tuple[int, bool, int]:
+    def order(row: Row) -> tuple[int, bool, int]:
         timed = -1 if routed.event_ms is None or row.event_ms is None else row.event_ms
         return timed, (row.topic, row.partition) == (here.topic, here.partition), row.offset
 
     return max(subjects, key=order, default=None)
 
 
-def _closes_cycle(routed: Routed, hashes: Mapping[Identity, str], by_hash: Mapping[str, Row[Any]]) -> bool:
+def _closes_cycle(routed: Routed, hashes: Mapping[Identity, str], by_hash: Mapping[str, Row]) -> bool:
     """Whether a prior is the survivor, or what the survivor was itself merged into."""
     prior = {hashes[identity] for identity in routed.prior}
     survivors = {hashes[identity] for identity in routed.identities}
@@ -199,12 +207,12 @@ def _closes_cycle(routed: Routed, hashes: Mapping[Identity, str], by_hash: Mappi
     return bool(prior & (survivors | last))
 
 
-def position_of(row: Row[*tuple[Any, ...]]) -> Position:
+def position_of(row: Row) -> Position:
     """The position that a row holds."""
     return Position(row.topic, row.partition, row.offset)
 
 
-def seen(row: Row[Any], pseudonyms: Pseudonyms) -> Seen:
+def seen(row: Row, pseudonyms: Pseudonyms) -> Seen:
     """A delivery's row. `sent_ms` is told while no answer tells what became of the intent: parked as unknown, too."""
     is_open = bool(row.open)
     unknown = is_open or (row.state == State.PARKED and row.reason in OUTCOME_UNKNOWN)

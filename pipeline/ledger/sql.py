@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import Connection, Engine, Row, func, select, tuple_
+from sqlalchemy import Connection, Engine, func, select, tuple_
 
 from pipeline.errors import LedgerError, Refused
 from pipeline.ledger import engine as way
@@ -21,6 +21,7 @@ from pipeline.ledger.deliveries import BETWEEN, EMITTED, SELECT, UNEMITTED, WAIT
 from pipeline.ledger.find import delivery_of, statement_of
 from pipeline.ledger.identities import MERGES, Identities, insert
 from pipeline.ledger.port import Begun, Decided, Delivery, Query, Settlement
+from pipeline.ledger.prepared import Row
 from pipeline.ledger.replays import SqlReplays
 from pipeline.ledger.tables import DELIVERIES, FACTS, IDENTITIES, ROUTES
 from pipeline.model import Clock, Identity, Intent, Knowledge, Learned, Outcome, Position, Routed, Seen
@@ -52,6 +53,8 @@ class SqlLedger:
         self._deliveries = Deliveries(pseudonyms)
         self._claims = RouteClaims(self._file)
         self._commit = Commits(self._write, self._apart)
+        self._ask = Commits(self._read, lambda _: way.one_line(self._url))
+        """Reads of the hot path, shared as commits are: one thread reads for all that wait. Each statement is its own snapshot, taken after it was asked."""
         self._replays = SqlReplays(self._read, self._write, self._commit, pseudonyms)
 
     @contextmanager
@@ -158,14 +161,12 @@ class SqlLedger:
             known.statement(len(values), len(routed.subjects), len(routed.lanes)),
             known.bound(routed, values, self._pseudonyms),
         )
-        with self._read() as connection:
-            rows = connection.execute(statement, bound).all()
+        rows = self._ask(lambda connection: statement.all(connection, bound))
         return known.read(rows, routed, hashes, self._pseudonyms)
 
     def seen(self, route: str, position: Position) -> Seen | None:
         """See the port."""
-        with self._read() as connection:
-            row = connection.execute(SELECT, here(route, position)).first()
+        row = self._ask(lambda connection: SELECT.first(connection, here(route, position)))
         return known.seen(row, self._pseudonyms) if row else None
 
     def begin(self, begun: Begun) -> None:
@@ -195,7 +196,7 @@ class SqlLedger:
 
         self._commit(write)
 
-    def _retry_again(self, connection: Connection, before: Row[*tuple[Any, ...]], outcome: Outcome, at_ms: int) -> None:
+    def _retry_again(self, connection: Connection, before: Row, outcome: Outcome, at_ms: int) -> None:
         """An attempt of a replay over a closed record: its row says no more of it than whether the intent is open."""
         if before.open and outcome.again and outcome.state is not State.UNKNOWN:
             self._deliveries.write_beside(connection, before)
@@ -229,7 +230,7 @@ class SqlLedger:
         return True
 
     @staticmethod
-    def _stays(before: Row[*tuple[Any, ...]], settlement: Settlement) -> bool:
+    def _stays(before: Row, settlement: Settlement) -> bool:
         if before.result_id == settlement.result_id:
             return True
         others = settlement.after not in (None, before.intents)
@@ -263,8 +264,7 @@ class SqlLedger:
             "k_from": first.offset,
             "k_to": last.offset,
         }
-        with self._read() as connection:
-            rows = connection.execute(BETWEEN, bound).all()
+        rows = self._ask(lambda connection: BETWEEN.all(connection, bound))
         return {known.position_of(row): known.seen(row, self._pseudonyms) for row in rows}
 
     def waiting(self, route: str, topic: str, partition: int) -> list[tuple[Position, tuple[str, ...]]]:
