@@ -91,7 +91,7 @@ def _decide(arguments: Namespace, what: "What", position: "Position", things: "O
     decision = settlement_of(deed, at, plan, things.ledger, topics=topics, partner_id=partner_id)
     things.ledger.decide(decision.decided)
     if decision.written is not None:
-        _emit(things, row, decision.written.result)
+        _emit(things, row, decision.written.result, decision.written.settlement.result_id)
     done = "delivered; the patient is known" if what is What.RESOLVE_DELIVERED else "discarded"
     return _say(arguments, row, f"{position} is {done}")
 
@@ -139,11 +139,11 @@ def _emitted_now(row: "Delivery", things: "Opened") -> bool:
     if seen is None or seen.result is None or not ended:
         return False
     result = Result.model_validate_json(seen.result)
-    _emit(things, row, result_record(seen.result, result.request_id, things.settings.topics.results))
+    _emit(things, row, result_record(seen.result, result.request_id, things.settings.topics.results), result.result_id)
     return True
 
 
-def _emit(things: "Opened", row: "Delivery", record: "Record") -> None:
+def _emit(things: "Opened", row: "Delivery", record: "Record", result_id: str) -> None:
     """Ledger first, then the topic: where it cannot be written, the decision stands and its result comes later."""
     try:
         with things.bus.producer() as producer:
@@ -153,7 +153,7 @@ def _emit(things: "Opened", row: "Delivery", record: "Record") -> None:
             f"it is decided, and its result cannot be written yet ({error.message}): say it again later, or start the worker",
             where=str(row.position),
         ) from None
-    things.ledger.emitted(row.route, [row.position])
+    things.ledger.emitted(row.route, [(row.position, result_id)])
 
 
 def _say(arguments: Namespace, row: "Delivery", text: str, plan: str | None = None) -> int:

@@ -312,7 +312,7 @@ class Courier:
         if outcome.state is State.PARKED and outcome.reason not in COMES_BACK:
             log(LogEvent.MESSAGE_PARKED, route=self.plan.name, at=str(position), reason=outcome.reason, where=outcome.where)
         records = (written.result, *([written.dead_letter] if written.dead_letter else []))
-        self.desk.emit(Emission(records, position, lambda: self._done(position, outcome.state, taken)))
+        self.desk.emit(Emission(records, (position, settlement.result_id), lambda: self._done(position, outcome.state, taken)))
         return True
 
     def _done(self, position: Position, state: State, taken: Taken | None) -> None:
@@ -348,7 +348,7 @@ class Courier:
         letter = dead_letter(received, result, self.topics.dead_letters)
         again = result_record(seen.result, result.request_id, self.topics.results)
         records = (again, *([letter] if letter else []))
-        self.desk.emit(Emission(records, position, lambda: self.desk.done(position, seen.state)))
+        self.desk.emit(Emission(records, (position, result.result_id), lambda: self.desk.done(position, seen.state)))
 
     def emit_left(self, position: Position) -> None:
         """A result that the end of a process, or an operator's command, left in the ledger."""
@@ -360,7 +360,8 @@ class Courier:
             self.emit_again(received, seen)
             return
         result = Result.model_validate_json(seen.result)
-        self.desk.emit(Emission((result_record(seen.result, result.request_id, self.topics.results),), position))
+        records = (result_record(seen.result, result.request_id, self.topics.results),)
+        self.desk.emit(Emission(records, (position, result.result_id)))
 
     def _emit_attempt(self, outcome: Outcome) -> None:
         """The result of an attempt that did not settle."""

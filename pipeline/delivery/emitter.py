@@ -26,8 +26,8 @@ class Emission:
     """Records of one message."""
 
     records: tuple[Record, ...] = field(repr=False)
-    settled: Position | None = None
-    """What is marked in the ledger as emitted; None for an attempt that did not settle."""
+    settled: tuple[Position, str] | None = None
+    """What is marked in the ledger as emitted, the record and its result id; None for an attempt that did not settle."""
     then: Callable[[], None] | None = None
     """Called once they are durable."""
 

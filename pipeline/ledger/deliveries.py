@@ -93,7 +93,8 @@ UNEMITTED: Final = (
     )
     .order_by(DELIVERIES.c.offset)
 )
-EMITTED: Final = update(DELIVERIES).where(HERE, DELIVERIES.c.result_id.is_not(None)).values(emitted=True, result=None)
+EMITTED: Final = update(DELIVERIES).where(HERE, DELIVERIES.c.result_id == bindparam("k_result")).values(emitted=True, result=None)
+"""Only the result that is on its topic: a record that was parked and came back may have another one by now."""
 
 
 @cache

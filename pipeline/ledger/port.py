@@ -205,8 +205,11 @@ class Ledger(Protocol):
         """
         ...
 
-    def emitted(self, route: str, positions: Sequence[Position]) -> None:
-        """The result records (and the dead letters) of these are on their topics."""
+    def emitted(self, route: str, results: Sequence[tuple[Position, str]]) -> None:
+        """The result records (and the dead letters) of these are on their topics: each by its record and its result id.
+
+        A record that has another result by now (parked, it came back) keeps that one until it was emitted itself.
+        """
         ...
 
     def unemitted(self, route: str, topic: str, partition: int) -> list[Position]:

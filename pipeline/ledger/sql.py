@@ -240,9 +240,9 @@ class SqlLedger:
             return True
         return settlement.outcome.state is not State.DELIVERED and (others or State(before.state) in CLOSED)
 
-    def emitted(self, route: str, positions: Sequence[Position]) -> None:
+    def emitted(self, route: str, results: Sequence[tuple[Position, str]]) -> None:
         """See the port."""
-        rows = [here(route, position) for position in positions]
+        rows = [here(route, position) | {"k_result": result_id} for position, result_id in results]
         self._commit(lambda connection: connection.execute(EMITTED, rows) and None)
 
     def unemitted(self, route: str, topic: str, partition: int) -> list[Position]:

@@ -31,6 +31,7 @@ from tests.ledger.samples import (
     begun,
     identity,
     outcome,
+    result_of,
     settled,
     unreadable,
 )
@@ -409,7 +410,7 @@ def test_a_settled_result_is_there_until_it_was_emitted(ledger: SqlLedger, open_
     before = open_it().seen(ROUTE, message.position)
     assert before is not None
     assert (before.result, before.result_emitted) == (f'{{"result":"{message.position}"}}', False)
-    ledger.emitted(ROUTE, [message.position])
+    ledger.emitted(ROUTE, [result_of(message)])
     after = ledger.seen(ROUTE, message.position)
     assert after is not None
     assert (after.result, after.result_emitted, after.state) == (None, True, State.DELIVERED)
@@ -664,6 +665,16 @@ def test_another_body_under_the_same_control_id_is_told(ledger: SqlLedger) -> No
     assert (knowledge.same, knowledge.control_id_reused) == (None, True)
     other = ledger.knowledge(Message(2, control_id="M1", body="b", sender="LAB^OLVG").routed())
     assert not other.control_id_reused
+
+
+def test_a_result_that_came_after_the_one_on_the_topic_is_kept(ledger: SqlLedger) -> None:
+    message = Message(1)
+    assert ledger.settle(settled(message, State.PARKED, Reason.BLOCKED_BEHIND))
+    assert ledger.settle(settled(message))
+    ledger.emitted(ROUTE, [result_of(message, State.PARKED)])
+    assert ledger.unemitted(ROUTE, "his.adt", 0) == [message.position]
+    ledger.emitted(ROUTE, [result_of(message)])
+    assert ledger.unemitted(ROUTE, "his.adt", 0) == []
 
 
 # merges

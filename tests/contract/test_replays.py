@@ -17,7 +17,7 @@ from pipeline.model import Decision, Intent, Learned, Position
 from schemas.outcomes import Reason, State
 from tests import postgres_server
 from tests.contract.test_ledger import everything
-from tests.ledger.samples import CIP, PARTNER, PSEUDONYMS, ROUTE, Message, answer, begun, identity, outcome, settled
+from tests.ledger.samples import CIP, PARTNER, PSEUDONYMS, ROUTE, Message, answer, begun, identity, outcome, result_of, settled
 
 TOPIC = "his.adt"
 
@@ -252,7 +252,7 @@ def delivered(ledger: SqlLedger, message: Message) -> None:
     ledger.begin(begun(message))
     learned = tuple(Learned(one, "P1") for one in message.identities)
     assert ledger.settle(settled(message, answered=answer(Decision.DELIVERED), learned=learned))
-    ledger.emitted(ROUTE, [message.position])
+    ledger.emitted(ROUTE, [result_of(message)])
 
 
 def again(ledger: SqlLedger, message: Message, *, after: int = 1) -> None:
@@ -306,7 +306,7 @@ def test_it_is_not_begun_again_before_its_first_result_is_on_its_topic(ledger: S
     with pytest.raises(Held):
         again(ledger, message)
     assert ledger.unemitted(ROUTE, TOPIC, 0) == [message.position]
-    ledger.emitted(ROUTE, [message.position])
+    ledger.emitted(ROUTE, [result_of(message)])
     assert ledger.unemitted(ROUTE, TOPIC, 0) == []
     again(ledger, message)
 
@@ -330,7 +330,7 @@ def test_a_resend_that_the_partner_refuses_takes_back_nothing(ledger: SqlLedger)
 def test_a_closed_record_that_a_replay_delivers_is_delivered(ledger: SqlLedger, state: State, reason: Reason) -> None:
     message = Message(1)
     ledger.settle(settled(message, state, reason))
-    ledger.emitted(ROUTE, [message.position])
+    ledger.emitted(ROUTE, [result_of(message, state)])
     planned(ledger, an_item(1))
     given_to(ledger, {0: "w1"})
     ledger.begin(replace(begun(message), replay="r1"))
@@ -374,7 +374,7 @@ def test_what_a_slower_process_says_of_a_resend_changes_nothing_unless_it_was_de
 def unknown_create(ledger: SqlLedger, message: Message) -> None:
     ledger.begin(begun(message))
     assert ledger.settle(settled(message, State.PARKED, Reason.PROBE_CANNOT_TELL))
-    ledger.emitted(ROUTE, [message.position])
+    ledger.emitted(ROUTE, [result_of(message, State.PARKED)])
 
 
 def decided(

@@ -401,7 +401,9 @@ def test_what_another_has_settled_while_it_waited_too_long_is_not_parked_and_its
     until(lambda: len(door.requests) == 1)
     settle_elsewhere(worker, update(2), 1)
     if its_result == "written":
-        house.ledger.emitted(ROUTE, [Position("his.adt", 0, 1)])
+        position = Position("his.adt", 0, 1)
+        its = next(house.ledger.find(Query(route=ROUTE, position=position))).result_id
+        house.ledger.emitted(ROUTE, [(position, str(its))])
     until(lambda: worker.pool.waiting == (1, 1))
     door.open.set()
     thread.join(10)

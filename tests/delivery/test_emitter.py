@@ -64,11 +64,11 @@ class Marking:
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - the ledger's
         return getattr(self.ledger, name)
 
-    def emitted(self, route: str, positions: list[Position]) -> None:
+    def emitted(self, route: str, results: list[tuple[Position, str]]) -> None:
         if self.failing:
             self.log.append("ledger away")
             raise self.failing.pop(0)
-        self.ledger.emitted(route, positions)
+        self.ledger.emitted(route, results)
         self.log.append("marked")
 
 
@@ -86,16 +86,17 @@ class Room:
         steady = Steady(Outages(ROUTE), self.abandoned, Backoff(0.005, 0.02))
         self.emitter = Emitter(ROUTE, self.topic, Marking(self.ledger, self.log, ledger), steady)  # type: ignore[arg-type]
 
-    def settle(self, offset: int) -> Position:
+    def settle(self, offset: int) -> tuple[Position, str]:
         message = Message(offset, patient=f"P{offset}")
-        assert self.ledger.settle(settled(message))
-        return message.position
+        settlement = settled(message)
+        assert self.ledger.settle(settlement)
+        return message.position, settlement.result_id
 
     def put(self, offset: int, then: Callable[[], None] | None = None) -> Position:
-        position = self.settle(offset)
+        its = self.settle(offset)
         done = then or (lambda: self.log.append(f"done {offset}"))
-        self.emitter.put(Emission((record(offset),), position, done))
-        return position
+        self.emitter.put(Emission((record(offset),), its, done))
+        return its[0]
 
     def written(self) -> list[int]:
         return [int(found.value or b"") for found in self.bus.read(RESULTS)]
@@ -152,8 +153,7 @@ def test_what_waits_is_written_in_the_order_it_came_and_in_batches(room: Room) -
 
 
 def test_records_of_one_message_go_in_one_batch(room: Room) -> None:
-    position = room.settle(1)
-    room.emitter.put(Emission((record(1), record(2)), position))
+    room.emitter.put(Emission((record(1), record(2)), room.settle(1)))
     assert room.emitter.flush(5)
     assert room.topic.batches == [2]
 

@@ -154,6 +154,11 @@ def settled(
     )
 
 
+def result_of(message: Message, state: State = State.DELIVERED) -> tuple[Position, str]:
+    """What `emitted` is told of a message that `settled` settled so."""
+    return message.position, settled(message, state).result_id
+
+
 def unreadable(message: Message, reason: Reason = Reason.NOT_HL7) -> Settlement:
     """A record of which nothing could be read."""
     whole = settled(message, State.PARKED, reason)

@@ -16,7 +16,7 @@ from pipeline.ledger.port import Held
 from pipeline.ledger.sql import SqlLedger
 from pipeline.model import Decision, Intent, Position
 from schemas.outcomes import CLOSED, Reason, State
-from tests.ledger.samples import PSEUDONYMS, ROUTE, Message, answer, begun, outcome, settled
+from tests.ledger.samples import PSEUDONYMS, ROUTE, Message, answer, begun, outcome, result_of, settled
 
 PATIENTS: Final = ("CIP1", "CIP2")
 ROUTES: Final = (ROUTE, "other")
@@ -158,11 +158,13 @@ class Ledgers(RuleBasedStateMachine):
             row.creating = False
         row.state, row.open, row.emitted, row.result_id = state, False, False, settlement.result_id
 
-    @rule(message=MESSAGES)
-    def emitted(self, message: Message) -> None:
-        self.ledger.emitted(message.route, [message.position])
+    @rule(message=MESSAGES, how=SETTLED)
+    def emitted(self, message: Message, how: tuple[State, Reason | None, Decision | None]) -> None:
+        """Of the result that stands there, or of one that another has replaced."""
         row = self._row(message)
-        if row is not None and row.result_id is not None:
+        result = result_of(message, how[0])
+        self.ledger.emitted(message.route, [result])
+        if row is not None and row.result_id == result[1]:
             row.emitted = True
 
     @rule()
