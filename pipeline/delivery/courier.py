@@ -123,11 +123,6 @@ class Courier:
         """An item that is to get a place in the lanes; False where it has one."""
         return self._replays.setdefault(taken.item.position, taken) is taken
 
-    def goes_on(self, taken: Taken) -> None:
-        """The record is in its lanes without the replay: the item is at its end, the record is not."""
-        seen = self._seen(taken.item.position)
-        self._over(taken, seen.state if seen is not None else taken.item.was)
-
     def _over(self, taken: Taken, state: State) -> None:
         position = taken.item.position
         self.hands.steady(lambda: self.hands.ledger.replays.done(taken.replay, position, state))

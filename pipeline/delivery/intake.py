@@ -77,9 +77,8 @@ class Intake:
     def replay(self) -> None:
         """Items of released plans, at their rate: each last in its lanes, with everything that is read."""
         for taken in self._steady(partial(self._replayer.due, REPLAYS - self._courier.replaying)):
-            new = self._courier.replay(taken)
-            if new and not self._pool.rejoin(taken.item.position, taken.item.lanes):
-                self._pool.chore(partial(self._courier.goes_on, taken))
+            if self._courier.replay(taken):
+                self._pool.rejoin(taken.item.position, taken.item.lanes)
 
     def park_overdue(self, hold: float, *, fair: bool) -> None:
         """What waits too long behind another. Not for a partner that is away, nor just after: then all of them wait, and nothing would be gained."""

@@ -73,12 +73,10 @@ class Pool(Generic[T]):
         with self._turn:
             self._hand_out(self._lanes.restore(position, keys))
 
-    def rejoin(self, position: Position, keys: tuple[str, ...]) -> bool:
-        """A place, last in its lanes, for a record that a replay brings back; False where it is in them already."""
+    def rejoin(self, position: Position, keys: tuple[str, ...]) -> None:
+        """A place, last in its lanes, for a record that a replay brings back."""
         with self._turn:
-            ready = self._lanes.rejoin(position, keys)
-            self._hand_out(ready or ())
-            return ready is not None
+            self._hand_out(self._lanes.rejoin(position, keys))
 
     def chore(self, action: Callable[[], None]) -> None:
         """Something that has no turn to wait for."""

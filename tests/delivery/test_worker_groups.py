@@ -20,12 +20,15 @@ from hypothesis import strategies as st
 from pipeline import wiring
 from pipeline.bus.embedded import EmbeddedBus
 from pipeline.bus.port import RebalanceListener, Record, TopicPartition
+from pipeline.delivery.planning import Payloads, judge, replay_of
 from pipeline.delivery.worker import Worker
 from pipeline.errors import BusError, BusLost, BusRebalancing, BusUnavailable
+from pipeline.ledger.plans import Deed, Mode, PlanState, What
 from pipeline.ledger.port import Query
 from pipeline.model import Received, Reply, Request
 from pipeline.stages.route import request_id
 from pipeline.transport.port import Transport
+from schemas.outcomes import State
 from tests.delivery.partner_script import ROUTE, TOPICS, House, Script, adt, created, issue, settings_with, until, updated
 
 P0, P1 = TopicPartition(TOPICS.source, 0), TopicPartition(TOPICS.source, 1)
@@ -316,6 +319,55 @@ def test_lost_and_given_again_in_one_poll_while_a_delivery_waits_it_goes_on_once
 
     clinic.run(give_both, clinic.when_it_rests_after(2, there_and_back))
     clinic.assert_all_delivered_once([POST, "PUT /Bundle/A", "PUT /Bundle/A", POST])
+
+
+@dataclass
+class Refuses(Script):
+    """The first answer is a refusal, and comes when it is let."""
+
+    asked: threading.Event = field(default_factory=threading.Event)
+    open: threading.Event = field(default_factory=threading.Event)
+
+    def exchange(self, request: Request) -> Reply:
+        answer = super().exchange(request)
+        if self.asked.is_set():
+            return answer
+        self.asked.set()
+        assert self.open.wait(10)
+        return issue(503, "transient")
+
+
+def released(clinic: Clinic) -> str:
+    """A plan that sends all that was delivered once more; its name."""
+    mode = Mode(include_delivered=True)
+    payloads = Payloads(clinic.bus, clinic.topics.dead_letters)
+    judged = judge(list(clinic.ledger.find(Query(route=ROUTE))), House.worker(clinic).plan, clinic.ledger, payloads, mode)
+    items = [one.item(mode) for one in judged]
+    deed = Deed(clinic.clock(), "ana", What.PLAN, "they lost it", ROUTE)
+    plan = replay_of(ROUTE, items, mode, deed, rate=1_000)
+    clinic.ledger.replays.plan(plan, items, deed)
+    clinic.ledger.replays.move(plan.id, PlanState.RELEASED, replace(deed, what=What.RUN, replay=plan.id))
+    return plan.id
+
+
+def test_an_item_of_a_replay_that_is_on_its_way_when_its_partition_is_lost_and_given_again_is_sent(clinic: Clinic) -> None:
+    clinic.put(0, create("A"))
+    clinic.run()
+    plan = released(clinic)
+    slow = Refuses()
+
+    def there_and_back(member: Member) -> None:
+        until(slow.asked.is_set)
+        member.lose(P0)
+        member.give(P0)
+
+    def let_go(_: Member) -> None:
+        slow.open.set()
+
+    look: list[Step] = [lambda _: time.sleep(0.05)] * 25  # the replayer looks each second
+    clinic.run(give_both, *look, there_and_back, *look, let_go, partner=slow)
+    assert [request.method for request in slow.requests] == ["PUT", "PUT"]
+    assert clinic.ledger.replays.progress(plan).outcomes == {State.DELIVERED: 1}
 
 
 def test_a_late_answer_after_another_has_found_the_outcome_settles_nothing_twice(clinic: Clinic) -> None:

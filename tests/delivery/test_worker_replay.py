@@ -15,7 +15,7 @@ from pipeline.failpoints import Point
 from pipeline.ledger.plans import Deed, PlanState, What
 from schemas.outcomes import Reason, State
 from tests.commands.replaying import MONDAY, TUESDAY, Hospital
-from tests.delivery.partner_script import ROUTE, Killed, Scripted, adt, created, issue, updated
+from tests.delivery.partner_script import ROUTE, Killed, Scripted, adt, created, issue, run_beside, until, updated
 
 Call = Callable[..., str]
 
@@ -143,6 +143,24 @@ def test_a_create_that_an_operator_says_is_absent_is_sent_again(house: Hospital,
     house.script.requests.clear()
     house.work()
     assert [path.split()[0] for path in house.paths()] == ["POST"]
+    assert house.state(0) == (State.DELIVERED, None)
+
+
+def test_a_create_that_an_operator_says_is_absent_while_it_waits_in_its_lane_is_sent_again(house: Hospital) -> None:
+    house.settings.partners["roche"].__dict__["probe_margin"] = 50.0
+    house.settings.delivery.__dict__["hold"] = 0.1
+    house.send(adt())
+    house.script.answers = [NoAnswer(Reason.TIMEOUT)]
+    worker = house.worker()
+    thread = run_beside(worker)
+    until(lambda: worker.pool.waiting == (0, 1))
+    assert house.state(0) == (State.PARKED, Reason.AWAITING_PROBE)
+    assert main(["resolve", "his.adt/0/0", "--absent", "--why", "asked", "--settings", str(house.settings_file)]) == 0
+    time.sleep(1.5)  # the plan is taken up while the place is still there
+    worker.stop.set()
+    thread.join(10)
+    house.work()
+    assert [path.split()[0] for path in house.paths()] == ["POST", "POST"]
     assert house.state(0) == (State.DELIVERED, None)
 
 
