@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient, MemberToRemove
+from kafka.coordinator.base import MemberState
 
 from pipeline.bus.kafka import KafkaBus
 from pipeline.bus.kafka_client import failure
@@ -271,6 +272,22 @@ def test_what_was_fetched_while_the_listener_failed_comes_with_the_next_poll(kaf
         consumer.poll(10)
     found = [(record.position.partition, record.position.offset) for record in drain(consumer, 20, seconds=10)]
     assert sorted(found) == [(number, offset) for number in range(2) for offset in range(10)]
+
+
+@pytest.mark.kafka
+def test_a_member_whose_second_attempt_to_join_was_forgotten_joins_again(kafka_bus: KafkaBus, prefix: str) -> None:
+    """As kafka-python 3.0.12 leaves it now and then on a slow machine: rebalancing for ever, with no wish to join and nothing assigned."""
+    topic = topic_of(kafka_bus, prefix)
+    consumer, notes = noted(kafka_bus, prefix, topic)
+    assert len(drain(consumer, 20)) == 20
+    coordinator = consumer._kafka._coordinator
+    consumer._member.tell("lost", sorted(consumer.assignment(), key=str))
+    consumer._kafka._subscription.assign_from_subscribed([])
+    coordinator._disable_heartbeat()
+    coordinator.state, coordinator._join_task = MemberState.REBALANCING, None
+    assert not coordinator.need_rejoin()
+    polled_until(consumer, lambda: len(consumer.assignment()) == 2)
+    assert [what for what, _ in notes.told] == ["assigned", "lost", "assigned"]
 
 
 @pytest.mark.kafka
