@@ -110,7 +110,8 @@ class Hospital:
     def partner(self, name: str = PARTNER, *, route: str | None = None, **knobs: Any) -> RocheSandbox:  # noqa: ANN401 - as knobs.parse
         """One more partner with its route. The worst there is: a second create of a patient makes a second patient."""
         folder = self.folder / f"sandbox-{name}"
-        sandbox = self._stack.enter_context(RocheSandbox(folder, {"duplicate": "twice", "latency": 0.005, **knobs}))
+        worst = {"duplicate": "twice", "email_duplicate": "accepted", "latency": 0.005}
+        sandbox = self._stack.enter_context(RocheSandbox(folder, {**worst, **knobs}))
         self.partners[name] = sandbox
         times = {"connect": 3, "read": 10, "total": 15}
         self.tree["partners"][name] = {
