@@ -90,19 +90,31 @@ class Steady:
         self._outages, self._abandoned, self._pause = outages, abandoned, pause
 
     def __call__(self, action: Callable[[], T]) -> T:
-        """What `action` returns, once neither the ledger nor the bus stands in the way."""
-        tries, me = 0, object()
+        """What `action` returns, or raises, once neither the ledger nor the bus stands in the way."""
+        me = object()
         failed: set[Kind] = set()
+        try:
+            result = self._tried(action, failed, me)
+        except Stopped:  # they are away still
+            raise
+        except BaseException:  # an answer, too: that it is held, or refused
+            self._back(failed, me)
+            raise
+        self._back(failed, me)
+        return result
+
+    def _tried(self, action: Callable[[], T], failed: set[Kind], me: Hashable) -> T:
+        tries = 0
         while True:
             try:
-                result = action()
+                return action()
             except (LedgerError, BusError) as error:
                 tries += 1
                 failed.add(_kind(error))
                 self._outages.gone(error, me)
                 if self._abandoned.wait(self._pause.after(tries)):
                     raise Stopped from None
-            else:
-                for kind in failed:
-                    self._outages.back(kind, me)
-                return result
+
+    def _back(self, failed: set[Kind], me: Hashable) -> None:
+        for kind in failed:
+            self._outages.back(kind, me)
