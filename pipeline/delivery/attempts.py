@@ -14,8 +14,8 @@ from typing import Final, Protocol, TypeVar
 
 from pipeline import flow
 from pipeline.delivery import replay
-from pipeline.delivery.gate import Gate
-from pipeline.errors import NotSent, Refused
+from pipeline.delivery.gate import Gate, GateState
+from pipeline.errors import Ended, NotSent, Refused
 from pipeline.failpoints import Point, reach
 from pipeline.ledger.plans import Taken
 from pipeline.ledger.port import Begun, Held, Ledger
@@ -48,6 +48,17 @@ HELD_PAUSE: Final = 0.5
 """Seconds until a lane that another worker holds is asked for again."""
 BLOCKED_PAUSE: Final = 5.0
 """Seconds until it is looked whether an unknown create that stands in the way has ended; mostly a person ends it."""
+
+NOT_SENT: Final = frozenset(
+    {
+        Reason.NOT_SENT_DNS,
+        Reason.NOT_SENT_CONNECT,
+        Reason.NOT_SENT_TLS,
+        Reason.NOT_SENT_CERTIFICATE,
+        Reason.NOT_SENT_STOOD_STILL,
+    }
+)
+"""Nothing left this machine: no message's fault."""
 
 
 class Steadily(Protocol):
@@ -107,14 +118,28 @@ class Hands:
     backoff: Backoff = Backoff()
     patience: float = 900
     """Seconds (settings, delivery.patience)."""
+    stopping: Callable[[], bool] = lambda: False
+    """Whether nothing is to be begun any more."""
     monotonic: Callable[[], float] = time.monotonic
 
 
 class Delivery:
     """One routed message on its way. `step` until there is an Outcome, which is not settled yet."""
 
-    def __init__(self, routed: Routed, plan: Plan, hands: Hands, here: Seen | None = None, *, taken: Taken | None = None) -> None:
-        """`here` is what the ledger has of this record, from before a restart or from another process; `taken`: it is an item of a replay."""
+    def __init__(
+        self,
+        routed: Routed,
+        plan: Plan,
+        hands: Hands,
+        here: Seen | None = None,
+        *,
+        taken: Taken | None = None,
+        probe_due: float | None = None,
+    ) -> None:
+        """`here` is what the ledger has of this record, from before a restart or from another process; `taken`: it is an item of a replay.
+
+        `probe_due`: of the same unknown create, where this process has waited for its probe already.
+        """
         self.routed, self.plan, self.hands = routed, plan, hands
         self.here, self.taken = here, taken
         self.position = routed.decoded.received.position
@@ -124,10 +149,12 @@ class Delivery:
         self.intents = here.intents if here else 0
         self.lease_ms = here.deadline_ms if here and here.open and not hands.ledger.alone else None
         """Until then the process that began it may still be sending."""
+        self.lease_due: float | None = None
+        """Monotonic: the same, by our own clock, whatever the other's says."""
         self.crashed = here is not None and here.open and here.sent_ms is not None
         self.last_sent_ms = here.sent_ms if here else None
         """Wall clock of a create that may have arrived, where only the ledger remembers it."""
-        self.probe_due: float | None = None
+        self.probe_due = probe_due
         """Monotonic: when a probe begins to prove something."""
         self.troubled_since: float | None = None
         """Monotonic: the first answer that was a failure of this message or of the partner."""
@@ -143,15 +170,29 @@ class Delivery:
 
     def step(self) -> Outcome | Later:
         """One request at most. Elsewhere: another process is ahead of us."""
-        if self.lease_ms is not None and (left := self.lease_ms - self.hands.clock()) > 0:
-            return Later(left / 1000)
-        if wait := self.hands.gate.ask(self.name):
+        if (left := self._lease()) > 0:
+            return Later(left)
+        if wait := self.hands.gate.standing.seconds:
             return Later(wait)
-        try:
-            with self.hands.slots:
+        with self.hands.slots:
+            # who waited for the slot may find the gate shut, and the worker told to stop
+            if self.hands.stopping():
+                return Later(HELD_PAUSE)
+            if wait := self.hands.gate.ask(self.name):
+                return Later(wait)
+            try:
                 return self._step()
-        finally:
-            self.hands.gate.back(self.name)
+            finally:
+                self.hands.gate.back(self.name)
+
+    def _lease(self) -> float:
+        """Seconds. By the other's clock, and for no longer than a request may take: it was begun before we saw it."""
+        if self.lease_ms is None:
+            return 0
+        now = self.hands.monotonic()
+        if self.lease_due is None:
+            self.lease_due = now + GRACE + self.plan.partner.longest
+        return min((self.lease_ms - self.hands.clock()) / 1000, self.lease_due - now)
 
     def _step(self) -> Outcome | Later:
         knowledge = self._knowledge()
@@ -191,9 +232,9 @@ class Delivery:
 
     def _try(self, packed: Packed, request: Request) -> Outcome | Later:
         request = self.plan.partner.of_attempt(packed, request, self.attempt + 1)
-        asked = self.hands.monotonic()
+        asked = self._now()
         self._begin(packed, request, is_probe=False)
-        if self.hands.monotonic() - asked > GRACE:
+        if self._stood_since(asked):
             return self._next(packed, self._stood_still(request))
         transport, partner = self.hands.transport, self.plan.partner
         answer = send(packed, request, transport, partner, attempt=self.attempt, after_unknown=self.unknown)
@@ -202,17 +243,27 @@ class Delivery:
 
     def _find_out(self, packed: Packed, request: Request) -> Outcome | Later:
         """An unknown create: probe when the partner's worst time is over, and not before (it may still be working)."""
-        question = self.plan.partner.probe(packed)
+        try:
+            question = self.plan.partner.probe(packed)
+        except Ended:
+            question = None
         if question is None:
             return self._outcome(packed, None, State.PARKED, Reason.PROBE_CANNOT_TELL)
         if (wait := self._until_probe(request)) > 0:
             return Later(wait, Reason.AWAITING_PROBE)
-        asked = self.hands.monotonic()
+        asked = self._now()
         self._begin(packed, question, is_probe=True)
-        if self.hands.monotonic() - asked > GRACE:
+        if self._stood_since(asked):
             return self._next(packed, self._stood_still(question, is_probe=True))
         answer = probe(packed, question, self.hands.transport, self.plan.partner, attempt=self.attempt)
         return self._next(packed, answer)
+
+    def _now(self) -> tuple[float, float]:
+        """Seconds, by both clocks: the monotonic one stands still while a machine is suspended, the other one may be set."""
+        return self.hands.monotonic(), self.hands.clock() / 1000
+
+    def _stood_since(self, asked: tuple[float, float]) -> bool:
+        return any(now - before > GRACE for now, before in zip(self._now(), asked, strict=True))
 
     def _stood_still(self, request: Request, *, is_probe: bool = False) -> Answer:
         """The process slept on its intent: another one may have gone on by now, so nothing is sent."""
@@ -220,11 +271,9 @@ class Delivery:
         return Answer(request, None, Verdict(Decision.FAILED, error.reason), self.attempt, is_probe)
 
     def _until_probe(self, request: Request) -> float:
-        """Seconds. In one process by the monotonic clock; after a restart by the wall clock, which a jump backwards must not stretch."""
-        after = self.plan.partner.probe_after(request.operation)
+        """Seconds, by the monotonic clock alone. What only the ledger knows is waited for in full: whose wall clock sent it, and what was done to ours, nobody can tell."""
         if self.probe_due is None:
-            passed = (self.hands.clock() - (self.last_sent_ms or 0)) / 1000
-            self.probe_due = self.hands.monotonic() + min(after - passed, after)
+            self.probe_due = self.hands.monotonic() + self.plan.partner.probe_after(request.operation)
         return max(self.probe_due - self.hands.monotonic(), 0)
 
     def _next(self, packed: Packed, answer: Answer) -> Outcome | Later:
@@ -255,8 +304,11 @@ class Delivery:
 
     def _out_of_patience(self, answer: Answer) -> bool:
         """Whether this message has been answered with failures for too long: nothing that waits long holds up the others."""
-        if answer.reply is None or answer.verdict.decision not in {Decision.FAILED, Decision.UNKNOWN}:
+        decision = answer.verdict.decision
+        if decision not in {Decision.FAILED, Decision.UNKNOWN}:
             return False
+        if answer.reply is None and (answer.verdict.reason in NOT_SENT or self.hands.gate.state is not GateState.CLOSED):
+            return False  # not sent; or no answer, of a partner that answers nobody
         if self.troubled_since is None:
             self.troubled_since = self.hands.monotonic()
         return self.hands.monotonic() - self.troubled_since > self.hands.patience

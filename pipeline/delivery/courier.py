@@ -104,6 +104,8 @@ class Courier:
         """Parked records and what stands in their way, so that their bytes need not be fetched to look."""
         self._back: dict[Position, Task] = {}
         """Those that came back and are being tried."""
+        self._probe_due: dict[Position, tuple[int, float]] = {}
+        """Of the unknown creates that were parked: the intents written for each, and when its probe is due (monotonic)."""
         self._said_gone: set[Position] = set()
         self._replays: dict[Position, Taken] = {}
         """Items of replays that have their place in the lanes."""
@@ -112,7 +114,9 @@ class Courier:
         """A record that was read."""
         if isinstance(read, Outcome):
             return Task(received, seen, read if taken is None else replay.outcome_of(read, taken, seen), taken=taken)
-        return Task(received, seen, Delivery(read, self.plan, self.hands, seen, taken=taken), taken=taken)
+        due = self._probe_due.pop(received.position, None)
+        known = due[1] if due is not None and seen is not None and seen.intents == due[0] else None
+        return Task(received, seen, Delivery(read, self.plan, self.hands, seen, taken=taken, probe_due=known), taken=taken)
 
     @property
     def replaying(self) -> int:
@@ -130,9 +134,10 @@ class Courier:
 
     def forget(self, mine: Callable[[Position], bool]) -> None:
         """Of what is not ours any more, nothing is kept."""
-        for kept in (self._blocked, self._back, self._replays):
+        for kept in (self._blocked, self._back, self._probe_due, self._replays):
             for position in [position for position in list(kept) if not mine(position)]:
                 kept.pop(position, None)
+        self._said_gone = {position for position in list(self._said_gone) if mine(position)}
 
     def work(self, ticket: Ticket[Task]) -> Again | None:
         """One step. None: it is settled, here or elsewhere."""
@@ -157,7 +162,7 @@ class Courier:
             again = self._step(task) if isinstance(task, Task) else task
         finally:
             self.hands.gate.back((self.plan.name, position))
-        if again is not None and isinstance(task, Task) and not again.parked:
+        if again is not None and isinstance(task, Task) and not again.parked and self.desk.mine(position):
             self._back[position] = task
         return again
 
@@ -201,6 +206,8 @@ class Courier:
 
     def _step(self, task: Task) -> Again | None:
         if task.ahead is not None:
+            # a trial is the other's now, who asks under its own name
+            self.hands.gate.back((self.plan.name, task.received.position))
             again = self._step(task.ahead)
             if again is not None:
                 return again
@@ -229,8 +236,14 @@ class Courier:
         if later.at_once or time.monotonic() - task.waits_since + later.seconds > self._hold:
             if not task.parked and task.taken is None:  # an item of a replay waits in its plan, durably
                 self.park(task, later.parks)
+            self._keep_due(task.work)
             return Again(later.seconds, parked=True)
         return Again(later.seconds)
+
+    def _keep_due(self, work: Outcome | Delivery) -> None:
+        """It is made anew when it comes back, and has not to wait for its probe from the beginning."""
+        if isinstance(work, Delivery) and work.probe_due is not None and self.desk.mine(work.position):
+            self._probe_due[work.position] = (work.intents, work.probe_due)
 
     def _left_open(self, holder: Position) -> Task | None:
         """The holder of the lane, where a crash left it open."""

@@ -81,7 +81,9 @@ class Worker:
         self.flood = Flood(plan.name, flood)
         backoff = Backoff(settings.backoff_first, settings.backoff_most)
         self.steady = Steady(self.outages, self.abandoned, backoff)
-        hands = Hands(ledger, transport, gate, slots or nullcontext(), clock, self.steady, backoff, settings.patience)
+        hands = Hands(
+            ledger, transport, gate, slots or nullcontext(), clock, self.steady, backoff, settings.patience, self.stop.is_set
+        )
         self.courier = Courier(plan, topics, bus, hands=hands, flood=self.flood, desk=self, tally=self.tally, hold=settings.hold)
         limits = Limits(settings.messages, settings.megabytes * 1_048_576, settings.per_patient, settings.hold)
         self.pool: Pool[Task] = Pool(Lanes(limits), self.courier.work, in_flight, name=plan.name)

@@ -14,6 +14,9 @@ class Partner(Protocol):
     name: str
     """Key of events.yaml and folder of mappings: `roche`."""
 
+    longest: float
+    """Seconds that one of its requests may take at most: the longest total time-out."""
+
     secret_headers: tuple[str, ...]
     """Names of the headers that the transport adds; `map` shows them masked."""
 

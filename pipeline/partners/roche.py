@@ -81,6 +81,7 @@ class Roche:
         self._by_business_id = settings.api == "v1" and settings.update_id == "business"
         self._base = "/v2/Bundle" if settings.api == "v2" else "/Bundle"
         self._timeouts = {Intent.CREATE: _timeouts(settings.create), Intent.UPDATE: _timeouts(settings.update)}
+        self.longest = max(each.total for each in self._timeouts.values())
         self._headers_before = (("org_id", settings.org_id),)
         self._headers_after = (("client_id", settings.client_id), ("Content-Type", settings.content_type), ("Accept", ACCEPT))
         self._organization = settings.managing_organization if settings.api == "v2" else None
@@ -129,6 +130,8 @@ class Roche:
         identified = mapped.identified
         if identified.identity is None:
             raise ProfileNotMet(Reason.IDENTIFIER_SYSTEM, where="Patient.identifier")
+        if self._by_business_id:
+            self._id_of(identified)  # nor a create: its probe and every update would have to name the patient in a URL
         bundle = self._bundle(mapped)
         findings = profile.check(CHECK, bundle, "Bundle", self._terms)
         if findings:

@@ -1,7 +1,8 @@
 """One delivery from its lane to its end, without a loop: the waits are written down instead of waited."""
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,11 +11,12 @@ import pytest
 from pipeline import flow
 from pipeline.delivery.attempts import Backoff, Delivery, Elsewhere, Hands, Later
 from pipeline.delivery.gate import Gate
-from pipeline.errors import NoAnswer, NotSent
+from pipeline.errors import NoAnswer, NotSent, ProfileNotMet
 from pipeline.ledger.port import Begun, Held
 from pipeline.ledger.sql import SqlLedger
-from pipeline.model import Decision, Learned, Outcome, Position, Routed
+from pipeline.model import Decision, Learned, Outcome, Packed, Position, Routed, Seen
 from pipeline.settings import BreakerSettings
+from pipeline.stages.settle import settle
 from schemas.outcomes import Reason, State
 from tests.delivery.partner_script import House, Scripted, adt, created, issue, reply, settings_with, updated
 from tests.stages.plans import received
@@ -140,6 +142,45 @@ def test_nothing_is_sent_while_another_record_holds_the_lane(desk: Desk, monkeyp
     assert (later.behind, later.parks, desk.house.paths()) == (Position("his.adt", 3, 7), Reason.BLOCKED_BEHIND, [])
 
 
+def test_an_older_snapshot_does_not_follow_a_newer_one_that_another_worker_delivered_meanwhile(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = settle(
+        desk.run(adt("A08", "2", time="20240507090000+0200"), created(), offset=1),
+        desk.plan,
+        results_topic="results",
+        dead_letter_topic="dead letters",
+        at_ms=1,
+    ).settlement
+    begin, asked = desk.house.ledger.begin, list[Begun]()
+
+    def after_the_other(begun: Begun) -> None:
+        asked.append(begun)
+        if len(asked) == 1:
+            assert desk.house.ledger.settle(newer)
+        begin(begun)
+
+    monkeypatch.setattr(desk.house.ledger, "begin", after_the_other)
+    older = Delivery(desk.routed(adt("A08", "1", time="20240506090000+0200")), desk.plan, desk.hands())
+    knows(desk, adt())
+    assert isinstance(older.step(), Later)
+    outcome = older.step()
+    assert isinstance(outcome, Outcome)
+    assert (outcome.state, outcome.reason, desk.house.paths()) == (State.SUPERSEDED, Reason.STALE, ["POST /Bundle"])
+
+
+def test_the_same_record_of_another_route_is_waited_for_and_is_not_our_own(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = Position("his.adt", 0, 0)
+
+    def held(_begun: Begun) -> None:
+        raise Held("another route's", by=mine, route="another")
+
+    monkeypatch.setattr(desk.house.ledger, "begin", held)
+    later = Delivery(desk.routed(adt()), desk.plan, desk.hands()).step()
+    assert isinstance(later, Later)
+    assert (later.behind, later.parks) == (mine, Reason.BLOCKED_BEHIND)
+
+
 def test_what_another_process_has_begun_is_left_to_it(desk: Desk) -> None:
     mine, other = (Delivery(desk.routed(adt()), desk.plan, desk.hands()) for _ in range(2))
     desk.house.script.answers.append(NoAnswer(Reason.TIMEOUT))
@@ -174,6 +215,110 @@ def test_a_process_that_stood_still_between_intent_and_first_byte_sends_nothing_
     outcome = desk.run(adt(), created())
     assert [attempt.reason for attempt in desk.attempts] == [Reason.NOT_SENT_STOOD_STILL]
     assert (outcome.state, desk.house.paths()) == (State.DELIVERED, ["POST /Bundle"])
+
+
+def test_a_machine_that_was_suspended_between_intent_and_first_byte_sends_nothing_and_tries_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The monotonic clock stood still meanwhile: only the wall clock tells."""
+    begin, clock, wait_ms = desk.house.ledger.begin, desk.house.clock, [0]
+
+    def suspended(begun: Begun) -> None:
+        begin(begun)
+        wait_ms[0] = 600_000
+
+    monkeypatch.setattr(desk.house.ledger, "begin", suspended)
+    hands = replace(desk.hands(), clock=lambda: clock() + wait_ms[0])
+    stepped = Delivery(desk.routed(adt()), desk.plan, hands).step()
+    assert isinstance(stepped, Later)
+    assert stepped.tried is not None
+    assert (stepped.tried.reason, desk.house.paths()) == (Reason.NOT_SENT_STOOD_STILL, [])
+
+
+def left_unknown(desk: Desk) -> Seen:
+    """What the ledger has of a create that timed out, in another process."""
+    desk.house.script.answers.append(NoAnswer(Reason.TIMEOUT))
+    Delivery(desk.routed(adt()), desk.plan, desk.hands()).step()
+    here = desk.house.ledger.seen("roche-patients", Position("his.adt", 0, 0))
+    assert here is not None
+    return here
+
+
+@pytest.mark.parametrize("jump_ms", [-3_600_000, 0, 3_600_000])
+def test_after_a_restart_a_probe_waits_in_full_whatever_the_wall_clock_says(desk: Desk, jump_ms: int) -> None:
+    here, clock = left_unknown(desk), desk.house.clock
+    hands = replace(desk.hands(), clock=lambda: clock() + jump_ms)
+    later = Delivery(desk.routed(adt()), desk.plan, hands, here).step()
+    assert isinstance(later, Later)
+    assert (later.seconds, desk.house.paths()) == (15.0, ["POST /Bundle"])
+
+
+def test_the_lease_of_another_process_ends_by_our_own_clock_where_the_others_is_ahead(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, clock = left_unknown(desk), desk.house.clock
+    monkeypatch.setattr(SqlLedger, "alone", False)
+    delivery = Delivery(desk.routed(adt()), desk.plan, replace(desk.hands(), clock=lambda: clock() - 3_600_000), here)
+    later = delivery.step()
+    assert isinstance(later, Later)
+    assert later.seconds == 5 + desk.plan.partner.longest
+    desk.now += later.seconds
+    later = delivery.step()
+    assert isinstance(later, Later)
+    assert later.parks is Reason.AWAITING_PROBE
+
+
+def test_a_probe_that_the_partner_cannot_make_parks_the_message_and_no_more(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def impossible(_: Packed) -> None:
+        raise ProfileNotMet(Reason.PROFILE_INVALID)
+
+    monkeypatch.setattr(desk.plan.partner, "probe", impossible)
+    outcome = desk.run(adt(), NoAnswer(Reason.TIMEOUT))
+    assert (outcome.state, outcome.reason) == (State.PARKED, Reason.PROBE_CANNOT_TELL)
+
+
+def test_an_update_that_always_times_out_at_a_partner_that_is_there_is_parked_when_patience_is_over(desk: Desk) -> None:
+    knows(desk, adt())
+    outcome = desk.run(adt(), *[NoAnswer(Reason.TIMEOUT)] * 100)
+    assert (outcome.state, outcome.reason) == (State.PARKED, Reason.TIMEOUT)
+    assert sum(desk.waits) > 900
+
+
+def test_a_partner_that_answers_nobody_uses_up_no_messages_patience(desk: Desk) -> None:
+    knows(desk, adt())
+    desk.gate = Gate("roche", BreakerSettings(failures=1), clock=lambda: desk.now)
+    outcome = desk.run(adt(), *[NoAnswer(Reason.TIMEOUT)] * 100, updated())
+    assert (outcome.state, sum(desk.waits) > 900) == (State.DELIVERED, True)
+
+
+def test_a_connection_that_cannot_be_made_uses_up_no_patience(desk: Desk) -> None:
+    outcome = desk.run(adt(), *[NotSent(Reason.NOT_SENT_CONNECT)] * 100, created())
+    assert (outcome.state, sum(desk.waits) > 900) == (State.DELIVERED, True)
+
+
+def test_who_waited_for_a_slot_while_the_partner_asked_for_patience_does_not_send(desk: Desk) -> None:
+    @contextmanager
+    def slot() -> Iterator[None]:
+        assert desk.gate.ask("another") == 0
+        desk.gate.told(Decision.THROTTLED, Reason.THROTTLED, retry_after=5, by="another")
+        yield
+
+    later = Delivery(desk.routed(adt()), desk.plan, replace(desk.hands(), slots=slot())).step()
+    assert isinstance(later, Later)
+    assert (later.seconds, desk.house.paths()) == (5.0, [])
+
+
+def test_who_waited_for_a_slot_until_the_stop_begins_nothing(desk: Desk) -> None:
+    stopped = []
+
+    @contextmanager
+    def slot() -> Iterator[None]:
+        stopped.append(True)
+        yield
+
+    stepped = Delivery(desk.routed(adt()), desk.plan, replace(desk.hands(), slots=slot(), stopping=lambda: bool(stopped))).step()
+    assert isinstance(stepped, Later)
+    assert desk.house.paths() == []
 
 
 def test_what_was_not_sent_is_tried_again_with_growing_pauses(desk: Desk) -> None:

@@ -77,10 +77,11 @@ def test_an_id_is_percent_encoded_in_the_path(value: str, quoted: str) -> None:
 
 
 @pytest.mark.parametrize("value", [".", ".."])
-def test_an_id_that_no_url_can_carry_is_parked(value: str) -> None:
+@pytest.mark.parametrize("intent", [Intent.CREATE, Intent.UPDATE])
+def test_an_id_that_no_url_can_carry_is_parked(value: str, intent: Intent) -> None:
     partner = roche()
     with pytest.raises(ProfileNotMet) as caught:
-        partner.pack(mapped(partner, identified(value, Intent.UPDATE)))
+        partner.pack(mapped(partner, identified(value, intent)))
     assert (caught.value.reason, caught.value.where) == (Reason.PROFILE_INVALID, "Patient.identifier")
 
 
