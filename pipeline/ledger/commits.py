@@ -13,9 +13,17 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
 
+from pipeline.errors import LedgerError
+from pipeline.ledger.engine import InTheWay
+
 T = TypeVar("T")
+Apart = Callable[[Connection], AbstractContextManager[object]]
 MOST: Final = 256
 """Callers that share one transaction: enough for one fsync to weigh nothing, few enough for locks on PostgreSQL to be short."""
+
+
+TRIES: Final = 10
+"""Of a transaction that another worker's stood in the way of: one of two is ended after a second, and what it waited for is done soon after."""
 
 
 class _Job:
@@ -39,10 +47,14 @@ class Commits:
     def __init__(
         self,
         transaction: Callable[[], AbstractContextManager[Connection]],
-        apart: Callable[[Connection], AbstractContextManager[object]],
+        apart: Apart | None,
         most: int = MOST,
     ) -> None:
-        """`transaction` is durable when it ends (or is no transaction, for reads); `apart` is a part of it that fails alone."""
+        """`transaction` is durable when it ends (or is no transaction, for reads); `apart` is a part of it that fails alone.
+
+        None: where a shared transaction fails, each goes in one of its own. On PostgreSQL many in one hold their locks together, and two workers would
+        wait for each other again.
+        """
         self._transaction, self._apart, self._most = transaction, apart, most
         self._lock = threading.Lock()
         self._waiting: deque[_Job] = deque()
@@ -84,30 +96,56 @@ class Commits:
                     job.turn.release()
 
     def _run(self, jobs: list[_Job]) -> None:
+        error = self._together(jobs)
+        if error is None:
+            return
+        if len(jobs) > 1 and self._apart is not None:
+            self._run_apart(jobs, self._apart)
+        elif len(jobs) > 1 or isinstance(error, InTheWay):
+            self._each_alone(jobs)
+        else:
+            jobs[0].error = error
+
+    def _together(self, jobs: list[_Job]) -> Exception | None:
         try:
             with self._transaction() as connection:
                 for job in jobs:
                     job.value = job.work(connection)
         except Exception as error:  # noqa: BLE001 - it is handed to whom it belongs
-            if len(jobs) == 1:
-                jobs[0].error = error
-            else:
-                self._run_apart(jobs)
+            return error
+        return None
 
-    def _run_apart(self, jobs: list[_Job]) -> None:
+    def _run_apart(self, jobs: list[_Job], apart: Apart) -> None:
         """Again, so that one that is refused costs the others nothing."""
         try:
             with self._transaction() as connection:
                 for job in jobs:
-                    self._one_apart(connection, job)
+                    self._one_apart(connection, job, apart)
         except Exception as error:  # noqa: BLE001 - as above: nothing of it is durable
             for job in jobs:
                 job.error = job.error or error
 
-    def _one_apart(self, connection: Connection, job: _Job) -> None:
+    def _each_alone(self, jobs: list[_Job]) -> None:
+        """Again, each in a transaction of its own: it holds little, and not for long."""
+        for number, job in enumerate(jobs):
+            job.error = self._alone(job)
+            if isinstance(job.error, LedgerError):  # it may be away: the others need not find that out one by one
+                for left in jobs[number + 1 :]:
+                    left.error = job.error
+                return
+
+    def _alone(self, job: _Job) -> Exception | None:
+        error = self._together([job])
+        for _ in range(TRIES):
+            if not isinstance(error, InTheWay):
+                break
+            error = self._together([job])
+        return error
+
+    def _one_apart(self, connection: Connection, job: _Job, apart: Apart) -> None:
         begun = _in_transaction(connection)
         try:
-            with self._apart(connection):
+            with apart(connection):
                 job.value = job.work(connection)
         except Exception as error:
             job.error = error

@@ -120,6 +120,10 @@ def make_private(path: Path) -> None:
         ) from None
 
 
+class InTheWay(LedgerError):
+    """PostgreSQL ended this transaction because it and another stood in each other's way: the same once more goes through."""
+
+
 @contextmanager
 def one_line(url: URL) -> Iterator[None]:
     """Every error of the database as a LedgerError: which ledger, what, what to do, no value."""
@@ -128,7 +132,8 @@ def one_line(url: URL) -> Iterator[None]:
     except IntegrityError:
         raise LedgerError("another session wrote the same at the same time: it is tried again", where=place(url)) from None
     except (SQLAlchemyError, sqlite3.Error) as error:
-        raise LedgerError(_sentence(error), where=place(url)) from None
+        kind = InTheWay if str(getattr(getattr(error, "orig", None), "sqlstate", None)).startswith("40") else LedgerError
+        raise kind(_sentence(error), where=place(url)) from None
 
 
 def place(url: URL) -> str:

@@ -52,7 +52,7 @@ class SqlLedger:
         self._identities = Identities(pseudonyms)
         self._deliveries = Deliveries(pseudonyms)
         self._claims = RouteClaims(self._file)
-        self._commit = Commits(self._write, self._apart)
+        self._commit = Commits(self._write, self._apart if self._file is not None else None)
         self._ask = Commits(self._read, lambda _: way.one_line(self._url))
         """Reads of the hot path, shared as commits are: one thread reads for all that wait. Each statement is its own snapshot, taken after it was asked."""
         self._replays = SqlReplays(self._read, self._write, self._commit, pseudonyms)
