@@ -310,8 +310,9 @@ class Courier:
             results_topic=topics.results,
             dead_letter_topic=topics.dead_letters,
             at_ms=self.hands.clock(),
+            after=after,
         )
-        settlement = replace(written.settlement, after=after)
+        settlement = written.settlement
         if not self.hands.steady(lambda: self.hands.ledger.settle(settlement)):
             return False
         reach(Point.AFTER_LEDGER_SETTLED)

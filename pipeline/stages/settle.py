@@ -30,9 +30,11 @@ class Written:
     dead_letter: Record | None = field(default=None, repr=False)
 
 
-def settle(outcome: Outcome, plan: Plan, *, results_topic: str, dead_letter_topic: str, at_ms: int) -> Written:
-    """The settlement for the ledger and the records for the topics."""
-    result = result_of(outcome, plan, at_ms)
+def settle(
+    outcome: Outcome, plan: Plan, *, results_topic: str, dead_letter_topic: str, at_ms: int, after: int | None = None
+) -> Written:
+    """The settlement for the ledger and the records for the topics. `after`: how many intents its caller knows of (Settlement.after)."""
+    result = result_of(outcome, plan, at_ms, after)
     text = result.model_dump_json(exclude_none=True)
     settlement = Settlement(
         outcome=outcome,
@@ -41,6 +43,7 @@ def settle(outcome: Outcome, plan: Plan, *, results_topic: str, dead_letter_topi
         at_ms=at_ms,
         learned=_learned(outcome),
         merged=_merged(outcome),
+        after=after,
     )
     return Written(
         settlement,
@@ -49,7 +52,7 @@ def settle(outcome: Outcome, plan: Plan, *, results_topic: str, dead_letter_topi
     )
 
 
-def result_of(outcome: Outcome, plan: Plan, at_ms: int) -> Result:
+def result_of(outcome: Outcome, plan: Plan, at_ms: int, after: int | None = None) -> Result:
     """The result record of a settlement, or of an attempt that did not settle (schemas/result.py)."""
     routed, answer, position = outcome.routed, outcome.answer, outcome.received.position
     reply = answer.reply if answer else None
@@ -58,7 +61,7 @@ def result_of(outcome: Outcome, plan: Plan, at_ms: int) -> Result:
     event = outcome.decoded.event if outcome.decoded else None
     public, hashed = _partner_id(outcome, plan)
     return Result(
-        result_id=_result_id(outcome, attempt, settled, at_ms),
+        result_id=_result_id(outcome, attempt, settled, at_ms, after),
         request_id=answer.request.request_id if answer and not answer.probe else routed.request_id if routed else None,
         route=outcome.route,
         partner=outcome.partner,
@@ -122,10 +125,11 @@ def dead_letter(received: Received, result: Result, topic: str) -> Record | None
     return Record(topic, received.value, key=key, headers=headers + received.headers)
 
 
-def _result_id(outcome: Outcome, attempt: int, settled: bool, at_ms: int) -> str:
+def _result_id(outcome: Outcome, attempt: int, settled: bool, at_ms: int, after: int | None) -> str:
     """A settlement has one id however often it is emitted, and another in each replay; attempts that did not settle differ by their time too."""
     moment = "" if settled or (outcome.again and outcome.state in SETTLED) else f"\x00{at_ms}"
-    waits = f"\x00{outcome.reason}" if outcome.reason in COMES_BACK else ""  # it may be parked again, then for good
+    # it may be parked again: for good, or once more for the same reason after it came back and was tried
+    waits = f"\x00{outcome.reason}\x00{after or 0}" if outcome.reason in COMES_BACK else ""
     replay = f"\x00{outcome.replay_id}" if outcome.replay_id else ""
     name = f"{outcome.route}\x00{outcome.received.position}\x00{attempt}\x00{outcome.state}{waits}{moment}{replay}"
     return uuid5(NAMESPACE, name.encode())
