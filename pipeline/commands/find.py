@@ -235,6 +235,8 @@ def _json(found: "list[Delivery]") -> list[str]:
     from dataclasses import asdict
 
     def told(one: "Delivery") -> dict[str, object]:
-        return {name: value for name, value in asdict(one).items() if name != "sent"} | {"position": str(one.position)}
+        return {name: value for name, value in asdict(one).items() if name not in {"sent", "claims"}} | {
+            "position": str(one.position)
+        }
 
     return [json.dumps(told(one), ensure_ascii=False) for one in found]

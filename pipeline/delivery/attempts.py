@@ -160,6 +160,8 @@ class Delivery:
         """Monotonic: the first answer that was a failure of this message or of the partner."""
         self.parked_before: tuple[ParkedBefore, ...] = ()
         """Of the patient, when it was looked last."""
+        self.knowledge: Knowledge | None = None
+        """As it was looked last: an intent names what it was decided by."""
         self.claimed = False
         """The partner said that it has the patient already."""
 
@@ -196,6 +198,7 @@ class Delivery:
 
     def _step(self) -> Outcome | Later:
         knowledge = self._knowledge()
+        self.knowledge = knowledge
         self.parked_before = knowledge.parked
         packed = self._prepare(knowledge)
         if isinstance(packed, Outcome):
@@ -226,7 +229,7 @@ class Delivery:
 
     def _held(self, held: Held) -> Later:
         """The lane or the patient is another's for now, or the ledger knows more than was read."""
-        if held.by == self.position:
+        if (held.route, held.by) == (self.plan.name, self.position):
             raise Elsewhere
         return Later(HELD_PAUSE, Reason.BLOCKED_BEHIND, behind=held.by) if held.by else Later(0)
 
@@ -371,6 +374,7 @@ class Delivery:
             probe=is_probe,
             after=self.intents,
             replay=self.taken.replay if self.taken else None,
+            knowledge=self.knowledge,
         )
         self.hands.steady(lambda: self.hands.ledger.begin(begun))
         self.attempt += 1

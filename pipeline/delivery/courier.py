@@ -224,7 +224,7 @@ class Courier:
         if later.tried is not None:
             self._count(later.tried)
             self._emit_attempt(later.tried)
-        if later.behind is not None and not later.at_once and self.desk.mine(later.behind):
+        if later.behind not in (None, position) and not later.at_once and self.desk.mine(later.behind):
             task.ahead = self._left_open(later.behind)
         if later.parks is None:
             task.waits_since = None

@@ -94,7 +94,7 @@ def _is_stale(routed: Routed, knowledge: Callable[[Routed], Knowledge], plan: Pl
 
 def _packed(delivery: Delivery, routed: Routed, packed: Packed, plan: Plan, *, stale: bool) -> Classed:
     """It can go."""
-    unknown = delivery.open or delivery.state is State.UNKNOWN or delivery.reason in OUTCOME_UNKNOWN
+    unknown = delivery.open or delivery.claims or delivery.state is State.UNKNOWN or delivery.reason in OUTCOME_UNKNOWN
     item_class = ItemClass.WILL_SEND
     if delivery.state is State.DELIVERED:
         item_class = ItemClass.ALREADY_DELIVERED

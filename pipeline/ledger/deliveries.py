@@ -12,13 +12,13 @@ from sqlalchemy import insert as insert_row
 
 from pipeline.errors import Refused
 from pipeline.ledger.fingerprint import fingerprint
-from pipeline.ledger.identities import insert
-from pipeline.ledger.knowledge import DELIVERY
+from pipeline.ledger.identities import CLAIMS, insert
+from pipeline.ledger.knowledge import DELIVERY, bound_subjects, delivered, newest, position_of
 from pipeline.ledger.port import Begun, Held, Settlement
 from pipeline.ledger.prepared import Prepared, Row, one_by_one
 from pipeline.ledger.replays import being_replayed, taken
 from pipeline.ledger.tables import ALSO, DELIVERIES, OPEN_LANES, SUBJECTS
-from pipeline.model import Outcome, Position, Routed
+from pipeline.model import Kind, Outcome, Position, Routed
 from pipeline.pseudonyms import Pseudonyms, event_name
 from schemas.event import Event
 from schemas.outcomes import CLOSED, COMES_BACK, OUTCOME_UNKNOWN, Reason, State
@@ -34,7 +34,7 @@ HERE: Final = and_(
 )
 """One record; bound by `here`. Statements are built once: building one takes SQLAlchemy longer than the database takes to run it."""
 
-SELECT: Final = Prepared(select(*(DELIVERIES.c[name] for name in DELIVERY)).where(HERE))
+SELECT: Final = Prepared(select(*(DELIVERIES.c[name] for name in DELIVERY), CLAIMS).where(HERE))
 BEFORE: Final = Prepared(
     select(*(DELIVERIES.c[name] for name in ("id", "state", "reason", "intent", "result_id", "intents", "open")))
     .where(HERE)
@@ -47,7 +47,7 @@ HOLDER: Final = (
 )
 LEAVE: Final = Prepared(delete(OPEN_LANES).where(OPEN_LANES.c.delivery == bindparam("k_id")))
 BETWEEN: Final = Prepared(
-    select(*(DELIVERIES.c[name] for name in DELIVERY)).where(
+    select(*(DELIVERIES.c[name] for name in DELIVERY), CLAIMS).where(
         DELIVERIES.c.route == bindparam("k_route"),
         DELIVERIES.c.topic == bindparam("k_topic"),
         DELIVERIES.c.partition == bindparam("k_partition"),
@@ -217,9 +217,25 @@ class Deliveries:
         for lane in sorted(routed.lanes):  # one order for all, so that two sessions never wait for each other
             taken = {"route": routed.route, "lane": lane, "delivery": delivery}
             if _enter(connection.dialect.name).first(connection, taken) is None:
-                raise Held("has an open intent on this patient's lane", by=self.holder(connection, routed.route, lane))
+                raise Held(
+                    "has an open intent on this patient's lane",
+                    by=self.holder(connection, routed.route, lane),
+                    route=routed.route,
+                )
         self.further_lanes(connection, routed, delivery)
+        self._as_it_was_read(connection, begun)
         return delivery
+
+    @staticmethod
+    def _as_it_was_read(connection: Connection, begun: Begun) -> None:
+        """Of a snapshot: nothing newer was delivered by another worker between reading and taking the lanes."""
+        read, routed = begun.knowledge, begun.routed
+        if read is None or begun.probe or routed.rule.kind is not Kind.SNAPSHOT or not routed.subjects:
+            return
+        last = newest(delivered(len(routed.subjects)).all(connection, bound_subjects(routed)), routed)
+        found = (last.event_ms, position_of(last)) if last is not None else (None, None)
+        if found != (read.last_event_ms, read.last_position):
+            raise Held("another message of this subject was delivered meanwhile: read the ledger again")
 
     def further_lanes(self, connection: Connection, routed: Routed, delivery: int) -> None:
         """So that a message is found by each of its patient's numbers."""
@@ -255,7 +271,7 @@ class Deliveries:
             if begun.replay is None:
                 raise Refused("this record is closed already: nothing is sent", where=str(position))
             return self._again(connection, begun)
-        raise Held("another process has begun this record: read the ledger again", by=position)
+        raise Held("another process has begun this record: read the ledger again", by=position, route=begun.routed.route)
 
     def _again(self, connection: Connection, begun: Begun) -> int:
         """The intent of a replay over a closed record, whose state, request id and mapping version stay: they are what was done before."""
@@ -273,7 +289,9 @@ class Deliveries:
         row = AGAIN.first(connection, bound | values)
         if row is None:
             raise Held(
-                "another process has begun this record, or it is no taken item of the plan: read the ledger again", by=position
+                "another process has begun this record, or it is no taken item of the plan: read the ledger again",
+                by=position,
+                route=begun.routed.route,
             )
         return int(row.id)
 

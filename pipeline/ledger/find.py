@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from sqlalchemy import Row, Select, or_, select, tuple_
 
+from pipeline.ledger.identities import CLAIMS
 from pipeline.ledger.port import Delivery, Query
 from pipeline.ledger.tables import ALSO, DELIVERIES, REPLAY_ITEMS, REPLAYS
 from pipeline.model import Position
@@ -26,7 +27,7 @@ def statement_of(query: Query, pseudonyms: Pseudonyms) -> Select[Any]:
         rows.http_status: query.http_status,
         rows.mapping_version: query.mapping_version,
     }
-    statement = select(DELIVERIES).where(*(column == value for column, value in wanted.items() if value is not None))
+    statement = select(DELIVERIES, CLAIMS).where(*(column == value for column, value in wanted.items() if value is not None))
     if query.control_id is not None:
         statement = statement.where(rows.control_id.in_(control_ids(query.control_id, pseudonyms)))
     if query.patients:
@@ -81,4 +82,5 @@ def delivery_of(row: Row[Any]) -> Delivery:
         open=bool(row.open),
         replay=row.replay,
         sent=row.sent,
+        claims=bool(row.claims),
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, bindparam, delete, false, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, exists, false, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from pipeline.ledger.port import Held, Merged
@@ -35,6 +35,8 @@ SELECT: Final = Prepared(
         IDENTITIES.c.known, IDENTITIES.c.partner_id, IDENTITIES.c.merged_into, IDENTITIES.c.creating, IDENTITIES.c.created_with
     ).where(KEY)
 )
+CLAIMS: Final = exists(select(IDENTITIES.c.hash).where(IDENTITIES.c.creating == DELIVERIES.c.id)).label("claims")
+"""Of a delivery: whether it holds a patient still, by a create that may have been done."""
 PARKED: Final = Prepared(
     select(DELIVERIES.c.id).where(
         DELIVERIES.c.id == bindparam("k_id"), DELIVERIES.c.open == false(), DELIVERIES.c.state == State.PARKED.value
@@ -49,6 +51,16 @@ FOUND: Final = Prepared(update(IDENTITIES).where(CREATING, IDENTITIES.c.merged_i
 REKEYED: Final = Prepared(
     update(IDENTITIES).where(CREATING, IDENTITIES.c.merged_into.is_not(None)).values(known=False, partner_id=None)
 )
+HOLDER: Final = Prepared(
+    select(DELIVERIES.c.route, DELIVERIES.c.topic, DELIVERIES.c.partition, DELIVERIES.c.offset)
+    .join(IDENTITIES, IDENTITIES.c.creating == DELIVERIES.c.id)
+    .where(
+        KEY,
+        DELIVERIES.c.id != bindparam("k_own"),
+        or_(IDENTITIES.c.known == false(), DELIVERIES.c.reason == Reason.MERGE_NEEDS_REKEY.value),
+    )
+)
+"""Whose create, or merge, holds an identity; as `knowledge` tells it."""
 DROP: Final = Prepared(delete(IDENTITIES).where(KEY, IDENTITIES.c.merged_into.is_(None), IDENTITIES.c.creating.is_(None)))
 FORGET: Final = Prepared(update(IDENTITIES).where(KEY).values(known=False, partner_id=None, created_with=False))
 WAIT: Final = Prepared(update(IDENTITIES).where(KEY, IDENTITIES.c.creating.is_(None)))
@@ -203,8 +215,11 @@ class Identities:
         for identity in sorted(merged.prior, key=self.hash):
             WAIT.all(connection, {"k_partner": partner, "k_hash": self.hash(identity), "creating": delivery, "at_ms": at_ms})
 
-    def merge(self, connection: Connection, partner: str, merged: Merged, at_ms: int) -> None:
-        """From now on each prior is the survivor's last survivor. Held where that would be a cycle. Told twice, it stays as it was."""
+    def merge(self, connection: Connection, partner: str, merged: Merged, at_ms: int, *, own: int | None) -> None:
+        """From now on each prior is the survivor's last survivor. Told twice, it stays as it was.
+
+        Held where that would be a cycle, or a create of either is open that is not of this delivery (`own`).
+        """
         if connection.dialect.name == "postgresql":
             connection.execute(select(FACTS.c.name).where(FACTS.c.name == MERGES).with_for_update())
         survivor = self.hash(merged.survivor)
@@ -219,6 +234,15 @@ class Identities:
             _upsert(connection.dialect.name, *values).all(connection, self._new(partner, identity) | values)
             # Chains are kept one link long: what was merged into the prior goes with it, each at its own event time.
             RECHAIN.all(connection, {"k_partner": partner, "k_hash": prior, "merged_into": last})
+        self._nobody_creates(connection, partner, (*merged.prior, merged.survivor, *merged.waiting), own)
+
+    def _nobody_creates(self, connection: Connection, partner: str, identities: Iterable[Identity], own: int | None) -> None:
+        """Looked at last: once a prior is written, a create of another worker either stands there or is refused."""
+        for identity in identities:
+            key = {"k_partner": partner, "k_hash": self.hash(identity), "k_own": -1 if own is None else own}
+            row = HOLDER.first(connection, key)
+            if row is not None:
+                raise _open_create(row)
 
     @staticmethod
     def _merged_into(connection: Connection, partner: str, value: str) -> str | None:
@@ -228,12 +252,16 @@ class Identities:
 
 def _why(connection: Connection, partner: str, value: str) -> Held:
     row = connection.execute(
-        select(IDENTITIES.c.merged_into, DELIVERIES.c.topic, DELIVERIES.c.partition, DELIVERIES.c.offset)
+        select(IDENTITIES.c.merged_into, DELIVERIES.c.route, DELIVERIES.c.topic, DELIVERIES.c.partition, DELIVERIES.c.offset)
         .select_from(IDENTITIES.outerjoin(DELIVERIES, DELIVERIES.c.id == IDENTITIES.c.creating))
         .where(IDENTITIES.c.partner == partner, IDENTITIES.c.hash == value)
     ).one()
     if row.topic is not None:
-        return Held("a create of this patient is open there", by=Position(row.topic, row.partition, row.offset))
+        return _open_create(row)
     if row.merged_into is not None:
         return Held("the patient was merged away and is never created again: read the ledger again")
     return Held("the partner knows this patient by now: read the ledger again")
+
+
+def _open_create(row: Row) -> Held:
+    return Held("a create of this patient is open there", by=Position(row.topic, row.partition, row.offset), route=row.route)

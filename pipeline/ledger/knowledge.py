@@ -42,6 +42,7 @@ SHAPE: Final[dict[str, KeyedColumnElement[Any]]] = {
     "merged_ms": IDENTITIES.c.merged_ms,
     "created_with": IDENTITIES.c.created_with,
     "event_ms": SUBJECTS.c.event_ms,
+    "route": DELIVERIES.c.route,
     "kind": DELIVERIES.c.kind,
     "subject": DELIVERIES.c.subject,
 }
@@ -103,7 +104,7 @@ def statement(identities: int, subjects: int, lanes: int) -> Prepared:
             _row("reused").where(exists(reused)),
             _row(
                 "identity",
-                **{name: DELIVERIES.c[name] for name in ("topic", "partition", "offset", "state", "reason")},
+                **{name: DELIVERIES.c[name] for name in ("route", "topic", "partition", "offset", "state", "reason")},
                 **{
                     name: IDENTITIES.c[name]
                     for name in ("hash", "partner_id", "known", "merged_into", "merged_ms", "created_with")
@@ -132,6 +133,23 @@ def statement(identities: int, subjects: int, lanes: int) -> Prepared:
     )
 
 
+@cache
+def delivered(subjects: int) -> Prepared:
+    """What was last delivered of so many subjects; bound by `bound_subjects`."""
+    return Prepared(
+        select(SUBJECTS.c.topic, SUBJECTS.c.partition, SUBJECTS.c.offset, SUBJECTS.c.event_ms).where(
+            SUBJECTS.c.route == bindparam("route"),
+            SUBJECTS.c.subject.in_([bindparam(f"subject_{n}") for n in range(subjects)]),
+            SUBJECTS.c.sender == bindparam("sender"),
+        )
+    )
+
+
+def bound_subjects(routed: Routed) -> dict[str, Any]:
+    """The values that `delivered` asks for."""
+    return {"route": routed.route, "sender": routed.sender} | {f"subject_{n}": value for n, value in enumerate(routed.subjects)}
+
+
 def bound(routed: Routed, hashes: Sequence[str], pseudonyms: Pseudonyms) -> dict[str, Any]:
     """The values that `statement` asks for."""
     position = routed.decoded.received.position
@@ -155,8 +173,8 @@ def read(rows: Sequence[Row], routed: Routed, hashes: Mapping[Identity, str], ps
     by_hash = {row.hash: row for row in rows if row.what == "identity"}
     one = {row.what: row for row in rows if row.what in {"same", "reused"}}
     position = routed.decoded.received.position
-    creating = [row for row in by_hash.values() if _holds(row) and position_of(row) != position]
-    subject = _newest([row for row in rows if row.what == "subject"], routed)
+    creating = [row for row in by_hash.values() if _holds(row) and (row.route, position_of(row)) != (routed.route, position)]
+    subject = newest([row for row in rows if row.what == "subject"], routed)
     return Knowledge(
         same=seen(one["same"], pseudonyms) if "same" in one else None,
         control_id_reused="reused" in one,
@@ -188,13 +206,15 @@ def _holds(row: Row) -> bool:
     return row.topic is not None and (not row.known or row.reason == Reason.MERGE_NEEDS_REKEY)
 
 
-def _newest(subjects: Sequence[Row], routed: Routed) -> Row | None:
+def newest(subjects: Sequence[Row], routed: Routed) -> Row | None:
     """What was delivered last under any of the identities: by event time, then by position; of a message without a time by position."""
     here = routed.decoded.received.position
 
-    def order(row: Row) -> tuple[int, bool, int]:
+    def order(row: Row) -> tuple[int, bool, int, str, int, int]:
         timed = -1 if routed.event_ms is None or row.event_ms is None else row.event_ms
-        return timed, (row.topic, row.partition) == (here.topic, here.partition), row.offset
+        at_home = (row.topic, row.partition) == (here.topic, here.partition)
+        # the rest only so that the same rows always tell the same, in whatever order they come
+        return timed, at_home, row.offset, row.topic, row.partition, -1 if row.event_ms is None else row.event_ms
 
     return max(subjects, key=order, default=None)
 
@@ -212,10 +232,13 @@ def position_of(row: Row) -> Position:
     return Position(row.topic, row.partition, row.offset)
 
 
-def seen(row: Row, pseudonyms: Pseudonyms) -> Seen:
-    """A delivery's row. `sent_ms` is told while no answer tells what became of the intent: parked as unknown, too."""
+def seen(row: Row, pseudonyms: Pseudonyms, *, claims: bool = False) -> Seen:
+    """A delivery's row. `sent_ms` is told while no answer tells what became of the intent: parked as unknown, or with its create unknown (`claims`), too.
+
+    The reason alone does not say so: an open create whose message no longer maps is parked for that.
+    """
     is_open = bool(row.open)
-    unknown = is_open or (row.state == State.PARKED and row.reason in OUTCOME_UNKNOWN)
+    unknown = is_open or claims or (row.state == State.PARKED and row.reason in OUTCOME_UNKNOWN)
     return Seen(
         position=position_of(row),
         state=State(row.state),

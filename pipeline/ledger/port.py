@@ -17,9 +17,11 @@ from schemas.outcomes import State
 class Held(Refused):
     """Not now: the lane or the patient is another delivery's, or the ledger knows more than the caller read. Wait, then read `knowledge` again."""
 
-    def __init__(self, message: str, *, by: Position | None = None) -> None:
+    def __init__(self, message: str, *, by: Position | None = None, route: str | None = None) -> None:
         super().__init__(message, where=str(by) if by else None)
         self.by = by
+        self.route = route
+        """Whose record that is: two routes of one partner may read one topic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Begun:
     """How many intents the caller knows of (`Seen.intents`, its own included): where the row has another count, another process was there."""
     replay: str | None = None
     """The plan of which this record is a taken item: the one way to begin a closed record."""
+    knowledge: Knowledge | None = field(default=None, repr=False)
+    """What the caller read: a snapshot is Held where something else of its subject was delivered since. None: whatever was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,8 @@ class Delivery:
     """The replay plan that settled it last."""
     sent: str | None = field(default=None, repr=False)
     """Keyed hashes of what went out, by element (fingerprint.py)."""
+    claims: bool = False
+    """It holds a patient still: a create of it may have been done, whatever its reason says; or it is a merge that waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +187,8 @@ class Ledger(Protocol):
     def begin(self, begun: Begun) -> None:
         """Write the intent; durable when this returns, so that a byte may leave.
 
-        Held: another record has an open intent on one of these lanes, or another process has begun this record since it was read (`by` is then its own
-        position), or a create of this patient is open, or the partner knows the patient already (or it was merged away under all its identities) and
+        Held: another record has an open intent on one of these lanes, or another process has begun this record since it was read (`by` and `route` are then
+        its own), or a create of this patient is open, or the partner knows the patient already (or it was merged away under all its identities) and
         this is a create. Refused: the record is closed already, and is no taken item of the plan that `begun` names.
         A closed record that is begun by a replay keeps its state; only its intent is open.
         """
@@ -201,7 +207,8 @@ class Ledger(Protocol):
         What was learned takes no identity away from another patient: a partner's id that is there stays (only an import replaces it).
         Settling the same twice changes nothing. A closed record stays as it is, except that a late `delivered` is true whatever stood there;
         then `seen` has the settlement that counts. Of a replay of a closed record (`Outcome.again`) the intent is closed and the result kept
-        until it is on its topic, and the state changes where it was delivered. Held: the merge would make a patient its own survivor.
+        until it is on its topic, and the state changes where it was delivered. Held: the merge would make a patient its own survivor,
+        or a create of either patient is open.
         """
         ...
 

@@ -167,7 +167,7 @@ class SqlLedger:
     def seen(self, route: str, position: Position) -> Seen | None:
         """See the port."""
         row = self._ask(lambda connection: SELECT.first(connection, here(route, position)))
-        return known.seen(row, self._pseudonyms) if row else None
+        return known.seen(row, self._pseudonyms, claims=bool(row.claims)) if row else None
 
     def begin(self, begun: Begun) -> None:
         """See the port."""
@@ -221,7 +221,8 @@ class SqlLedger:
             self._identities.release(connection, before.id, done=outcome.state is State.DELIVERED, at_ms=settlement.at_ms)
         self._identities.learn(connection, outcome.partner, settlement.learned, settlement.at_ms)
         if settlement.merged is not None:
-            self._identities.merge(connection, outcome.partner, settlement.merged, settlement.at_ms)
+            own = before.id if before is not None else None
+            self._identities.merge(connection, outcome.partner, settlement.merged, settlement.at_ms, own=own)
             delivery = self._deliveries.before(connection, outcome.route, outcome.received.position)
             if settlement.merged.waiting and delivery is not None:
                 self._identities.wait(connection, outcome.partner, settlement.merged, delivery.id, settlement.at_ms)
@@ -265,7 +266,7 @@ class SqlLedger:
             "k_to": last.offset,
         }
         rows = self._ask(lambda connection: BETWEEN.all(connection, bound))
-        return {known.position_of(row): known.seen(row, self._pseudonyms) for row in rows}
+        return {known.position_of(row): known.seen(row, self._pseudonyms, claims=bool(row.claims)) for row in rows}
 
     def waiting(self, route: str, topic: str, partition: int) -> list[tuple[Position, tuple[str, ...]]]:
         """See the port."""

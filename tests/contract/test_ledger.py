@@ -4,8 +4,10 @@ import os
 import random
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from pipeline import flow
-from pipeline.errors import Refused
+from pipeline.errors import LedgerError, Refused
 from pipeline.ledger.port import Held, Ledger, Merged, Query
 from pipeline.ledger.sql import SqlLedger
 from pipeline.model import Decision, Identity, Intent, Known, Learned, Position, Received, Routed
@@ -675,6 +677,115 @@ def test_a_result_that_came_after_the_one_on_the_topic_is_kept(ledger: SqlLedger
     assert ledger.unemitted(ROUTE, "his.adt", 0) == [message.position]
     ledger.emitted(ROUTE, [result_of(message)])
     assert ledger.unemitted(ROUTE, "his.adt", 0) == []
+
+
+# what two workers do to one patient between reading and writing
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"), [(State.PARKED, Reason.MAPPING_FAILED), (State.FILTERED, Reason.EVENT_NOT_FOR_PARTNER)], ids=str
+)
+def test_a_create_that_may_have_been_done_is_told_whatever_its_record_ended_for(
+    ledger: SqlLedger, open_it: Open, state: State, reason: Reason
+) -> None:
+    message = Message(1)
+    ledger.begin(begun(message, at_ms=5_000))
+    assert ledger.settle(settled(message, state, reason))
+    here = open_it().seen(ROUTE, message.position)
+    assert here is not None
+    assert (here.state, here.open, here.sent_ms) == (state, False, 5_000)
+    assert ledger.seen_between(ROUTE, message.position, message.position)[message.position].sent_ms == 5_000
+    assert [row.claims for row in ledger.find(Query())] == [True]
+    ledger.forget(PARTNER, message.identities, by_operator=True)
+    after = ledger.seen(ROUTE, message.position)
+    if state is State.PARKED:
+        assert after is not None
+        assert (after.sent_ms, [row.claims for row in ledger.find(Query())]) == (None, [False])
+
+
+def test_a_record_of_another_route_of_the_partner_is_another_record(ledger: SqlLedger) -> None:
+    mine, its = Message(1, route="mine"), Message(1, route="its")
+    ledger.begin(begun(its))
+    assert ledger.knowledge(mine.routed()).creating == its.position
+    assert ledger.knowledge(its.routed()).creating is None
+    with pytest.raises(Held) as held:
+        ledger.begin(begun(mine))
+    assert (held.value.by, held.value.route) == (its.position, "its")
+    ledger.settle(settled(its, State.PARKED, Reason.PROBE_CANNOT_TELL))
+    assert ledger.knowledge(mine.routed()).open_create == its.position
+
+
+@pytest.mark.parametrize("whose", ["PRIOR", "SURVIVOR", "ALSO"])
+def test_a_merge_is_held_while_a_create_of_either_patient_is_open(ledger: SqlLedger, open_it: Open, whose: str) -> None:
+    a40 = Message(7, patient="SURVIVOR", others=("ALSO",), prior=("PRIOR",))
+    merged = Merged((identity("PRIOR"),), identity("SURVIVOR"), 1_000, waiting=a40.identities if whose == "ALSO" else ())
+    merging = settled(a40, State.PARKED if merged.waiting else State.FILTERED, merged=merged)
+    create = Message(3, patient=whose, partition=1)
+    assert ledger.knowledge(a40.routed()).creating is None
+    open_it().begin(begun(create))
+    with pytest.raises(Held) as held:
+        ledger.settle(merging)
+    assert held.value.by == create.position
+    assert (ledger.seen(ROUTE, a40.position), known(ledger, Message(8, patient="PRIOR"))) == (None, {})
+    open_it().settle(settled(create, answered=answer(Decision.DELIVERED)))
+    assert ledger.settle(merging)
+
+
+def test_an_older_snapshot_is_held_where_a_newer_one_was_delivered_since_it_was_read(ledger: SqlLedger, open_it: Open) -> None:
+    ledger.import_identities(PARTNER, [Learned(identity("CIP1"), "P1")])
+    older, newer = Message(1, event_ms=1_000), Message(1, event_ms=2_000, partition=1)
+    read = ledger.knowledge(older.routed())
+    deliver(open_it(), newer, Intent.UPDATE)
+    with pytest.raises(Held):
+        ledger.begin(replace(begun(older, Intent.UPDATE), knowledge=read))
+    assert ledger.seen(ROUTE, older.position) is None
+    ledger.begin(replace(begun(older, Intent.UPDATE), knowledge=ledger.knowledge(older.routed())))
+
+
+def test_what_was_delivered_last_is_told_the_same_whenever_it_is_asked(ledger: SqlLedger) -> None:
+    """Of several numbers with deliveries of one time from several partitions: else a message would be held for ever."""
+    for partition, number in enumerate(("MET1", "MET2", "MET3")):
+        deliver(ledger, Message(5, patient=number, partition=partition))
+    mine = Message(9, patient="MET3", others=("MET1", "MET2"), partition=3)
+    ledger.begin(replace(begun(mine, Intent.UPDATE), knowledge=ledger.knowledge(mine.routed())))
+
+
+@pytest.mark.usefixtures("ledger")
+def test_two_workers_with_the_same_patients_do_not_stop_one_another(open_it: Open) -> None:
+    """Each shares its transactions among its threads, and so holds many patients at once."""
+    workers, errors = [open_it(), open_it()], list[str]()
+
+    def work(number: int) -> None:
+        mine, chance = workers[number % 2], random.Random(number)
+        for offset in range(8):
+            first, second = chance.sample([f"P{n}" for n in range(12)], 2)
+            message = Message(100 * number + offset, patient=first, others=(second,), partition=number % 2, event_ms=offset)
+            learned = tuple(Learned(one, None) for one in message.identities)
+            for write in (
+                partial(mine.begin, begun(message, Intent.UPDATE)),
+                partial(mine.settle, settled(message, learned=learned)),
+            ):
+                until_not_held(write, errors)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+def until_not_held(write: Callable[[], object], errors: list[str]) -> None:
+    """After an error nobody waits: its lane may stay taken."""
+    while not errors:
+        try:
+            write()
+        except Held:
+            time.sleep(0.005)
+        except LedgerError as error:
+            errors.append(error.message)
+        else:
+            return
 
 
 # merges

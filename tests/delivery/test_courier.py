@@ -18,6 +18,7 @@ import pytest
 from pipeline import flow, wiring
 from pipeline.bus.port import Bus, TopicPartition, Where
 from pipeline.delivery.attempts import Later
+from pipeline.delivery.gate import Gate
 from pipeline.delivery.worker import Worker
 from pipeline.errors import NoAnswer
 from pipeline.ledger.port import Ledger, Query, Settlement
@@ -511,3 +512,65 @@ def test_a_parked_one_that_meets_a_defect_keeps_no_leave_of_the_partners_other_r
         worker.run()
     assert listening.names
     assert listening.has_leave == set()
+
+
+# read again, and beside another route
+
+
+def test_what_is_parked_a_second_time_for_the_same_reason_lets_its_offset_pass(a_house: Callable[..., House]) -> None:
+    """Parked, it came back and was tried; then its partition was read again from before it."""
+    house = a_house(probe_after=60, hold=0.1)
+    house.send(create(1))
+    house.script.answers = [NoAnswer(Reason.TIMEOUT)]
+    house.work()
+    assert (house.committed(), states(house)) == (1, ["parked"])
+    house.settings = settings_with(change)  # its probe is due
+    house.script.answers = [issue(503, "transient")] * 1_000
+    with working(house):
+        until(lambda: len(house.script.requests) > 2)
+    assert states(house) == ["unknown"]
+    with house.bus.consumer(house.settings.group_of(ROUTE), [house.topics.source]) as consumer:
+        consumer.commit({TopicPartition(house.topics.source, 0): 0})
+    house.settings = settings_with(partial(change, probe_after=60, hold=0.1))
+
+    def parked() -> list[str]:
+        return [result.result_id for result in house.results() if result.settled]
+
+    with working(house) as worker:
+        until(lambda: len(parked()) == 2 and worker.offsets.unsettled == 0)
+    assert (house.committed(), states(house), len(set(parked()))) == (1, ["parked"], 2)
+
+
+def test_a_record_waits_for_its_own_create_on_another_route_of_the_partner(tmp_path: Path) -> None:
+    def two_routes(tree: dict[str, Any]) -> None:
+        change(tree, probe="off", hold=0.1)
+        tree["routes"]["second"] = dict(tree["routes"][ROUTE])
+
+    house = House(tmp_path, change=two_routes)
+    house.script.answers = [NoAnswer(Reason.TIMEOUT)]
+    house.send(create(1))
+    house.work()
+    catalogue = wiring.catalogue_of(house.settings)
+    second = Worker(
+        wiring.plan_of(house.settings, "second", catalogue, house.pseudonyms),
+        house.topics,
+        house.settings.group_of("second"),
+        house.bus,
+        house.ledger,
+        transport=house.script,
+        gate=Gate("roche", house.settings.breaker),
+        clock=house.clock,
+        settings=house.settings.delivery,
+        flood=house.settings.flood,
+        in_flight=1,
+    )
+
+    def ends() -> dict[str, tuple[State, str | None]]:
+        return {each.route: (each.state, each.reason) for each in house.ledger.find(Query())}
+
+    with working(house, second):
+        until(lambda: ends() == {ROUTE: CANNOT_TELL, "second": BLOCKED} and second.offsets.unsettled == 0)
+        house.ledger.import_identities("roche", known_as(house, create()))
+        until(lambda: ends()["second"] == DELIVERED)
+    house.close()
+    assert sent(house) == ["POST 1", "PUT 1"]

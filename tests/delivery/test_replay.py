@@ -101,6 +101,7 @@ def test_what_the_row_alone_says_is_not_looked_at(state: State, mode: Mode, expe
         (row(State.DELIVERED, None), adt(), Mode(include_delivered=True), ItemClass.ALREADY_DELIVERED),
         (row(reason=Reason.TIMEOUT), adt(), Mode(), ItemClass.UNKNOWN_NEEDS_PROBE),
         (row(State.UNKNOWN, Reason.TIMEOUT), adt(), Mode(), ItemClass.UNKNOWN_NEEDS_PROBE),
+        (row(reason=Reason.MAPPING_FAILED, claims=True), adt(), Mode(), ItemClass.UNKNOWN_NEEDS_PROBE),
         (row(), None, Mode(), ItemClass.PAYLOAD_GONE),
         (row(), b"no message", Mode(), ItemClass.STILL_PARKED),
         (row(), adt(family=""), Mode(), ItemClass.STILL_PARKED),
