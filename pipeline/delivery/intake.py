@@ -81,7 +81,10 @@ class Intake:
                 self._pool.rejoin(taken.item.position, taken.item.lanes)
 
     def park_overdue(self, hold: float, *, fair: bool) -> None:
-        """What waits too long behind another. Not for a partner that is away, nor just after: then all of them wait, and nothing would be gained."""
+        """What waits too long behind another. Not for a partner that is away, nor just after: then all of them wait, and nothing would be gained.
+
+        One that throttles is there: it may go on for days, and an offset has to pass meanwhile.
+        """
         if not fair:
             self._fair_since = time.monotonic()
         elif time.monotonic() - self._fair_since > hold:

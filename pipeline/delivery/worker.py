@@ -20,7 +20,7 @@ from pipeline.delivery.attempts import Backoff, Hands
 from pipeline.delivery.courier import Courier, Task, Topics
 from pipeline.delivery.emitter import Emission, Emitter
 from pipeline.delivery.flood import Flood
-from pipeline.delivery.gate import Gate, GateState
+from pipeline.delivery.gate import Gate, Trouble
 from pipeline.delivery.intake import Intake, partition_of
 from pipeline.delivery.lanes import Lanes, Limits
 from pipeline.delivery.offsets import Offsets, Progress
@@ -150,7 +150,8 @@ class Worker:
             self.stop.set()
         elif time.monotonic() - self._committed_at > COMMIT_EVERY:
             self.commit()
-            self.intake.park_overdue(self.settings.hold, fair=self.gate.state is GateState.CLOSED and not self.flood.stopped)
+            away = self.gate.standing.trouble in {Trouble.AWAY, Trouble.HALTED}
+            self.intake.park_overdue(self.settings.hold, fair=not away and not self.flood.stopped)
 
     def _finish(self) -> None:
         """What is in flight may end, within the time that a stop may take; then what is settled is written and committed."""

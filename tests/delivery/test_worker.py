@@ -606,3 +606,21 @@ class Busy(Script):
             return super().exchange(request)
         finally:
             self.now -= 1
+
+
+@pytest.mark.parametrize(("trouble", "parks"), [(Decision.THROTTLED, True), (Decision.HALTED, False)])
+def test_what_waits_too_long_is_parked_though_the_partner_throttles_and_not_while_it_refuses_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Decision, *, parks: bool
+) -> None:
+    monkeypatch.setattr("pipeline.delivery.worker.COMMIT_EVERY", 0.05)
+    house = House(tmp_path, change=lambda tree: tree["breaker"].update(open_first=60, open_most=60))
+    worker = house.worker()
+    worker.gate.told(trouble, None)
+    told: list[bool] = []
+    monkeypatch.setattr(worker.intake, "park_overdue", lambda _, *, fair: told.append(fair))
+    thread = run_beside(worker)
+    until(lambda: len(told) > 1)
+    worker.stop.set()
+    thread.join(5)
+    house.close()
+    assert set(told) == {parks}

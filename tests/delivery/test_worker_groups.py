@@ -22,14 +22,26 @@ from pipeline.bus.embedded import EmbeddedBus
 from pipeline.bus.port import RebalanceListener, Record, TopicPartition
 from pipeline.delivery.planning import Payloads, judge, replay_of
 from pipeline.delivery.worker import Worker
-from pipeline.errors import BusError, BusLost, BusRebalancing, BusUnavailable
+from pipeline.errors import BusError, BusLost, BusRebalancing, BusUnavailable, NoAnswer
 from pipeline.ledger.plans import Deed, Mode, PlanState, What
 from pipeline.ledger.port import Query
 from pipeline.model import Received, Reply, Request
 from pipeline.stages.route import request_id
 from pipeline.transport.port import Transport
-from schemas.outcomes import State
-from tests.delivery.partner_script import ROUTE, TOPICS, House, Script, adt, created, issue, settings_with, until, updated
+from schemas.outcomes import Reason, State
+from tests.delivery.partner_script import (
+    ROUTE,
+    TOPICS,
+    House,
+    Script,
+    adt,
+    created,
+    issue,
+    run_beside,
+    settings_with,
+    until,
+    updated,
+)
 
 P0, P1 = TopicPartition(TOPICS.source, 0), TopicPartition(TOPICS.source, 1)
 MOST_POLLS: Final = 3_000
@@ -323,14 +335,15 @@ def test_lost_and_given_again_in_one_poll_while_a_delivery_waits_it_goes_on_once
 
 @dataclass
 class Refuses(Script):
-    """The first answer is a refusal, and comes when it is let."""
+    """One answer is a refusal, and comes when it is let."""
 
+    which: int = 1
     asked: threading.Event = field(default_factory=threading.Event)
     open: threading.Event = field(default_factory=threading.Event)
 
     def exchange(self, request: Request) -> Reply:
         answer = super().exchange(request)
-        if self.asked.is_set():
+        if len(self.requests) != self.which:
             return answer
         self.asked.set()
         assert self.open.wait(10)
@@ -368,6 +381,35 @@ def test_an_item_of_a_replay_that_is_on_its_way_when_its_partition_is_lost_and_g
     clinic.run(give_both, *look, there_and_back, *look, let_go, partner=slow)
     assert [request.method for request in slow.requests] == ["PUT", "PUT"]
     assert clinic.ledger.replays.progress(plan).outcomes == {State.DELIVERED: 1}
+
+
+def test_of_what_came_back_and_is_on_its_way_when_its_partition_is_lost_nothing_is_kept(clinic: Clinic) -> None:
+    clinic.settings = settings_with(parked_soon)
+    clinic.put(0, create("A"))
+    slow = Refuses([NoAnswer(Reason.TIMEOUT)], which=2)
+    kept: list[int] = []
+
+    def lose(member: Member) -> None:
+        until(slow.asked.is_set)
+        member.lose(P0)
+        slow.open.set()
+        until(lambda: not worker.pool.running)
+        kept.append(len(worker.courier._back))
+
+    look: list[Step] = [lambda _: time.sleep(0.05)] * 10
+    clinic.group.scripts.append([give_both, *look, lose])
+    worker = clinic.worker(slow)
+    thread = run_beside(worker)
+    until(lambda: bool(kept))
+    worker.stop.set()
+    thread.join(10)
+    assert kept == [0]
+
+
+def parked_soon(tree: dict[str, Any]) -> None:
+    with_long_pauses(tree)
+    tree["partners"]["roche"]["probe_margin"] = -9.0
+    tree["delivery"] |= {"hold": 0.1, "revoke_seconds": 0.1}
 
 
 def test_a_late_answer_after_another_has_found_the_outcome_settles_nothing_twice(clinic: Clinic) -> None:
