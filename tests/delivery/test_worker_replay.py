@@ -8,11 +8,14 @@ from pathlib import Path
 import orjson
 import pytest
 
+from pipeline import flow
 from pipeline.bus.embedded_producer import EmbeddedProducer
 from pipeline.cli import main
-from pipeline.errors import BusUnavailable, NoAnswer
+from pipeline.errors import BusUnavailable, NoAnswer, Parked
 from pipeline.failpoints import Point
 from pipeline.ledger.plans import Deed, PlanState, What
+from pipeline.model import Knowledge, Outcome, Routed
+from pipeline.stages.plan import Plan
 from schemas.outcomes import Reason, State
 from tests.commands.replaying import MONDAY, TUESDAY, Hospital
 from tests.delivery.partner_script import ROUTE, Killed, Scripted, adt, created, issue, run_beside, until, updated
@@ -239,3 +242,25 @@ def test_killed_anywhere_a_resend_ends_and_lets_the_lane_go(
     assert len(house.script.requests) - sent == (2 if point in POINTS[:2] else 1)
     assert (house.state(0), house.state(1)) == ((State.DELIVERED, None), (State.DELIVERED, None))
     assert state_of(house, name) is PlanState.DONE
+
+
+def test_an_open_create_that_no_longer_mapped_is_probed_by_its_replay_and_not_sent_twice(
+    house: Hospital, released: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The partner did it; the process was killed; a mistaken mapping parked the message for that; the mapping was mended."""
+    house.settings.partners["roche"].__dict__["probe_margin"] = -10.0  # its probe is due
+    house.send(adt())
+    with pytest.raises(Killed):
+        house.work([Killed()])
+    with monkeypatch.context() as patched:
+        patched.setattr("pipeline.flow.prepare", does_not_map)
+        house.work()
+    assert house.state(0) == (State.PARKED, Reason.MAPPING_FAILED)
+    released("--state", "parked")
+    house.work([updated()])
+    assert (house.state(0)[0], [path.split()[0] for path in house.paths()]) == (State.DELIVERED, ["PUT"])
+
+
+def does_not_map(routed: Routed, _knowledge: Knowledge, plan: Plan) -> Outcome:
+    ended = Parked(Reason.MAPPING_FAILED, where="patient.json.j2:3")
+    return flow.ended_outcome(ended, routed.decoded.received, plan, routed.decoded, routed)
