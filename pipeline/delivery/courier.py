@@ -210,7 +210,7 @@ class Courier:
             self.hands.gate.back((self.plan.name, task.received.position))
             again = self._step(task.ahead)
             if again is not None:
-                return again
+                return replace(again, parked=False)  # the one ahead may be, this one is not
             task.ahead = None
         try:
             stepped = task.work if isinstance(task.work, Outcome) else task.work.step()
@@ -226,6 +226,8 @@ class Courier:
             self._emit_attempt(later.tried)
         if later.behind not in (None, position) and not later.at_once and self.desk.mine(later.behind):
             task.ahead = self._left_open(later.behind)
+            if task.ahead is not None:
+                return Again(later.seconds)  # parked, this one would be made anew when it comes back, and know of none ahead
         if later.parks is None:
             task.waits_since = None
             return Again(later.seconds)
