@@ -210,6 +210,23 @@ def killed_at(house: Hospital, point: Point, answers: list[Scripted], monkeypatc
     house.script.answers.clear()
 
 
+def test_a_message_parked_behind_a_resend_that_was_killed_lets_the_resend_go_first(
+    house: Hospital, released: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.settings.delivery.__dict__["hold"] = 0.01
+    delivered(house, adt("A04", "1", time=MONDAY))
+    released("--include-delivered", "--why", "they lost it")
+    killed_at(house, Point.AFTER_INTENT, [updated()], monkeypatch)
+    house.send(adt("A08", "2", time=TUESDAY))
+    worker = house.worker()
+    take_up = worker.replayer.due
+    monkeypatch.setattr(worker.replayer, "due", lambda room: take_up(room) if worker.pool.waiting == (0, 1) else [])
+    thread = run_beside(worker)
+    until(lambda: house.ledger.counts()[ROUTE] == {State.DELIVERED: 2} and not worker.courier.replaying)
+    worker.stop.set()
+    thread.join(10)
+
+
 POINTS = [Point.AFTER_INTENT, Point.AFTER_ANSWER, Point.AFTER_LEDGER_SETTLED, Point.AFTER_RESULT_PRODUCED]
 
 
