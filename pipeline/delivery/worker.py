@@ -312,6 +312,7 @@ class Worker:
     def assigned(self, partitions: Sequence[TopicPartition]) -> None:
         """They begin unpaused, and are read anew where they were ours before."""
         self.pool.drop(partitions, 0)
+        self._keep_nothing_of(partitions)
         self.offsets.assigned(partitions)
         self.intake.assigned(partitions)
 
@@ -329,9 +330,12 @@ class Worker:
         self._forget(partitions)
 
     def _forget(self, partitions: Sequence[TopicPartition]) -> None:
-        gone = {(each.topic, each.partition) for each in partitions}
         self.intake.forget(partitions)
         self.offsets.forget(partitions)
+        self._keep_nothing_of(partitions)
+
+    def _keep_nothing_of(self, partitions: Sequence[TopicPartition]) -> None:
+        gone = {(each.topic, each.partition) for each in partitions}
         self.courier.forget(lambda position: (position.topic, position.partition) not in gone)
 
     # the end
