@@ -87,7 +87,7 @@ class Reason(StrEnum):
     NOT_SENT_DNS = "not_sent_dns", "the partner's host name does not resolve"
     NOT_SENT_CONNECT = "not_sent_connect", "no TCP connection to the partner"
     NOT_SENT_TLS = "not_sent_tls", "the TLS handshake with the partner failed"
-    NOT_SENT_STOOD_STILL = "not_sent_stood_still", "the process stood still between intent and sending, so it did not send; it is tried again"
+    NOT_SENT_STOOD_STILL = "not_sent_stood_still", "the process stood still, so it did not send any more; it is tried again"
     NOT_SENT_CERTIFICATE = "not_sent_certificate", "our client certificate is expired, not yet valid, or does not fit its key"
     # no answer that tells
     TIMEOUT = "timeout", "no answer within the read time-out or the deadline"
