@@ -133,7 +133,7 @@ def test_our_certificate_is_not_valid_now(hospital: Hospital, seed: int, tls: st
     assert list(partner.log) == [], "what cannot work is not tried"
     renew(ours, partner.files.client, partner.files.client_key)
     mended(hospital, worker)
-    assert untouched(hospital)
+    assert touched(hospital) == []
 
 
 @pytest.mark.fault("F3", NOT_SENT)
@@ -151,7 +151,7 @@ def test_the_partner_refuses_our_certificate_by_an_alert(hospital: Hospital, see
         assert reasons(hospital) == {Reason.REFUSED_CERTIFICATE}
         renew(ours, partner.files.client, partner.files.client_key)
         mended(hospital, worker)
-    assert untouched(hospital)
+    assert touched(hospital) == []
 
 
 @pytest.mark.fault("F3", NOT_SENT)
@@ -168,10 +168,19 @@ def test_the_partner_refuses_our_certificate_and_says_nothing(hospital: Hospital
     mended(hospital, worker)
 
 
-def untouched(hospital: Hospital) -> bool:
-    """No attempt was burnt, nobody is suspected to be sent twice."""
+def touched(hospital: Hospital) -> list[object]:
+    """Attempts that were burnt, and who is suspected to have been sent twice.
+
+    One may be in doubt: a reset that overtakes the alert cannot be told from an answer that was lost. The gate makes no second one of it.
+    """
     evidence = hospital.evidence()
-    return {row.attempt for row in evidence.rows} == {1} and not any(one.possible_duplicate for one in evidence.results)
+    tried = {
+        row.position: {one.reason for one in evidence.results if one.source_offset == row.position.offset}
+        for row in evidence.rows
+    }
+    burnt = [(row.position, row.attempt, tried[row.position]) for row in evidence.rows if row.attempt != 1]
+    doubt = [one for one in burnt if Reason.CONNECTION_LOST in one[2]][:1]
+    return [*(one for one in burnt if one not in doubt), *(one for one in evidence.results if one.possible_duplicate)]
 
 
 def certificate_of(hospital: Hospital, certificate: Path, key: Path) -> tuple[Path, Path]:
@@ -200,7 +209,7 @@ def test_the_gateway_answers_a_refused_certificate_with_403(hospital: Hospital, 
     while_away(hospital, worker)
     renew(ours, partner.files.client, partner.files.client_key)
     mended(hospital, worker)
-    assert untouched(hospital)
+    assert touched(hospital) == []
 
 
 @pytest.mark.fault("F3", NOT_SENT)
