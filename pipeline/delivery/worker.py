@@ -47,6 +47,7 @@ SHORT_POLL: Final = 0.02
 """The same, where it is to end with what is there, or has to see soon that there is room."""
 BATCH: Final = 500
 AHEAD: Final = 500
+"""Messages that may wait for a free thread before reading pauses; twice `in_flight`, where that is more."""
 
 
 class Worker:
@@ -102,7 +103,7 @@ class Worker:
         self._consumer: Consumer | None = None
         self._paused = False
         self._ahead = max(AHEAD, 2 * in_flight)
-        """Messages that may wait for a free thread: enough for the next poll, few enough to cost little memory."""
+        """Enough for the next poll, few enough to cost little memory."""
         self._committed_at = time.monotonic()
         self._until: dict[TopicPartition, int] | None = None
 
