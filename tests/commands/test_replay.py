@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,8 @@ from pipeline.cli import main
 from pipeline.ledger.plans import ItemState
 from pipeline.ledger.port import Query
 from schemas.outcomes import State
-from tests.commands.replaying import MONDAY, TUESDAY, Hospital
+from tests.commands.replaying import MONDAY, TUESDAY, Call, Hospital, caller
 from tests.delivery.partner_script import ROUTE, adt, issue
-
-Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -28,13 +26,7 @@ def house(tmp_path: Path) -> Iterator[Hospital]:
 
 @pytest.fixture
 def call(house: Hospital, capsys: pytest.CaptureFixture[str]) -> Call:
-    def call(*words: str) -> tuple[int, str, str]:
-        capsys.readouterr()  # what the worker logged before
-        code = main(["replay", *words, "--settings", str(house.settings_file)])
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
+    return caller(house, capsys, "replay")
 
 
 def planned(call: Call, *words: str, code: int = 0) -> dict[str, Any]:

@@ -1,19 +1,16 @@
 """resolve and discard: what an operator says of a parked record, and what follows from it."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipeline.bus.embedded_producer import EmbeddedProducer
-from pipeline.cli import main
 from pipeline.errors import BusUnavailable, NoAnswer
 from schemas.outcomes import Reason, State
-from tests.commands.replaying import Hospital
+from tests.commands.replaying import Call, Hospital, caller
 from tests.delivery.partner_script import ROUTE, adt, issue
-
-Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -25,13 +22,7 @@ def house(tmp_path: Path) -> Iterator[Hospital]:
 
 @pytest.fixture
 def call(house: Hospital, capsys: pytest.CaptureFixture[str]) -> Call:
-    def call(*words: str) -> tuple[int, str, str]:
-        capsys.readouterr()  # what the worker logged before
-        code = main([*words, "--settings", str(house.settings_file)])
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
+    return caller(house, capsys)
 
 
 def unknown_create(house: Hospital) -> None:

@@ -1,18 +1,15 @@
 """trace: the way of one message, from its source record to its result."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pipeline.cli import main
 from pipeline.errors import NotSent
 from schemas.outcomes import Reason
-from tests.commands.replaying import Hospital
+from tests.commands.replaying import Call, Hospital, caller
 from tests.delivery.partner_script import adt, issue
-
-Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -24,13 +21,7 @@ def house(tmp_path: Path) -> Iterator[Hospital]:
 
 @pytest.fixture
 def call(house: Hospital, capsys: pytest.CaptureFixture[str]) -> Call:
-    def call(*words: str) -> tuple[int, str, str]:
-        capsys.readouterr()  # what the worker logged before
-        code = main(["trace", *words, "--settings", str(house.settings_file)])
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
+    return caller(house, capsys, "trace")
 
 
 def test_the_way_of_a_message_is_told_from_end_to_end(house: Hospital, call: Call) -> None:
