@@ -24,9 +24,9 @@ def server() -> Iterator[tuple[str, int]]:
         try:
             while piece := sock.recv(65536):
                 sock.sendall(piece)
+            sock.shutdown(socket.SHUT_WR)
         except OSError:
-            return
-        sock.shutdown(socket.SHUT_WR)
+            return  # reset, before or after its end was read
 
     def serve() -> None:
         while True:
