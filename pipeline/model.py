@@ -94,6 +94,7 @@ class Subject(StrEnum):
 
     PATIENT = "patient"
     VISIT = "visit"
+    COVERAGE = "coverage"
     APPOINTMENT = "appointment"
     RESULT = "result"
 
@@ -164,6 +165,8 @@ class Routed:
     event_ms: int | None
     """Event time in milliseconds since 1970; None where the message has none, or an ambiguous one."""
     findings: tuple[Finding, ...] = ()
+    parts: tuple[Identity, ...] = ()
+    """What else the message brings that the partner keeps under an id of its own: its visit, its coverages (Partner.parts)."""
 
     @property
     def lane(self) -> str:
@@ -263,6 +266,10 @@ class Identified:
     """The identity that the partner knows the patient by: on a create the first accepted one, on an update one with the partner's own id first,
     then the one it was created with."""
     findings: tuple[Finding, ...] = ()
+    part_ids: Mapping[Identity, str] = field(default_factory=dict, repr=False)
+    """Of the routed `parts`, those that the partner knows, with its own id."""
+    stale_patient: bool = False
+    """Something newer of the patient was delivered with another subject: what this message says of the patient stays at home."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,11 +309,13 @@ class Request:
     """x-origin-request-id, whether or not the partner has such a header."""
     timeouts: Timeouts
     intent: Intent
+    step: int = 0
+    """Its place in the delivery. A number means the same in every message of a partner, whether or not the message has a request of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """The requests of one delivery, in order."""
+    """The requests of one delivery, by rising `step`."""
 
     mapped: Mapped
     requests: tuple[Request, ...]

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from pipeline.errors import NoAnswer
 from pipeline.model import Identified, Identity, Mapped, Packed, Reply, Request, Verdict
-from schemas.event import Identifier
+from schemas.event import Event, Identifier
 
 
 class Partner(Protocol):
@@ -24,8 +24,16 @@ class Partner(Protocol):
         """The identifier system (a URI) that the partner accepts this identifier under; None where it takes no such."""
         ...
 
+    reads: frozenset[str]
+    """Names of the event's fields, and those of its segments, that it reads itself, in `parts`, `variables` and `pack`: they are built whatever the
+    templates read."""
+
+    def parts(self, event: Event) -> tuple[Identity, ...]:
+        """What else the message brings that it keeps under an id of its own, each once: the visit, coverages. Parked where one has no key to know it by."""
+        ...
+
     def pack(self, mapped: Mapped) -> Packed:
-        """The requests, in order. ProfileNotMet where the partner's profile is not met (DESIGN, pack)."""
+        """The requests, by rising `step`. ProfileNotMet where the partner's profile is not met (DESIGN, pack)."""
         ...
 
     def of_attempt(self, packed: Packed, request: Request, attempt: int) -> Request:

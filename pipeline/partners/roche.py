@@ -36,7 +36,7 @@ from pipeline.partners import answers
 from pipeline.partners.answers import Body, Form
 from pipeline.partners.roche_verdicts import Flag, Operation, Signal, row_of
 from pipeline.settings import OperationTimes, RocheSettings
-from schemas.event import Identifier, Timestamp
+from schemas.event import Event, Identifier, Timestamp
 from schemas.outcomes import FindingCode, Reason
 from schemas.roche import CHECK, DIABETES_TYPES, Terms
 
@@ -65,6 +65,7 @@ class Roche:
 
     name: str = "roche"
     secret_headers: tuple[str, ...] = ("client_secret",)
+    reads: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -89,6 +90,10 @@ class Roche:
     def system_of(self, identifier: Identifier) -> str | None:
         """See partners/port.py."""
         return self._identifier_systems(identifier)
+
+    def parts(self, event: Event) -> tuple[Identity, ...]:  # noqa: ARG002 - the port's signature; it keeps patients alone
+        """See partners/port.py."""
+        return ()
 
     def variables(self, identified: Identified) -> Mapping[str, str | bool | None]:
         """See partners/port.py. Ids are UUIDv5 of the request id and a name, so that the same message gives the same bytes."""

@@ -33,7 +33,7 @@ def decode(received: Received, plan: Plan, *, whole: bool = False) -> Decoded:
         raise Parked(Reason.TOO_LARGE, message=f"{len(value)} bytes, and site.most_bytes is {plan.site.most_bytes}")
     message = parse(value, charset=plan.site.charset)
     fields = None if whole else plan.catalogue.fields(plan.partner.name)
-    event, findings = typed(message, zone=plan.site.zone, only=_with_ours(fields))
+    event, findings = typed(message, zone=plan.site.zone, only=_with_ours(fields, plan.partner.reads))
     findings = (*message.findings, *findings)
     if not event.trigger:
         raise Parked(Reason.EVENT_MISSING, where="MSH-9.2")
@@ -50,5 +50,5 @@ def decode(received: Received, plan: Plan, *, whole: bool = False) -> Decoded:
 
 
 @lru_cache(maxsize=64)
-def _with_ours(fields: frozenset[str] | None) -> frozenset[str] | None:
-    return None if fields is None else fields | READ_HERE
+def _with_ours(fields: frozenset[str] | None, partners: frozenset[str]) -> frozenset[str] | None:
+    return None if fields is None else fields | READ_HERE | partners

@@ -39,6 +39,7 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
         dedupe=pseudonyms.hash("dedupe", plan.name, sender, str(event.control_id or ""), sha256(value).hexdigest()),
         request_id=request_id(plan.name, value),
         event_ms=None if when is None or when.ambiguous else when.epoch_ms,
+        parts=plan.partner.parts(event),
     )
 
 
