@@ -5,6 +5,7 @@ Found, first wins: `--settings FILE`, $EMR_PIPELINE_SETTINGS, ./emr-pipeline.yam
 """
 
 import os
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -247,6 +248,69 @@ class RocheSettings(Section):
         return base_url.rstrip("/")
 
 
+class SigningKey(Section):
+    """Our private key, with which we prove to an authorization server who we are. `emr-pipeline jwks --new` makes one."""
+
+    file: Path
+    """PEM (PKCS 8), readable by us alone."""
+    key_id: str = Field(min_length=1)
+    """`kid`, under which the partner finds the public half in our key set (`emr-pipeline jwks`)."""
+    algorithm: Literal["RS384", "ES384"] = "ES384"
+    """RS384 goes with an RSA key, ES384 with one on the curve P-384."""
+
+
+class OAuthSettings(Section):
+    """How access tokens of a partner are had: OAuth 2, SMART on FHIR. An explicit address wins over what discovery says."""
+
+    grant: Literal["client_credentials", "authorization_code"] = "client_credentials"
+    """As a service, or for a person who said yes once: `emr-pipeline login PARTNER`."""
+    client_id: str = Field(min_length=1)
+    client_auth: Literal["client_secret_basic", "client_secret_post", "private_key_jwt"] = "client_secret_basic"
+    """How we prove it: the secret as HTTP Basic or in the form, or an assertion that `private_key` signs."""
+    client_secret: Secret | None = None
+    private_key: SigningKey | None = None
+    scope: str = "openid fhirUser user/*.read"
+    """The documented one (contracts/njsams.md section 2); of the client_credentials grant ask the partner, as system/*.write."""
+    aud: str | None = None
+    """What the token is for, in the authorization request; else the partner's base_url."""
+    discovery: bool = True
+    """Ask {base_url}/.well-known/smart-configuration, else {issuer}/.well-known/openid-configuration, for the addresses that are not set."""
+    issuer: str | None = None
+    """The authorization server; else base_url."""
+    token_url: str | None = None
+    authorize_url: str | None = None
+    redirect_uri: str = "http://127.0.0.1:8765/callback"
+    """Where the browser ends after `login`, as registered with the partner: loopback, or any other with `login --paste`."""
+    refresh_file: Path | None = None
+    """Where `login` keeps what it was given, encrypted with keys.patient_hash. The authorization_code grant needs one."""
+    tls: TlsFiles | None = None
+    """For the authorization server; else the partner's."""
+    times: OperationTimes = OperationTimes(connect=5, read=10, total=15)
+    """For each request to the authorization server."""
+    early: float = Field(default=60, ge=0)
+    """Seconds before its end that a token is renewed; of a short-lived one a quarter of its life at most."""
+
+    @field_validator("issuer", "token_url", "authorize_url")
+    @classmethod
+    def _address(cls, url: str | None) -> str | None:
+        if url is not None and not re.fullmatch(r"https://[^\s/?#@\\]+(?:/[^\s#]*)?", url):
+            raise ValueError("must be https:// and a host name, without fragment, user name or password")
+        return url
+
+    @model_validator(mode="after")
+    def _whole(self) -> "OAuthSettings":
+        signs = self.client_auth == "private_key_jwt"
+        if signs != (self.private_key is not None) or signs == (self.client_secret is not None):
+            raise ValueError("client_auth private_key_jwt goes with private_key, the others with client_secret")
+        if self.grant == "authorization_code" and self.refresh_file is None:
+            raise ValueError(
+                "the authorization_code grant needs refresh_file, where `emr-pipeline login` keeps what it was given"
+            )
+        if not self.discovery and self.token_url is None:
+            raise ValueError("without discovery token_url must be set")
+        return self
+
+
 class Route(Section):
     """One source topic to one partner operation; its own consumer group."""
 
@@ -413,7 +477,7 @@ def load(path: Path) -> Settings:
         raise _first(error, path) from None
 
 
-PATHS: Final = frozenset({"path", "file", "ca", "certificate", "key", "mappings"})
+PATHS: Final = frozenset({"path", "file", "ca", "certificate", "key", "mappings", "refresh_file"})
 """Settings that are paths: a relative one counts from the settings file."""
 
 

@@ -7,11 +7,11 @@ from typing import get_args
 
 import pytest
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from pipeline import settings, settings_yaml
 from pipeline.errors import SettingsError
-from pipeline.settings import DEFAULTS, Embedded, Kafka, RocheSettings, Route, Secret, Settings, load
+from pipeline.settings import DEFAULTS, Embedded, Kafka, OAuthSettings, RocheSettings, Route, Secret, Settings, load
 
 ROOT = Path(__file__).parents[1]
 
@@ -180,5 +180,37 @@ def names(section: type[BaseModel]) -> set[str]:
 
 def test_the_example_settings_name_every_setting() -> None:
     example = (ROOT / "deploy" / "settings.example.yaml").read_text()
-    every = names(Settings).union(*(names(one) for one in (Embedded, Kafka, RocheSettings, Route)))
+    every = names(Settings).union(*(names(one) for one in (Embedded, Kafka, OAuthSettings, RocheSettings, Route)))
     assert sorted(name for name in every if not re.search(rf"\b{name}:", example)) == []
+
+
+BASIC: dict[str, object] = {"client_id": "us", "client_secret": {"env": "X"}}
+SIGNED: dict[str, object] = {
+    "client_id": "us",
+    "client_auth": "private_key_jwt",
+    "private_key": {"file": "k.pem", "key_id": "1"},
+}
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        ({"client_id": "us"}, "client_auth private_key_jwt goes with private_key, the others with client_secret"),
+        (BASIC | {"client_auth": "private_key_jwt"}, "client_auth private_key_jwt goes with private_key"),
+        (SIGNED | {"client_secret": {"env": "X"}}, "client_auth private_key_jwt goes with private_key"),
+        (BASIC | {"grant": "authorization_code"}, "the authorization_code grant needs refresh_file"),
+        (BASIC | {"discovery": False}, "without discovery token_url must be set"),
+        (BASIC | {"token_url": "http://auth.example/token"}, "must be https:// and a host name"),
+        (BASIC | {"token_url": "https://us:canary@auth.example/token"}, "must be https:// and a host name"),
+    ],
+)
+def test_an_oauth_block_that_cannot_work_says_why(block: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError) as mistake:
+        OAuthSettings.model_validate(block)
+    assert said in str(mistake.value)
+    assert "canary" not in str(mistake.value)
+
+
+def test_an_oauth_block_with_a_secret_or_with_a_key_is_whole() -> None:
+    assert OAuthSettings.model_validate(BASIC).client_auth == "client_secret_basic"
+    assert OAuthSettings.model_validate(SIGNED).private_key is not None
