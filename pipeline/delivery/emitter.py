@@ -105,8 +105,9 @@ class Emitter:
     def _write(self, batch: list[Emission]) -> None:
         records = [record for emission in batch for record in emission.records]
         self._steady(lambda: self._append(records))
-        reach(Point.AFTER_RESULT_PRODUCED)
         settled = [emission.settled for emission in batch if emission.settled is not None]
+        for _ in settled:
+            reach(Point.AFTER_RESULT_PRODUCED)  # once for each message, however many one batch has: a slow bus makes batches large
         if settled:
             self._steady(lambda: self._ledger.emitted(self._route, settled))
         for emission in batch:
