@@ -280,7 +280,7 @@ class Roche:
             decision=row.decision,
             reason=came.reason if isinstance(came, NoAnswer) and row.reason is None else row.reason,
             issue_codes=body.codes if body else (),
-            learned=_learned(packed, body) if row.decision.value == "delivered" else (),
+            learned=_learned(packed, body, by_business_id=self._by_business_id) if row.decision.value == "delivered" else (),
             retry_after=wait,
             suspect=lost and isinstance(came, NoAnswer) and came.fresh,
         )
@@ -357,10 +357,11 @@ def _values(patients: Any) -> set[str]:  # noqa: ANN401 - resources of an answer
     return found
 
 
-def _learned(packed: Packed, body: Body | None) -> tuple[Learned, ...]:
+def _learned(packed: Packed, body: Body | None, *, by_business_id: bool) -> tuple[Learned, ...]:
     """Every identity that went out, first the one that the request was about: the partner has one patient under all of them.
 
-    An update that went through proves the id it was sent to; v1 may answer with whichever business id comes first.
+    An update that went through proves the id it was sent to; v1 may answer with whichever business id comes first. A create that was told no id, as one
+    that a probe found: where the business id is the partner's, all that went out with it are kept under that one, as one patient's.
     """
     identified = packed.mapped.identified
     about = identified.identity
@@ -370,7 +371,8 @@ def _learned(packed: Packed, body: Body | None) -> tuple[Learned, ...]:
     given = patient.get("id") if patient else None
     answered = given if isinstance(given, str) and GIVEN_ID.fullmatch(given) else None
     creating = identified.intent is Intent.CREATE
-    known = (answered or identified.partner_id) if creating else (identified.partner_id or answered)
+    reached = about.value if by_business_id else None
+    known = (answered or identified.partner_id or reached) if creating else (identified.partner_id or answered)
     sent = {
         (one.get("system"), one.get("value"))
         for resource in packed.mapped.resources

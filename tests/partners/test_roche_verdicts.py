@@ -339,7 +339,14 @@ def test_an_update_with_an_empty_answer_keeps_the_id_that_is_known() -> None:
 
 @pytest.mark.parametrize("partner_id", [None, "", 7, ["x"], "with space", "a\nb", 201 * "x", "é"])
 def test_an_id_that_can_be_none_is_not_learned(partner_id: object) -> None:
-    assert [one.partner_id for one in learned("create", echo(partner_id))] == [None]
+    assert [one.partner_id for one in learned("create", echo(partner_id), api="v2")] == [None]
+    assert [one.partner_id for one in learned("create", echo(partner_id), update_id="returned")] == [None]
+
+
+def test_where_the_business_id_is_the_partners_a_create_that_was_told_no_id_is_known_by_it() -> None:
+    """So that all numbers that went out with it are one patient's in a merge, whichever of them it names."""
+    assert [one.partner_id for one in learned("probe", b"")] == ["TEST0000000001"]
+    assert [one.partner_id for one in learned("create", echo(None))] == ["TEST0000000001"]
 
 
 @pytest.mark.parametrize(("operation", "decision"), [("create", D.UNKNOWN), ("update", D.FAILED), ("probe", D.UNKNOWN)])
