@@ -141,10 +141,10 @@ def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
 def _end(server: subprocess.Popen[bytes]) -> None:
     server.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
     try:
-        server.wait(10)
+        server.wait(60)
     except subprocess.TimeoutExpired:
         server.kill()
-        server.wait(10)
+        server.wait(60)
 
 
 def _unpacked() -> Path:

@@ -352,7 +352,7 @@ def test_while_the_broker_stands_still_an_idle_member_says_so_and_then_goes_on(
         stopped = time.monotonic()
         with pytest.raises(BusUnavailable):
             poll_on(consumer)
-        assert time.monotonic() - stopped < 3.0 + 3.0
+        assert time.monotonic() - stopped < 3.0 + 20.0
     finally:
         os.kill(server.pid_of(1), signal.SIGCONT)
     polled_until(consumer, lambda: bool(consumer.assignment()))

@@ -113,7 +113,7 @@ def test_it_answers_who_watches_at_the_address_it_is_given_and_says_when_it_stop
 
 
 def asked(port: int, path: str) -> tuple[int, bytes]:
-    with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+    with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         connection.request("GET", path)
         answer = connection.getresponse()
         return answer.status, answer.read()

@@ -198,7 +198,7 @@ def run_beside(worker: Worker) -> threading.Thread:
     return thread
 
 
-def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for it; an assertion error where it does not come."""
     end = time.monotonic() + seconds
     while not condition():

@@ -292,7 +292,7 @@ def test_a_garbled_header_holds_nobody_up_and_puts_no_patient_into_the_ledger(
     thread = run_beside(worker)
     thread.join(20)
     worker.stop.set()
-    thread.join(5)
+    thread.join(60)
     assert (house.settled()[-1], house.committed()) == (DELIVERED, 2)
     told = "".join(record.value.decode() for record in house.bus.read(house.topics.results) if record.value)
     rows = list(house.ledger.find(Query()))

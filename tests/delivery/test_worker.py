@@ -244,7 +244,7 @@ def test_a_stop_while_waiting_leaves_the_message_open_and_the_offset_where_it_wa
     thread = run_beside(worker)
     until(lambda: len(house.script.requests) > 2)
     worker.stop.set()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
     assert (house.settled(), house.committed()) == ([], 0)
 
@@ -287,7 +287,7 @@ def test_while_the_results_topic_cannot_be_written_no_offset_passes(house: House
     thread = run_beside(worker)
     until(lambda: broken.refused > 3)
     worker.stop.set()
-    thread.join(5)
+    thread.join(60)
     house.bus = whole
     assert (house.paths(), house.settled(), house.committed()) == (["POST /Bundle"], [], 0)
     house.work()
@@ -375,7 +375,7 @@ def test_a_second_worker_on_a_sqlite_ledger_is_refused_before_it_reads_anything(
     with pytest.raises(Refused):
         second.run()
     first.stop.set()
-    thread.join(5)
+    thread.join(60)
     other.close()
 
 
@@ -434,7 +434,7 @@ def test_a_record_that_a_crash_left_open_goes_first_wherever_it_is_read(tmp_path
     thread = run_beside(worker)
     until(lambda: len(house.settled()) == 3)
     worker.stop.set()
-    thread.join(5)
+    thread.join(60)
     sent = [re.search(rb'"timestamp":"(\d{4}-\d\d-\d\d)', request.body) for request in house.script.requests]
     assert [found[1].decode() for found in sent if found] == ["2024-05-02", "2024-05-03", "2024-05-03", "2024-05-04"]
     assert house.settled() == [DELIVERED] * 3
@@ -466,7 +466,7 @@ def test_a_message_answered_with_failures_for_too_long_is_parked_and_others_go_o
     house.send(adt(control_id="3", patient="87654321X"))
     until(lambda: len(house.settled()) == 3)
     worker.stop.set()
-    thread.join(5)
+    thread.join(60)
     assert house.settled() == [DELIVERED, (State.PARKED, Reason.PARTNER_EXCEPTION), DELIVERED]
 
 
@@ -621,6 +621,6 @@ def test_what_waits_too_long_is_parked_though_the_partner_throttles_and_not_whil
     thread = run_beside(worker)
     until(lambda: len(told) > 1)
     worker.stop.set()
-    thread.join(5)
+    thread.join(60)
     house.close()
     assert set(told) == {parks}

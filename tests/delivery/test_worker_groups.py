@@ -346,7 +346,7 @@ class Refuses(Script):
         if len(self.requests) != self.which:
             return answer
         self.asked.set()
-        assert self.open.wait(10)
+        assert self.open.wait(60)
         return issue(503, "transient")
 
 
@@ -402,7 +402,7 @@ def test_of_what_came_back_and_is_on_its_way_when_its_partition_is_lost_nothing_
     thread = run_beside(worker)
     until(lambda: bool(kept))
     worker.stop.set()
-    thread.join(10)
+    thread.join(60)
     assert kept == [0]
 
 
@@ -445,7 +445,7 @@ class SlowOnce:
         if self.asked.is_set():
             return self.clinic.script.exchange(request)
         self.asked.set()
-        assert self.lost.wait(10)
+        assert self.lost.wait(60)
         self.clinic.run()
         self.answered.set()
         return created("A")
@@ -467,7 +467,7 @@ class Door(Script):
 
     def exchange(self, request: Request) -> Reply:
         answer = super().exchange(request)
-        assert self.named not in request.body or self.open.wait(10)
+        assert self.named not in request.body or self.open.wait(60)
         return answer
 
 
@@ -557,7 +557,7 @@ def test_what_runs_for_longer_than_a_revocation_may_take_moves_no_offset_when_it
         member.revoke(P0)
         door.open.set()
         until(lambda: clinic.states() == Counter(delivered=1) and not clinic.worked[0].pool.running)
-        clinic.worked[0].emitter.flush(5)
+        clinic.worked[0].emitter.flush(60)
         clinic.worked[0].commit()
         commits.extend(member.commits_of(P0))
 

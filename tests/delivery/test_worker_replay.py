@@ -161,7 +161,7 @@ def test_a_create_that_an_operator_says_is_absent_while_it_waits_in_its_lane_is_
     assert main(["resolve", "his.adt/0/0", "--absent", "--why", "asked", "--settings", str(house.settings_file)]) == 0
     time.sleep(1.5)  # the plan is taken up while the place is still there
     worker.stop.set()
-    thread.join(10)
+    thread.join(60)
     house.work()
     assert [path.split()[0] for path in house.paths()] == ["POST", "POST"]
     assert house.state(0) == (State.DELIVERED, None)
@@ -224,7 +224,7 @@ def test_a_message_parked_behind_a_resend_that_was_killed_lets_the_resend_go_fir
     thread = run_beside(worker)
     until(lambda: house.ledger.counts()[ROUTE] == {State.DELIVERED: 2} and not worker.courier.replaying)
     worker.stop.set()
-    thread.join(10)
+    thread.join(60)
 
 
 POINTS = [Point.AFTER_INTENT, Point.AFTER_ANSWER, Point.AFTER_LEDGER_SETTLED, Point.AFTER_RESULT_PRODUCED]

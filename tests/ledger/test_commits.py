@@ -54,7 +54,7 @@ class Store:
         self.transactions += 1
         with self.engine.connect() as connection, connection.begin():
             yield connection
-            assert self.open.wait(10)
+            assert self.open.wait(60)
             if self.failing:
                 raise self.failing.pop(0)
 
@@ -141,8 +141,8 @@ def test_nobody_has_a_value_before_the_commit(store: Store) -> None:
         time.sleep(0.05)
         assert (first.done(), second.done(), store.durable()) == (False, False, set())
         store.open.set()
-        assert first.result(5) == "added a"
-        assert second.result(5) == "added b"
+        assert first.result(60) == "added a"
+        assert second.result(60) == "added b"
 
 
 def test_one_that_is_refused_has_its_own_error_and_costs_the_others_nothing(store: Store) -> None:
@@ -274,6 +274,6 @@ def test_what_a_caller_was_told_is_what_is_durable(tmp_path_factory: pytest.Temp
 
     with ThreadPoolExecutor(8) as pool:
         for future in [pool.submit(call, number, *each) for number, each in enumerate(plan)]:
-            future.result(10)
+            future.result(60)
     store.engine.dispose()
     assert told == store.durable() == {str(number) for number, (what, _) in enumerate(plan) if what == "adds"}

@@ -32,12 +32,12 @@ class Leader:
         self._ledger, self._pool = ledger, ThreadPoolExecutor(8)
         self._reads, self._goes_on = threading.Event(), threading.Event()
         self._pool.submit(ledger._ask, self._read)
-        assert self._reads.wait(5)
+        assert self._reads.wait(60)
 
     def _read(self, connection: Connection) -> None:
         connection.execute(text("SELECT count(*) FROM deliveries")).all()
         self._reads.set()
-        assert self._goes_on.wait(5)
+        assert self._goes_on.wait(60)
 
     def behind(self, *reads: Callable[[], Any]) -> list["Future[Any]"]:
         """Ask these, all of which wait for one turn, then let go."""

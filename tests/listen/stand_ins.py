@@ -121,7 +121,7 @@ class Sender:
 
     @classmethod
     def to(cls, address: tuple[str, int]) -> Self:
-        return cls(socket.create_connection(address, timeout=10))
+        return cls(socket.create_connection(address, timeout=60))
 
     def send(self, *contents: bytes) -> None:
         """Each in a frame, all in one write."""

@@ -87,12 +87,12 @@ def test_what_does_not_acknowledge_says_so(behave: Callable[[socket.socket], obj
 
 
 def test_who_asks_for_no_acknowledgement_does_not_wait_for_one() -> None:
-    with receiver(lambda _: None) as address, MllpClient(address, timeout=5) as client:
+    with receiver(lambda _: None) as address, MllpClient(address, timeout=60) as client:
         assert client.send(adt("C1", accept="NE")) is None
 
 
 def test_silence_accepts_what_wants_an_answer_only_on_error() -> None:
-    with receiver(lambda peer: peer.recv(1)) as address, MllpClient(address, timeout=5) as client:
+    with receiver(lambda peer: peer.recv(1)) as address, MllpClient(address, timeout=60) as client:
         assert client.send(adt("C1", accept="ER")) is None
 
 

@@ -33,7 +33,7 @@ def serving(bus: Bus, *, most_bytes: int = 100_000, **settings: object) -> Itera
         yield server
 
 
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     deadline = time.monotonic() + seconds
     while not (true := condition()) and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -369,7 +369,7 @@ def test_an_idle_connection_is_closed(bus: FailingBus) -> None:
         assert sender.ask(adt("C1")) == Acknowledgement("AA", "C1")
         started = time.monotonic()
         assert sender.receive() is None
-        assert 0.2 < time.monotonic() - started < 3
+        assert 0.2 < time.monotonic() - started < 20
 
 
 def test_dripping_bytes_is_idle_too(bus: FailingBus) -> None:
@@ -482,7 +482,7 @@ def test_stopping_does_not_wait_for_ever(bus: FailingBus) -> None:
         assert until(lambda: bus.waiting == 1)
         started = time.monotonic()
         server.stop(0.2)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 20
         assert sender.receive() is None
         bus.gate.set()
 

@@ -63,7 +63,7 @@ def test_pipelined_and_large_messages_go_over_tls(authority: Authority, ours: Pa
     bus = FailingBus()
     messages = [adt(f"C{number}", extra="OBX|" + "x" * 100_000) for number in range(20)]
     with serving(bus, ours, authority) as server:
-        wrapped = client(authority).wrap_socket(socket.create_connection(server.address, timeout=10), server_hostname="127.0.0.1")
+        wrapped = client(authority).wrap_socket(socket.create_connection(server.address, timeout=60), server_hostname="127.0.0.1")
         with Sender(wrapped) as sender:
             sender.send(*messages)
             answers = [sender.acknowledgement() for _ in messages]

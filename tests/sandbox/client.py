@@ -133,7 +133,7 @@ class Client:
         self.close()
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
+def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
     """The client may know before the log does, where no answer is waited for."""
     end = time.monotonic() + seconds
     while not holds():

@@ -72,7 +72,7 @@ def handshake(roche: RocheSandbox, version: ssl.TLSVersion) -> str | None:
     context.load_cert_chain(roche.files.client, roche.files.client_key)
     context.minimum_version = context.maximum_version = version
     with (
-        urllib3.util.connection.create_connection(("127.0.0.1", roche.port), timeout=5) as sock,
+        urllib3.util.connection.create_connection(("127.0.0.1", roche.port), timeout=60) as sock,
         context.wrap_socket(sock, server_hostname="localhost") as tls,
     ):
         return tls.version()

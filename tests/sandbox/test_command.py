@@ -34,8 +34,8 @@ def test_the_printed_curl_works_and_a_signal_ends_it(folder: Path, stop: signal.
         finally:
             begun = time.monotonic()
             os.kill(process.pid, stop)
-        assert process.wait(10) == 0
-        assert time.monotonic() - begun < 5
+        assert process.wait(60) == 0
+        assert time.monotonic() - begun < 30
 
 
 def test_the_list_names_every_knob_and_fault() -> None:

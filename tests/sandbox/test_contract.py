@@ -513,6 +513,6 @@ def test_a_chunked_body_is_read(client: Client) -> None:
         f"{client.sandbox.base_url}/Bundle",
         data=(pieces[i : i + 100] for i in range(0, len(pieces), 100)),
         headers={**client.headers, "x-origin-request-id": "5109d51b-421e-4746-b673-16e3fe2b3442"},
-        timeout=5,
+        timeout=60,
     )
     assert answer.status_code == 200

@@ -14,7 +14,7 @@ import requests
 from pipeline.errors import SettingsError
 from pipeline.sandbox.faults import NAMES, Faults, parse, rule
 from pipeline.sandbox.roche import RocheSandbox
-from tests.sandbox.client import Client, bundle, codes, header, of, patient
+from tests.sandbox.client import Client, bundle, codes, header, of, patient, wait_until
 
 Start = Callable[..., RocheSandbox]
 LOST = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
@@ -100,12 +100,12 @@ def test_no_answer(roche: RocheSandbox, client: Client, name: str, effect: str, 
 
 
 def test_the_effect_comes_later_than_the_clients_timeout_and_before_the_answer(roche: RocheSandbox, client: Client) -> None:
-    roche.inject("late", next=1, effect_after=0.3, answer_after=0.1)
-    client.timeout = 0.1
+    roche.inject("late", next=1, effect_after=4, answer_after=0.1)
+    client.timeout = 1.5
     with pytest.raises(requests.ReadTimeout):
         client.create()
     assert list(roche.log) == []
-    time.sleep(0.5)
+    wait_until(lambda: [one.status for one in roche.log] == [200])
     assert [(one.effect, one.status) for one in roche.log] == [("created", 200)]
 
 
@@ -113,7 +113,7 @@ def test_a_slow_loris_sends_a_byte_at_a_time(roche: RocheSandbox, client: Client
     roche.inject("slow_loris", seconds=0.005)
     began = time.monotonic()
     answer = client.session.put(  # each byte comes within the read time-out: only a deadline ends it
-        f"{roche.base_url}/Bundle/nobody", data=b"{}", headers={**_plain(client)}, timeout=0.2
+        f"{roche.base_url}/Bundle/nobody", data=b"{}", headers={**_plain(client)}, timeout=10
     )
     assert answer.status_code == 400
     assert time.monotonic() - began > 0.005 * 100
@@ -184,7 +184,7 @@ def test_an_idle_connection_is_closed_after_an_answer_that_promised_to_keep_it(r
 def _raw(roche: RocheSandbox) -> ssl.SSLSocket:
     context = ssl.create_default_context(cafile=str(roche.files.ca))
     context.load_cert_chain(roche.files.client, roche.files.client_key)
-    return context.wrap_socket(socket.create_connection(("127.0.0.1", roche.port), timeout=5), server_hostname="localhost")
+    return context.wrap_socket(socket.create_connection(("127.0.0.1", roche.port), timeout=60), server_hostname="localhost")
 
 
 @pytest.mark.parametrize("reset", [False, True])

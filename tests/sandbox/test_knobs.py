@@ -70,17 +70,17 @@ def test_a_knob_that_is_not_there_is_one_line_with_what_looks_like_it() -> None:
 
 
 def test_the_answer_takes_the_time_of_the_knob(start: Start) -> None:
-    roche = start(latency=0.2)
+    roche = start(latency=1.5)
     with Client(roche) as client:
-        assert client.create().elapsed.total_seconds() >= 0.2
+        assert client.create().elapsed.total_seconds() >= 1.5
         roche.set(latency="none")
-        assert client.create(of("A2")).elapsed.total_seconds() < 0.2
+        assert client.create(of("A2")).elapsed.total_seconds() < 1.5
 
 
 def test_the_gateway_refuses_at_once_and_the_partner_in_its_own_time(start: Start) -> None:
-    with Client(start(latency=0.2)) as client:
-        assert client.create(headers={"client_secret": "wrong"}).elapsed.total_seconds() < 0.2
-        assert client.create(b"{}").elapsed.total_seconds() >= 0.2
+    with Client(start(latency=1.5)) as client:
+        assert client.create(headers={"client_secret": "wrong"}).elapsed.total_seconds() < 1.5
+        assert client.create(b"{}").elapsed.total_seconds() >= 1.5
 
 
 def test_an_idle_connection_is_closed_after_the_time_of_the_knob(start: Start) -> None:
@@ -88,7 +88,7 @@ def test_an_idle_connection_is_closed_after_the_time_of_the_knob(start: Start) -
     context = ssl.create_default_context(cafile=str(roche.files.ca))
     context.load_cert_chain(roche.files.client, roche.files.client_key)
     with (
-        socket.create_connection(("127.0.0.1", roche.port), timeout=5) as plain,
+        socket.create_connection(("127.0.0.1", roche.port), timeout=60) as plain,
         context.wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=True) as connection,
     ):
         connection.sendall(b"GET /x HTTP/1.1\r\n\r\n")
@@ -136,13 +136,13 @@ def test_the_control_port(start: Start) -> None:
     url = roche.control_url
     with requests.Session() as http:
         http.trust_env = False
-        assert http.get(f"{url}/health", timeout=5).json() == {"requests": 0, "patients": 0}
-        assert http.put(f"{url}/knobs", json={"v1_create_id": "business"}, timeout=5).json()["v1_create_id"] == "business"
-        assert http.post(f"{url}/faults", json={"name": "503", "next": 1}, timeout=5).json()[0]["status"] == 503
+        assert http.get(f"{url}/health", timeout=60).json() == {"requests": 0, "patients": 0}
+        assert http.put(f"{url}/knobs", json={"v1_create_id": "business"}, timeout=60).json()["v1_create_id"] == "business"
+        assert http.post(f"{url}/faults", json={"name": "503", "next": 1}, timeout=60).json()[0]["status"] == 503
         with Client(roche) as client:
             assert [client.create().status_code, client.create().status_code] == [503, 200]
-        assert [one["effect"] for one in http.get(f"{url}/log/1", timeout=5).json()] == ["created"]
-        assert http.delete(f"{url}/faults", timeout=5).json() == []
+        assert [one["effect"] for one in http.get(f"{url}/log/1", timeout=60).json()] == ["created"]
+        assert http.delete(f"{url}/faults", timeout=60).json() == []
         for method, path, body, status in (
             ("PUT", "/knobs", b"{", 400),
             ("PUT", "/knobs", b"[]", 400),
@@ -151,7 +151,7 @@ def test_the_control_port(start: Start) -> None:
             ("GET", "/log/x", b"", 400),
             ("GET", "/nothing", b"", 404),
         ):
-            answer = http.request(method, f"{url}{path}", data=body, timeout=5)
+            answer = http.request(method, f"{url}{path}", data=body, timeout=60)
             assert (answer.status_code, bool(answer.json()["error"])) == (status, True)
 
 

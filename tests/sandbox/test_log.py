@@ -114,8 +114,8 @@ def test_every_answered_create_is_in_the_log_after_kill_9_and_the_restarted_one_
 
 
 def test_a_request_once_read_takes_effect_though_its_client_has_gone(start: Start) -> None:
-    roche = start(latency="0.3")
-    with Client(roche, timeout=0.05) as client, pytest.raises(requests.ReadTimeout):
+    roche = start(latency="4.0")
+    with Client(roche, timeout=2) as client, pytest.raises(requests.ReadTimeout):
         client.create()
     with Client(roche) as client:
         assert client.update("12345678Z").status_code == 200

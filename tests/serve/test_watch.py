@@ -14,7 +14,7 @@ import pytest
 from pipeline.errors import SettingsError
 from pipeline.health import NotReady
 from pipeline.metrics import Metrics
-from pipeline.serve.watch import Watch, serving
+from pipeline.serve.watch import SECONDS, Watch, serving
 from pipeline.telemetry import LogEvent
 from schemas.outcomes import State
 
@@ -42,7 +42,7 @@ class House:
     address: tuple[str, int] = ("", 0)
 
     def asked(self, path: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
-        connection = HTTPConnection(*self.address, timeout=5)
+        connection = HTTPConnection(*self.address, timeout=60)
         try:
             connection.request(method, path)
             answer = connection.getresponse()
@@ -52,7 +52,7 @@ class House:
 
     def raw(self, said: bytes) -> bytes:
         """All that comes back."""
-        with socket.create_connection(self.address, timeout=5) as client:
+        with socket.create_connection(self.address, timeout=60) as client:
             client.sendall(said)
             return b"".join(iter(lambda: client.recv(65536), b""))
 
@@ -189,7 +189,7 @@ def test_a_client_that_says_nothing_does_not_hold_up_its_end() -> None:
             stack.enter_context(socket.create_connection(address))
             House(address=address).asked("/healthz")
             began = time.monotonic()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < SECONDS
 
 
 def test_a_client_that_says_nothing_holds_up_no_other(house: House) -> None:

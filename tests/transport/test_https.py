@@ -182,7 +182,7 @@ def test_a_connection_that_nobody_takes_is_not_sent_after_the_connect_time_out(f
             assert reason_of(transport, connect=0.3) == (NotSent, Reason.NOT_SENT_CONNECT)
         for each in waiting:
             each.close()
-    assert 0.25 < time.monotonic() - began < 2
+    assert 0.25 < time.monotonic() - began < 20
 
 
 def test_a_server_that_speaks_no_tls_is_not_sent(files: Files) -> None:
@@ -204,7 +204,7 @@ def test_a_handshake_that_drips_is_not_sent_after_the_connect_time_out(files: Fi
     began = time.monotonic()
     with partner(files, drip, plain=True) as (_, transport):
         assert reason_of(transport, connect=0.3) == (NotSent, Reason.NOT_SENT_TLS)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
 
 
 def test_a_server_certificate_of_another_authority_is_not_sent_and_says_where_to_look(files: Files) -> None:
@@ -320,15 +320,19 @@ def test_a_refusal_that_comes_late_is_met_on_the_first_read(files: Files) -> Non
 
 
 def test_a_pool_without_a_free_connection_is_not_sent(files: Files) -> None:
+    asked, answered = threading.Event(), threading.Event()
+
     def slow(peer: Peer) -> None:
         while peer.read_request():
-            time.sleep(0.8)
+            asked.set()
+            answered.wait(60)
             peer.say(OK)
 
     with partner(files, slow, pool=1) as (_, transport), ThreadPoolExecutor(1) as threads:
-        first = threads.submit(transport.exchange, a_request())
-        time.sleep(0.2)
+        first = threads.submit(transport.exchange, a_request(read=60, total=60))
+        assert asked.wait(60)
         assert reason_of(transport, connect=0.1) == (NotSent, Reason.NOT_SENT_CONNECT)
+        answered.set()
         assert first.result().status == 200
 
 
@@ -413,12 +417,12 @@ def test_a_kept_connection_that_the_server_ended_before_is_replaced(files: Files
 def test_no_answer_within_the_read_time_out_is_a_time_out(files: Files) -> None:
     def silent(peer: Peer) -> None:
         peer.read_request()
-        time.sleep(2)
+        peer.read_request()  # until we hang up
 
     began = time.monotonic()
     with partner(files, silent) as (_, transport):
         assert reason_of(transport, read=0.3) == (NoAnswer, Reason.TIMEOUT)
-    assert 0.3 <= time.monotonic() - began < 1.5
+    assert 0.3 <= time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(
@@ -436,8 +440,8 @@ def test_an_answer_that_drips_ends_at_the_deadline(files: Files, start: bytes) -
 
     began = time.monotonic()
     with partner(files, drip) as (_, transport):
-        assert reason_of(transport, read=0.3, total=0.6) == (NoAnswer, Reason.TIMEOUT)
-    assert 0.55 <= time.monotonic() - began < 1.5
+        assert reason_of(transport, read=1.5, total=2) == (NoAnswer, Reason.TIMEOUT)
+    assert 1.9 <= time.monotonic() - began < 20
 
 
 def test_a_hundred_continues_end_at_the_deadline(files: Files) -> None:
@@ -448,7 +452,7 @@ def test_a_hundred_continues_end_at_the_deadline(files: Files) -> None:
             time.sleep(0.02)
 
     with partner(files, continues) as (_, transport):
-        assert reason_of(transport, read=0.3, total=0.5) == (NoAnswer, Reason.TIMEOUT)
+        assert reason_of(transport, read=1.5, total=2) == (NoAnswer, Reason.TIMEOUT)
 
 
 @pytest.mark.parametrize(
@@ -609,7 +613,7 @@ def test_a_knock_that_finds_nobody_is_not_sent_and_one_that_nobody_answers_ends_
         peer.read_request()
 
     with partner(files, silent) as (_, transport), pytest.raises(NoAnswer) as late:
-        transport.knock(timeouts=Timeouts(2, 0.2, 0.4))
+        transport.knock(timeouts=Timeouts(10, 0.5, 10))
     assert late.value.reason is Reason.TIMEOUT
 
 
@@ -623,7 +627,7 @@ def test_a_knock_leaves_no_connection_open(files: Files) -> None:
 
     with partner(files, until_the_end) as (_, transport):
         transport.knock()
-        assert ended.wait(2)
+        assert ended.wait(60)
 
 
 # nothing leaks
