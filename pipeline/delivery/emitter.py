@@ -107,7 +107,7 @@ class Emitter:
         self._steady(lambda: self._append(records))
         settled = [emission.settled for emission in batch if emission.settled is not None]
         for _ in settled:
-            reach(Point.AFTER_RESULT_PRODUCED)  # once for each message, however many one batch has: a slow bus makes batches large
+            reach(Point.AFTER_RESULT_PRODUCED)  # once for each message: a slow bus makes batches large
         if settled:
             self._steady(lambda: self._ledger.emitted(self._route, settled))
         for emission in batch:
