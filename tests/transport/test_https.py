@@ -517,7 +517,7 @@ def test_failures_give_their_place_in_the_pool_back(files: Files) -> None:
             peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
 
     with partner(files, by_turns, pool=1) as (_, transport):
-        reasons = [reason_of(transport, connect=0.5) for _ in range(6)]
+        reasons = [reason_of(transport, connect=10) for _ in range(6)]
     assert reasons == 2 * [
         (NoAnswer, Reason.ANSWER_TOO_LARGE),
         (NoAnswer, Reason.CONNECTION_LOST),
