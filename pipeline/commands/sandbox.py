@@ -1,38 +1,55 @@
-"""The stand-in of Roche's API on loopback: mutual TLS, the contract, the published response times, faults on order. Not for patients' data."""
+"""Stand-ins of the partners on loopback: TLS as theirs, the contract, response times, faults on order. Not for patients' data."""
 
 import argparse
 import resource
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pipeline.commands import DONE
+
+if TYPE_CHECKING:
+    from pipeline.sandbox.faults import Rule
+    from pipeline.sandbox.running import Sandbox
+
+PARTNERS: Final = ("roche", "njsams")
 
 EXAMPLE: Final = """\
   emr-pipeline sandbox --latency none
   emr-pipeline sandbox --knob duplicate=with_id --knob condition=required
   emr-pipeline sandbox --fault 503:probability=0.3,retry_after=7 --fault commit_then_drop:next=1,operation=create
+  emr-pipeline sandbox --partner njsams --knob visible_after_hours=0
+  emr-pipeline sandbox --partner roche --partner njsams --knob njsams.duplicate=conflict
   emr-pipeline sandbox --list          all knobs and faults"""
 
 
 def configure(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--partner",
+        action="append",
+        choices=PARTNERS,
+        help="whose stand-in; may be repeated, each gets the next port and, after the first, a folder of its own (roche)",
+    )
     parser.add_argument(
         "--port", type=_port, default=8443, help="where it listens on 127.0.0.1 and ::1; 0 takes a free one (%(default)s)"
     )
     parser.add_argument(
         "--folder",
         type=Path,
-        default=Path("emr-pipeline-data/sandbox"),
-        help="certificates, secret, patients and log of effects; made once, used again (%(default)s)",
+        help="certificates, secret, patients and log of effects; made once, used again (emr-pipeline-data/sandbox; further partners: "
+        "its subfolder of their name)",
     )
     parser.add_argument(
-        "--latency", metavar="published|none|mixed|SECONDS", default="published", help="response times (%(default)s)"
+        "--latency", metavar="published|none|mixed|SECONDS", help="response times (published for Roche, none for NJSAMS)"
     )
-    parser.add_argument("--knob", action="append", default=[], metavar="NAME=VALUE", help="how it behaves; may be repeated")
     parser.add_argument(
-        "--fault", action="append", default=[], metavar="NAME[:DETAIL=VALUE,…]", help="what goes wrong; may be repeated"
+        "--knob", action="append", default=[], metavar="[PARTNER.]NAME=VALUE", help="how it behaves; may be repeated"
+    )
+    parser.add_argument(
+        "--fault", action="append", default=[], metavar="[PARTNER.]NAME[:DETAIL=VALUE,…]", help="what goes wrong; may be repeated"
     )
     parser.add_argument(
         "--control",
@@ -50,35 +67,70 @@ def _port(text: str) -> int:
 
 
 def run(arguments: Namespace) -> int:
-    from pipeline.errors import SettingsError
-    from pipeline.sandbox import faults
-    from pipeline.sandbox.roche import RocheSandbox
     from pipeline.telemetry import LogEvent, log
 
     if arguments.list:
         _list()
         return DONE
-    knobs = {"latency": arguments.latency}
-    for one in arguments.knob:
-        name, equals, value = one.partition("=")
-        if not equals:
-            raise SettingsError("write NAME=VALUE", where=f"--knob {name}")
-        knobs[name] = value
-    rules = [faults.parse(one) for one in arguments.fault]
+    sandboxes = _sandboxes(arguments)
     signals = {signal.SIGTERM, signal.SIGINT}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before the thread starts: both wait for sigwait below
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before the threads start: all wait for sigwait below
     try:
         _many_descriptors()
-        with RocheSandbox(arguments.folder, knobs, port=arguments.port, control=arguments.control) as roche:
-            for rule in rules:
-                roche.order(rule)
-            log(LogEvent.SANDBOX_STARTED, port=roche.port, patients=roche.patients())
-            print(_welcome(roche.base_url, arguments.folder, roche.knobs.org_id, roche.knobs.client_id, roche.control_url))
+        with ExitStack() as stack:
+            for sandbox, rules in sandboxes:
+                stack.enter_context(sandbox)
+                for rule in rules:
+                    sandbox.order(rule)
+                log(LogEvent.SANDBOX_STARTED, port=sandbox.port, patients=sandbox.patients())
+            for sandbox, _ in sandboxes:
+                print("\n".join(_welcome(sandbox)))
             sys.stdout.flush()
             signal.sigwait(signals)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)  # a child process would inherit it
     return DONE
+
+
+def _sandboxes(arguments: Namespace) -> "list[tuple[Sandbox, list[Rule]]]":
+    """Those that were asked for, not yet started."""
+    from pipeline.errors import SettingsError
+    from pipeline.sandbox import faults
+    from pipeline.sandbox.njsams import NjsamsSandbox
+    from pipeline.sandbox.roche import RocheSandbox
+
+    names = list(dict.fromkeys(arguments.partner or PARTNERS[:1]))
+    latency = {"roche": "published", "njsams": "none"}
+    knobs = {name: {"latency": arguments.latency or latency[name]} for name in names}
+    rules: dict[str, list[Rule]] = {name: [] for name in names}
+    for one in arguments.knob:
+        name, equals, value = one.partition("=")
+        if not equals:
+            raise SettingsError("write NAME=VALUE", where=f"--knob {name}")
+        partner, name = _of(name, names)
+        knobs[partner][name] = value
+    for one in arguments.fault:
+        partner, fault = _of(one, names)
+        rules[partner].append(faults.parse(fault))
+    made: list[tuple[Sandbox, list[Rule]]] = []
+    for index, name in enumerate(names):
+        kind = {"roche": RocheSandbox, "njsams": NjsamsSandbox}[name]
+        folder = _folder(arguments.folder, name, first=index == 0)
+        port, control = (each + index if each else each for each in (arguments.port, arguments.control))
+        made.append((kind(folder, knobs[name], port=port, control=control), rules[name]))
+    return made
+
+
+def _folder(given: Path | None, name: str, *, first: bool) -> Path:
+    """The folder that was named is the first one's; where none was, only Roche has the default itself: the folders may not meet."""
+    default = Path("emr-pipeline-data/sandbox")
+    return given or default if first and (given or name == PARTNERS[0]) else (given or default) / name
+
+
+def _of(text: str, names: list[str]) -> tuple[str, str]:
+    """Whose it is: the first one's where no partner is named."""
+    partner, dot, rest = text.partition(".")
+    return (partner, rest) if dot and partner in names else (names[0], text)
 
 
 def _many_descriptors() -> None:
@@ -87,27 +139,14 @@ def _many_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _welcome(base_url: str, folder: Path, org_id: str, client_id: str, control_url: str | None) -> str:
-    lines = [
-        f"Roche sandbox: {base_url}",
-        f"log of effects: {folder / 'effects.jsonl'}",
-        *([f"control: {control_url}"] if control_url else []),
+def _welcome(sandbox: "Sandbox") -> list[str]:
+    return [
+        f"{sandbox.NAME} sandbox: {sandbox.base_url}",
+        f"log of effects: {sandbox.log.path}",
+        *([f"control: {sandbox.control_url}"] if sandbox.control_url else []),
         "try it:",
-        f"  curl --cacert {folder / 'ca.pem'} --cert {folder / 'client.pem'} --key {folder / 'client.key'} \\",
-        f"    -H 'org_id: {org_id}' -H 'client_id: {client_id}' -H \"client_secret: $(cat {folder / 'client-secret'})\" \\",
-        "    -H 'x-origin-request-id: 5109d51b-421e-4746-b673-16e3fe2b3442' -H 'Content-Type: application/json' \\",
-        f"    {base_url}/Bundle -d '{_SAMPLE}'",
+        *sandbox.welcome(),
     ]
-    return "\n".join(lines)
-
-
-_SAMPLE: Final = (
-    '{"resourceType":"Bundle","type":"message","entry":['
-    '{"resource":{"resourceType":"MessageHeader","event":{"system":"http://roche.com/fhir/rdc/message-type","code":"new-bundle"},'
-    '"timestamp":"2024-05-02T10:15:30.000Z","source":{"endpoint":"2.16.724.4.2"}}},'
-    '{"resource":{"resourceType":"Patient","identifier":[{"system":"urn:oid:2.16.724.4.41","value":"TEST0000000001"}],'
-    '"name":[{"family":"Example","given":["Ana"]}]}}]}'
-)
 
 
 def _list() -> None:
@@ -115,8 +154,9 @@ def _list() -> None:
 
     from pipeline.sandbox.faults import NAMES, Rule
     from pipeline.sandbox.knobs import Knobs
+    from pipeline.sandbox.njsams_knobs import NjsamsKnobs
 
-    for title, model in (("knobs", Knobs), ("details of a fault", Rule)):
+    for title, model in (("knobs of Roche", Knobs), ("knobs of NJSAMS", NjsamsKnobs), ("details of a fault", Rule)):
         print(f"{title}:")
         for name, field in model.model_fields.items():
             choices = " | ".join(str(one) for one in get_args(field.annotation) if isinstance(one, (str, int)))

@@ -3,12 +3,12 @@
 import asyncio
 import socket
 import struct
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
-from pipeline.sandbox.contract import CERTIFICATE_REFUSED, INVALID_CLIENT, outcome
 from pipeline.sandbox.faults import Rule
-from pipeline.sandbox.shapes import Issue
-from pipeline.sandbox.wire import PIECE, Answer, as_json
+from pipeline.sandbox.partner import Partner
+from pipeline.sandbox.wire import PIECE, Answer
 
 LOGIN_PAGE: Final = (
     b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><form method='post' action='/login'>"
@@ -16,13 +16,12 @@ LOGIN_PAGE: Final = (
 )
 
 
-def instead(fault: Rule, real: Answer) -> Answer:
+def instead(fault: Rule, real: Answer, partner: Partner[Any]) -> Answer:
     """The answer that a fault of kind `answer` gives instead of the real one."""
     headers = (("Retry-After", fault.retry_after),) if fault.retry_after is not None else ()
-    if fault.body == "outcome":
-        return outcome(fault.status, Issue(fault.issue, "Ordered by a fault"), headers=headers)
-    if fault.body == "json":
-        return as_json(fault.status, INVALID_CLIENT if fault.status == 401 else CERTIFICATE_REFUSED, headers=headers)  # noqa: PLR2004 - section 7.2
+    if fault.body in {"outcome", "json"}:
+        said = partner.instead(fault)
+        return replace(said, headers=said.headers + headers)
     if fault.body == "html":
         return Answer(fault.status, LOGIN_PAGE, "text/html; charset=utf-8", headers)
     if fault.body == "echo":
@@ -33,7 +32,7 @@ def instead(fault: Rule, real: Answer) -> Answer:
 async def send(writer: asyncio.StreamWriter, answer: Answer, fault: Rule | None, *, close: bool) -> bool:
     """Write it; whether the connection may stay. ConnectionError where the client has gone."""
     kind = fault.kind if fault else "answer"
-    if fault is None or kind in {"answer", "late", "close_idle"}:
+    if fault is None or kind in {"answer", "altered", "late", "close_idle"}:
         writer.write(answer.bytes(close=close))
         await writer.drain()
         if fault is not None and kind == "close_idle":

@@ -4,12 +4,12 @@ Written from the contract, not from our validator: it shares no table with it. C
 `required` (missing), `invalid` (against specification or profile), `too-long`. Texts name places, never values.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pipeline.sandbox import bodies
 from pipeline.sandbox.knobs import Knobs
 from pipeline.sandbox.shapes import BUNDLE, CONDITION, MESSAGE_HEADER, PATIENT, Issue, walk
 
@@ -19,17 +19,8 @@ SYSTEMS: Final = ("urn:oid:1.3.6.1.4.1.56221.2.2", "urn:oid:2.16.724.4.41")
 """Meteda, CIP."""
 SNOMED: Final = "http://snomed.info/sct"
 LONGEST_IDENTIFIER: Final = 64
-DEEPEST: Final = 32
 _NAMES: Final = frozenset({"entry", "resource", *MESSAGE_HEADER.elements, *PATIENT.elements, *CONDITION.elements})
 """Names that an issue's text may repeat; any other is the sender's own text."""
-
-
-class Refusal(Exception):
-    """The body cannot be read at all."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        self.issue = Issue(code, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,50 +54,7 @@ def emails_of(patient: dict[str, Any]) -> list[str]:
 
 def read(body: bytes) -> dict[str, Any]:
     """JSON to a Bundle; Refusal `structure` where it is none."""
-    try:
-        tree = json.loads(body.decode("utf-8"), object_pairs_hook=_no_twins, parse_constant=_no_constant)
-    except (ValueError, RecursionError):  # not UTF-8, not JSON, a number of thousands of digits, too deep
-        raise Refusal("structure", "The body is not JSON in UTF-8") from None
-    if not isinstance(tree, dict) or tree.get("resourceType") != "Bundle":
-        raise Refusal("structure", "The body is not a Bundle resource")
-    _no_nothing(tree, "Bundle", 0)
-    return tree
-
-
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise Refusal("structure", "A name stands twice in one JSON object")
-    return found
-
-
-def _no_constant(_: str) -> None:
-    raise Refusal("structure", "NaN and Infinity are not JSON")
-
-
-def _no_nothing(value: Any, path: str, depth: int) -> None:  # noqa: ANN401 - JSON
-    """FHIR's JSON has no null (but in arrays beside `_name`), no empty array, object or string."""
-    if depth > DEEPEST:
-        raise Refusal("structure", "The body is nested too deep")
-    if value is None:
-        raise Refusal("structure", f"{path} is null")
-    if isinstance(value, (dict, list, str)) and not value:
-        raise Refusal("structure", f"{path} is empty")
-    if isinstance(value, str) and not _is_text(value):
-        raise Refusal("structure", f"{path} has half a character")
-    if isinstance(value, dict):
-        for name, one in value.items():
-            if not _is_text(name):
-                raise Refusal("structure", f"{path} has an element whose name has half a character")
-            _no_nothing(one, f"{path}.{name}" if name in _NAMES else path, depth + 1)
-    elif isinstance(value, list):
-        for index, one in enumerate(value):
-            _no_nothing(one, f"{path}[{index}]", depth + 1)
-
-
-def _is_text(value: str) -> bool:
-    """No half of a surrogate pair, which JSON can escape and UTF-8 cannot say."""
-    return value.isascii() or not any("\ud800" <= one <= "\udfff" for one in value)
+    return bodies.read(body, _NAMES)
 
 
 def check(bundle: dict[str, Any], api: str, knobs: Knobs) -> list[Issue]:

@@ -7,17 +7,22 @@ import hashlib
 import hmac
 import re
 import uuid
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 from urllib.parse import unquote
 
+from pipeline.errors import SettingsError
 from pipeline.sandbox import checks
-from pipeline.sandbox.checks import Refusal, Submission
+from pipeline.sandbox.bodies import Refusal
+from pipeline.sandbox.checks import Submission
+from pipeline.sandbox.faults import Rule
 from pipeline.sandbox.knobs import Knobs
-from pipeline.sandbox.log import CREATED, NOTHING, UPDATED
+from pipeline.sandbox.log import CREATED, UPDATED, Effect
+from pipeline.sandbox.partner import Done, Reading, Sent
 from pipeline.sandbox.patients import Patients, new_id
 from pipeline.sandbox.shapes import Issue
-from pipeline.sandbox.wire import Answer, Request, as_json
+from pipeline.sandbox.wire import Answer, Request, as_json, outcome
 
 BASE: Final = "/partners/fhir/stu3/api"
 MEDIA: Final = ("application/json", "application/fhir+json")
@@ -30,48 +35,7 @@ _ROUTES: Final = (
     ("Patient", "v1", re.compile(rf"{BASE}/Patient(?:/([^/]*))?/?")),
 )
 
-Operation = Literal["create", "update", "read", "other"]
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A request as the contract sees it. Where it is refused, `refusal` is the answer."""
-
-    operation: Operation = "other"
-    api: Literal["v1", "v2"] | None = None
-    id: str | None = None
-    """The last part of the URL."""
-    request_id: str | None = None
-    sha256: str | None = None
-    submission: Submission | None = field(default=None, repr=False)
-    refusal: Answer | None = None
-    issues: tuple[str, ...] = ()
-
-    @property
-    def values(self) -> frozenset[str]:
-        """Ids that it names: the body's identifiers and the URL's id."""
-        named = {value for _, value in self.submission.identifiers} if self.submission else set()
-        return frozenset(named | {self.id}) if self.id else frozenset(named)
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What a request did, and the answer that says so."""
-
-    answer: Answer
-    effect: str = NOTHING
-    partner_id: str | None = None
-    patient: dict[str, Any] | None = field(default=None, repr=False)
-    issues: tuple[str, ...] = ()
-
-
-def outcome(status: int, *issues: Issue, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
-    """An OperationOutcome; the text sits in details.text (section 7.2)."""
-    tree = {
-        "resourceType": "OperationOutcome",
-        "issue": [{"severity": "error", "code": one.code, "details": {"text": one.text}} for one in issues],
-    }
-    return as_json(status, tree, fhir=True, headers=headers)
+Asked = Reading[Submission]
 
 
 @dataclass(slots=True)
@@ -82,9 +46,33 @@ class Roche:
     knobs: Knobs = field(default_factory=Knobs)
     patients: Patients = field(default_factory=Patients)
 
+    @property
+    def asks_certificate(self) -> bool:
+        """Mutual TLS (section 4)."""
+        return True
+
+    def turn(self, knobs: Knobs) -> None:
+        """Other knobs from now on."""
+        self.knobs = knobs
+
+    def listening(self, port: int) -> None:
+        """It names its own address nowhere."""
+
+    def restore(self, effects: Iterable[Effect]) -> None:
+        """What the log says."""
+        self.patients.restore(effects)
+
+    def count(self) -> int:
+        """How many patients it has."""
+        return len(self.patients)
+
+    def order(self, name: str, details: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG002 - the port's
+        """It has none."""
+        raise SettingsError("no such order; Roche's stand-in has none", where=f"order {name}")
+
     # reading
 
-    def read(self, request: Request, *, certificate: bool = True) -> Reading:
+    def read(self, request: Request, *, certificate: bool = True) -> Asked:
         """Check it; nothing changes. `certificate`: whether the gateway accepts the client's."""
         reading = _route(request)
         if not certificate:
@@ -100,7 +88,7 @@ class Roche:
             return reading
         return self._body(request, reading)
 
-    def _headers(self, request: Request, operation: Operation) -> Answer | None:
+    def _headers(self, request: Request, operation: str) -> Answer | None:
         """Section 7.2: a header that is missing or malformed, or an unknown organisation, is an empty 403; a wrong client is a 401."""
         headers = request.headers
         needed = {"org_id", "client_id", "client_secret"} | ({"x-origin-request-id"} if operation != "read" else set())
@@ -113,7 +101,7 @@ class Roche:
             return as_json(401, INVALID_CLIENT)
         return Answer(403) if headers["org_id"] != self.knobs.org_id else None
 
-    def _body(self, request: Request, reading: Reading) -> Reading:
+    def _body(self, request: Request, reading: Asked) -> Asked:
         media, _, parameters = request.headers.get("content-type", "").partition(";")
         charset = parameters.lower().replace(" ", "").replace('"', "")
         if media.strip().lower() not in MEDIA or charset not in {"", "charset=utf-8"}:
@@ -130,7 +118,7 @@ class Roche:
 
     # taking effect
 
-    def apply(self, reading: Reading, number: int) -> Done:
+    def apply(self, reading: Asked, number: int) -> Done:
         """Do what was asked; `number` is the request's in the log."""
         if reading.refusal:
             return Done(reading.refusal, issues=reading.issues)
@@ -140,6 +128,31 @@ class Roche:
             return self._update(reading.submission, reading, number)
         found = self.patients.resource(reading.id or "")
         return Done(as_json(200, found, fhir=True), partner_id=reading.id) if found else _not_found()
+
+    def altered(self, reading: Asked, number: int, fault: Rule) -> Done:  # noqa: ARG002 - the port's
+        """Its answers have no parts that could be wrong one by one."""
+        return self.apply(reading, number)
+
+    def instead(self, fault: Rule) -> Answer:
+        """Section 7.2."""
+        if fault.body == "outcome":
+            return outcome(fault.status, Issue(fault.issue, "Ordered by a fault"))
+        return as_json(fault.status, INVALID_CLIENT if fault.status == 401 else CERTIFICATE_REFUSED)  # noqa: PLR2004 - section 7.2
+
+    def named(self, reading: Asked) -> frozenset[str]:
+        """The body's identifiers and the URL's id, also those of the patient whom a URL names by Roche's own id."""
+        values = {value for _, value in reading.submission.identifiers} if reading.submission else set()
+        resource = self.patients.resource(reading.id) if reading.id else None
+        values |= {one["value"] for one in resource["identifier"]} if resource else set()
+        return frozenset(values | {reading.id}) if reading.id else frozenset(values)
+
+    def sent(self, reading: Asked) -> Sent:
+        """For the log."""
+        sent = reading.submission
+        if sent is None:
+            return Sent()
+        system, value = sent.identifiers[0]
+        return Sent(value, system, sent.bundle.get("id"), sent.header.get("id") if sent.header else None)
 
     def _create(self, submission: Submission, api: str | None, number: int) -> Done:
         there = self.patients.with_identifier_of(submission)
@@ -163,7 +176,7 @@ class Roche:
         answer = as_json(status, _echo(submission, partner_id, returned), fhir=True)
         return Done(answer, CREATED, partner_id, submission.patient)
 
-    def _update(self, submission: Submission, reading: Reading, number: int) -> Done:
+    def _update(self, submission: Submission, reading: Asked, number: int) -> Done:
         partner_id = self.find(reading.id or "", reading.api)
         if partner_id is None:
             return self._update_unknown(submission, reading, number)
@@ -178,7 +191,7 @@ class Roche:
         answer = as_json(200, _echo(submission, partner_id, partner_id), fhir=True) if bundle else Answer(200)
         return Done(answer, UPDATED, partner_id, submission.patient)
 
-    def _update_unknown(self, submission: Submission, reading: Reading, number: int) -> Done:
+    def _update_unknown(self, submission: Submission, reading: Asked, number: int) -> Done:
         if self.knobs.update_unknown == "not-found":
             return _not_found()
         if self.knobs.update_unknown == "invalid":
@@ -197,21 +210,21 @@ class Roche:
         return by_id if self.knobs.update_id == "returned" else by_id or by_value
 
 
-def _route(request: Request) -> Reading:
+def _route(request: Request) -> Asked:
     for resource, api, pattern in _ROUTES:
         match = pattern.fullmatch(request.path)
         if not match:
             continue
         wanted = unquote(match[1]) if match[1] else None
-        operation: Operation = "other"
+        operation = "other"
         if resource == "Patient":
             operation = "read" if request.method == "GET" else "other"
         elif request.method == "POST" and wanted is None:
             operation = "create"
         elif request.method == "PUT":
             operation = "update"
-        return Reading(operation, api, wanted, request.headers.get("x-origin-request-id"))  # type: ignore[arg-type]  # v1 or v2
-    return Reading(request_id=request.headers.get("x-origin-request-id"))
+        return Asked(operation, api, wanted, request.headers.get("x-origin-request-id"))
+    return Asked(request_id=request.headers.get("x-origin-request-id"))
 
 
 def _no_route(request: Request) -> Answer:
@@ -222,7 +235,7 @@ def _no_route(request: Request) -> Answer:
     return Answer(404)
 
 
-def _refused(reading: Reading, status: int, *issues: Issue) -> Reading:
+def _refused(reading: Asked, status: int, *issues: Issue) -> Asked:
     return replace(reading, refusal=outcome(status, *issues), issues=tuple(one.code for one in issues))
 
 

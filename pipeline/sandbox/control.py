@@ -3,6 +3,7 @@
 GET /health            {"requests": n, "patients": n}
 GET /knobs             all of them          PUT /knobs   {"name": value, …}: turn some; answers all
 GET /faults            those that stand     POST /faults {"name": "503", "next": 3, …}: one more     DELETE /faults: none any more
+POST /orders           {"name": "revoke", "refresh": true}, {"name": "keys", "jwks": {…}}: of the partner's own
 GET /log/NUMBER        lines of the log of effects after that number, as a JSON array
 """
 
@@ -64,12 +65,13 @@ class Control:
     def answer(self, request: Request) -> Answer:
         """One request; a wrong one is answered with what is wrong."""
         routes: dict[tuple[str, str], Callable[[Any], Any]] = {
-            ("GET", "/health"): lambda _: {"requests": self._server.requests, "patients": len(self._server.roche.patients)},
+            ("GET", "/health"): lambda _: {"requests": self._server.requests, "patients": self._server.partner.count()},
             ("GET", "/knobs"): lambda _: self._server.knobs.model_dump(),
             ("PUT", "/knobs"): self._turn,
             ("GET", "/faults"): lambda _: self._rules(),
             ("POST", "/faults"): self._order,
             ("DELETE", "/faults"): self._clear,
+            ("POST", "/orders"): self._tell,
         }
         if request.method == "GET" and request.path.startswith("/log"):
             return self._log(request.path)
@@ -84,12 +86,17 @@ class Control:
             return as_json(400, {"error": str(error)})
 
     def _turn(self, values: Any) -> Any:  # noqa: ANN401 - JSON
-        self._server.turn(knobs.parse(_object(values), self._server.knobs))
+        self._server.turn(knobs.turned(self._server.knobs, _object(values)))
         return self._server.knobs.model_dump()
 
     def _order(self, details: Any) -> Any:  # noqa: ANN401 - JSON
         self._server.faults.add(faults.rule(**{"name": "", **_object(details)}))
         return self._rules()
+
+    def _tell(self, details: Any) -> Any:  # noqa: ANN401 - JSON
+        given = _object(details)
+        self._server.tell(str(given.pop("name", "")), given)
+        return {}
 
     def _clear(self, _: Any) -> Any:  # noqa: ANN401 - JSON
         self._server.faults.clear()

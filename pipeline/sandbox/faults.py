@@ -18,6 +18,7 @@ Kind = Literal[
     "drop_before_reading",
     "close_idle",
     "answer",
+    "altered",
     "drop",
     "late",
     "slow_loris",
@@ -25,6 +26,9 @@ Kind = Literal[
     "huge_body",
     "truncated",
 ]
+
+Operation = Literal["create", "update", "read", "search", "metadata", "discovery", "jwks", "authorize", "token"]
+"""The last six: at NJSAMS alone."""
 
 CONNECTION: Final = frozenset({"refuse_tls", "drop_before_reading"})
 """Kinds that strike before a request is known; only next, every and probability narrow them."""
@@ -39,7 +43,7 @@ class Rule(BaseModel):
     kind: Kind
 
     # which requests
-    operation: Literal["create", "update", "read"] | None = None
+    operation: Operation | None = None
     patient: str | None = None
     """The patient's business id, in the body or in the URL."""
     request: int | None = Field(default=None, gt=0)
@@ -69,6 +73,10 @@ class Rule(BaseModel):
     """Of slow_loris and endless_chunks: between pieces; of close_idle: from the answer to the close."""
     megabytes: int = Field(default=200, gt=0)
     """Of huge_body."""
+    entry: int = Field(default=-1)
+    """Of failed_entry and missing_entry: which, from 0; -1 is the last."""
+    value: str = ""
+    """Of expires_in: JSON that stands there instead; nothing: it is left out."""
 
     @model_validator(mode="after")
     def _possible(self) -> "Rule":
@@ -112,6 +120,17 @@ NAMES: Final[Mapping[str, Mapping[str, Any]]] = {
     "endless_chunks": {"kind": "endless_chunks", "effect": True, "seconds": 0.01},
     "huge_body": {"kind": "huge_body", "effect": True},
     "truncated": {"kind": "truncated", "effect": True},
+    # NJSAMS: 200, and yet; nothing takes effect when an entry failed, unless effect=true: then the others do
+    "failed_entry": {"kind": "altered", "status": 422},
+    "missing_entry": {"kind": "altered", "effect": True},
+    "swapped_entries": {"kind": "altered", "effect": True},
+    "no_location": {"kind": "altered", "effect": True},
+    "403_label": {"kind": "answer", "status": 403, "body": "outcome", "issue": "forbidden"},
+    "not_processed": {"kind": "answer", "status": 404, "body": "outcome", "issue": "not-found", "operation": "update"},
+    # its authorization server
+    "expires_in": {"kind": "altered", "effect": True, "operation": "token"},
+    "no_access_token": {"kind": "altered", "effect": True, "operation": "token"},
+    "token_type": {"kind": "altered", "effect": True, "operation": "token"},
 }
 """Name and what it stands for; every detail can be given too."""
 

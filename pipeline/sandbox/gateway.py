@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from pipeline.sandbox.certificates import Files
-from pipeline.sandbox.knobs import Knobs
+from pipeline.sandbox.knobs import Common
 
 NO_CHECK_TIME: Final = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME (openssl/x509_vfy.h), which Python's ssl has no name for: dates are looked at afterwards, for the 403."""
@@ -23,12 +23,13 @@ _VERSIONS: Final = {
 class Gateway:
     """Contexts by knob, and the second look at a certificate where the knob wants a 403 instead of an alert."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, *, mutual: bool = True) -> None:
         self._files = files
+        self._mutual = mutual
         self._contexts: dict[tuple[str, str], ssl.SSLContext] = {}
         self._root = x509.load_pem_x509_certificate(files.ca.read_bytes())
 
-    def context(self, knobs: Knobs) -> ssl.SSLContext:
+    def context(self, knobs: Common) -> ssl.SSLContext:
         """For new connections."""
         key = (knobs.tls, knobs.wrong_certificate)
         if key not in self._contexts:
@@ -39,6 +40,8 @@ class Gateway:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version, context.maximum_version = _VERSIONS[versions]
         context.load_cert_chain(self._files.server, self._files.server_key)
+        if not self._mutual:
+            return context
         context.load_verify_locations(self._files.ca)
         context.verify_mode = ssl.CERT_REQUIRED
         if wrong_certificate == "403":  # let them in, so that HTTP can refuse them
@@ -47,9 +50,9 @@ class Gateway:
             context.verify_flags |= NO_CHECK_TIME
         return context
 
-    def accepts(self, tls: ssl.SSLObject | None, knobs: Knobs) -> bool:
+    def accepts(self, tls: ssl.SSLObject | None, knobs: Common) -> bool:
         """Whether the client's certificate is good; where the handshake was strict, it is."""
-        if knobs.wrong_certificate == "alert":
+        if not self._mutual or knobs.wrong_certificate == "alert":
             return True
         der = tls.getpeercert(binary_form=True) if tls else None
         if not der:

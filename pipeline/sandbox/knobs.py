@@ -6,7 +6,7 @@ Each knob names its line of contracts/roche.md; the first value is the default. 
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,10 +19,33 @@ SNOMED_DIABETES: Final = ("46635009", "44054006", "11687002")
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Knobs(BaseModel):
-    """All knobs; unchangeable, a change makes a new one."""
+class Common(BaseModel):
+    """What every stand-in has; unchangeable, a change makes a new one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
+
+    # at the door
+    tls: Literal["any", "1.2", "1.3"] = "any"
+    """TLS versions that are spoken, for new connections."""
+    wrong_certificate: Literal["alert", "403"] = "alert"
+    """A wrong client certificate ends the handshake, or is answered by the gateway with 403 and JSON (section 7.2). The latter needs a
+    certificate of the stand-in's own CA (expired, not yet valid), of its foreign one, or none; any other still ends the handshake."""
+    most_bytes: int = Field(default=1_000_000, gt=0)
+    """A larger body is `too-long`; the numeric limit is not published."""
+
+    # how fast
+    latency: Literal["none", "published", "mixed"] | Seconds = "none"
+    """At once; the published times (of Roche, section 8: NJSAMS publishes none) as a distribution; 1.5 s on average with every fiftieth at 10 s; or a number of seconds."""
+    latency_scale: Seconds = 1.0
+    """The published times times this."""
+    idle_seconds: Seconds = 300.0
+    """A connection on which nothing comes for so long is closed without a word."""
+    seed: int = 1
+    """Of latency and of faults by probability."""
+
+
+class Knobs(Common):
+    """All knobs of Roche."""
 
     # who may call
     org_id: str = "2.16.724.4.2"
@@ -31,11 +54,6 @@ class Knobs(BaseModel):
     """The client that it knows; the secret is the file client-secret."""
     request_id: Literal["uuid", "any"] = "uuid"
     """x-origin-request-id is a UUID (found), or any unique text (the brief's wording)."""
-    tls: Literal["any", "1.2", "1.3"] = "any"
-    """TLS versions that are spoken, for new connections."""
-    wrong_certificate: Literal["alert", "403"] = "alert"
-    """A wrong client certificate ends the handshake, or is answered by the gateway with 403 and JSON (section 7.2). The latter needs a
-    certificate of the stand-in's own CA (expired, not yet valid), of its foreign one, or none; any other still ends the handshake."""
     content_type: Literal["415", "400"] = "415"
     """The status for a Content-Type that is neither application/json nor application/fhir+json (not published)."""
 
@@ -58,8 +76,6 @@ class Knobs(BaseModel):
     """The value set diabetes-type."""
     identifier_too_long: Literal["too-long", "invalid"] = "too-long"
     """The issue code for an identifier of more than 64 characters."""
-    most_bytes: int = Field(default=1_000_000, gt=0)
-    """A larger body is `too-long`; the numeric limit is not published."""
     too_long_status: Literal[400, 413] = 400
     """Its status."""
 
@@ -83,41 +99,39 @@ class Knobs(BaseModel):
     email_duplicate: Literal["duplicate", "invalid", "accepted"] = "duplicate"
     """An e-mail address that another patient has (section 5.2)."""
 
-    # how fast
-    latency: Literal["none", "published", "mixed"] | Seconds = "none"
-    """At once; the published times (section 8) as a distribution; 1.5 s on average with every fiftieth at 10 s; or a number of seconds."""
-    latency_scale: Seconds = 1.0
-    """The published times times this."""
-    idle_seconds: Seconds = 300.0
-    """A connection on which nothing comes for so long is closed without a word."""
-    seed: int = 1
-    """Of latency and of faults by probability."""
-
 
 WORDS: Final = {"latency": "none, published, mixed, or a number of seconds, as 0.25"}
 """What a knob takes, where pydantic names only the first of its types."""
 
 
+K = TypeVar("K", bound=Common)
+
+
 def parse(values: Mapping[str, Any], start: Knobs | None = None) -> Knobs:
-    """Knobs from names and values, as text or as JSON; SettingsError naming the knob and what it takes."""
-    before = (start or Knobs()).model_dump()
+    """Roche's knobs from names and values, as text or as JSON; SettingsError naming the knob and what it takes."""
+    return turned(start or Knobs(), values)
+
+
+def turned(start: K, values: Mapping[str, Any]) -> K:
+    """Others than those of the start, of whichever partner they are."""
+    before = start.model_dump()
     unknown = sorted(set(values) - set(before))
     if unknown:
         near = get_close_matches(unknown[0], before, n=2)
         hint = f"; there is {' and '.join(near)}" if near else ""
         raise SettingsError(f"no such knob{hint}; emr-pipeline sandbox --list has them all", where=f"knob {unknown[0]}")
     try:
-        return Knobs.model_validate({**before, **{name: _read(name, value) for name, value in values.items()}})
+        return type(start).model_validate({**before, **{name: _read(before[name], value) for name, value in values.items()}})
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         name = str(first["loc"][0])
         raise SettingsError(WORDS.get(name, first["msg"]), where=f"knob {name}") from None
 
 
-def _read(name: str, value: Any) -> Any:  # noqa: ANN401 - text or JSON
-    """Text to what the field wants where pydantic would not by itself: a Literal of numbers, a tuple."""
+def _read(before: Any, value: Any) -> Any:  # noqa: ANN401 - text or JSON
+    """Text to what the field wants where pydantic would not by itself: a Literal of numbers, a tuple, a number that is a word."""
     if not isinstance(value, str):
-        return str(value) if name in {"tls", "wrong_certificate", "content_type"} else value
-    if name == "diabetes_codes":
+        return str(value) if isinstance(before, str) and type(value) in {int, float} else value
+    if isinstance(before, tuple):
         return tuple(code.strip() for code in value.split(",") if code.strip())
-    return int(value) if name.endswith("_status") and value.isdecimal() else value
+    return int(value) if isinstance(before, int) and not isinstance(before, bool) and value.isdecimal() else value

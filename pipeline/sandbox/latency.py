@@ -9,12 +9,14 @@ published one exactly and which never exceeds the worst: many short times and a 
 import random
 from typing import Final
 
-from pipeline.sandbox.knobs import Knobs
+from pipeline.sandbox.knobs import Common
 
 CREATE: Final = (1.50717, 10.0)
 UPDATE: Final = (1.95007, 4.0)
 PUBLISHED: Final = {"create": CREATE, "update": UPDATE, "read": UPDATE}
-"""Average and worst, seconds. Nothing is published for read: update's times are taken."""
+"""Average and worst, seconds. Nothing is published for the others: update's times are taken."""
+TIMED: Final = frozenset({*PUBLISHED, "search", "token"})
+"""Operations that take time at all."""
 _ALPHA: Final = 1.0
 SLOW_SHARE: Final = 0.02
 SLOW: Final = 10.0
@@ -29,15 +31,15 @@ class Latency:
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)  # noqa: S311 - reproducible on purpose
 
-    def seconds(self, operation: str, knobs: Knobs) -> float:
+    def seconds(self, operation: str, knobs: Common) -> float:
         """How long the next answer to this operation takes."""
-        if knobs.latency == "none" or operation not in PUBLISHED:
+        if knobs.latency == "none" or operation not in TIMED:
             return 0.0
         if knobs.latency == "mixed":
             return (SLOW if self._random.random() < SLOW_SHARE else USUAL) * knobs.latency_scale
         if knobs.latency != "published":
             return float(knobs.latency)
-        average, worst = PUBLISHED[operation]
+        average, worst = PUBLISHED.get(operation, UPDATE)
         least = average / 5
         mean = (average - least) / (worst - least)
         drawn = self._random.betavariate(_ALPHA, _ALPHA * (1 - mean) / mean)

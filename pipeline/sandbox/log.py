@@ -6,7 +6,7 @@ sent (patients!) and is its owner's alone. SandboxLog reads it from any process,
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -23,6 +23,20 @@ NOTHING: Final = "nothing"
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """One thing of several that a request brought."""
+
+    type: str
+    id: str
+    """The partner's own."""
+    effect: str
+    keys: tuple[str, ...] = ()
+    """What it is known by outside: two with one key are one thing twice."""
+    resource: dict[str, Any] = field(default_factory=dict, repr=False)
+    """As it stands afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
 class Effect:
     """One line: what came, what it did, what was answered. Handshakes and connections that were refused have lines too."""
 
@@ -34,13 +48,14 @@ class Effect:
     """When the request was read."""
     connection: int
     operation: str
-    """create, update, read, other; handshake, connection."""
+    """create, update, read, search, token, …, other; handshake, connection."""
     effect: str
     """created, updated, nothing."""
     api: str | None = None
     """v1, v2."""
     method: str | None = None
     path: str | None = None
+    query: str | None = None
     status: int | None = None
     """What is answered; None where the connection is dropped instead."""
     issues: tuple[str, ...] = ()
@@ -50,12 +65,18 @@ class Effect:
     """The patient's business id."""
     system: str | None = None
     partner_id: str | None = None
-    """Roche's id of the patient."""
+    """The partner's id of the patient."""
     bundle_id: str | None = None
     bundle_sha256: str | None = None
     message_header_id: str | None = None
     patient: dict[str, Any] | None = field(default=None, repr=False)
     """The Patient resource as it stands after a create or an update."""
+    written: tuple[Written, ...] = ()
+    """All that it brought, in order, where a request may bring several things."""
+    clock: float | None = None
+    """When it took effect by the partner's own clock, where that can be moved."""
+    token: Mapping[str, Any] | None = field(default=None, repr=False)
+    """Of the authorization server: what was issued, tokens as digests."""
 
 
 class EffectWriter:
@@ -145,4 +166,5 @@ class SandboxLog:
 def _effect(line: bytes) -> Effect:
     values = orjson.loads(line)
     values["issues"] = tuple(values["issues"])
+    values["written"] = tuple(Written(**{**one, "keys": tuple(one["keys"])}) for one in values.get("written", ()))
     return Effect(**values)

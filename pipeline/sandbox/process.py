@@ -20,11 +20,17 @@ ANSWER_SECONDS: Final = 10.0
 class SandboxProcess:
     """`emr-pipeline sandbox` with its control port. After `kill` or `stop`, `start` begins again on the same port and folder.
 
-    `knobs` as in knobs.py, `faults` in the command line's form (faults.parse).
+    `partner` as the command has it, `knobs` as in its knobs, `faults` in the command line's form (faults.parse).
     """
 
     def __init__(
-        self, folder: Path, knobs: Mapping[str, Any] | None = None, *, faults: Sequence[str] = (), port: int = 0
+        self,
+        folder: Path,
+        knobs: Mapping[str, Any] | None = None,
+        *,
+        faults: Sequence[str] = (),
+        port: int = 0,
+        partner: str = "roche",
     ) -> None:
         self.folder = folder
         self.files = Files(folder)
@@ -34,6 +40,7 @@ class SandboxProcess:
         self._stderr = folder / "stderr.txt"
         self._knobs = {"latency": "none", **(knobs or {})}
         self._faults = tuple(faults)
+        self._partner = partner
         self._process: subprocess.Popen[str] | None = None
         self._http = requests.Session()
         self._http.trust_env = False
@@ -66,6 +73,7 @@ class SandboxProcess:
             "-m",
             "pipeline.cli",
             "sandbox",
+            f"--partner={self._partner}",
             f"--port={self.port}",
             f"--folder={self.folder}",
             "--control=0",
@@ -86,7 +94,7 @@ class SandboxProcess:
     def _read_start(self, process: subprocess.Popen[str]) -> None:
         for line in process.stdout or ():
             name, _, value = line.strip().partition(": ")
-            if name == "Roche sandbox":
+            if name.endswith(" sandbox"):
                 self.base_url = value
                 self.port = int(value.split(":")[2].split("/")[0])
             elif name == "control":
@@ -103,6 +111,10 @@ class SandboxProcess:
     def inject(self, name: str, **details: Any) -> None:  # noqa: ANN401 - as faults.rule
         """Order a fault."""
         self._control("POST", "/faults", {"name": name, **details})
+
+    def tell(self, name: str, **details: Any) -> None:  # noqa: ANN401 - the partner's own
+        """An order of the partner's own, as NJSAMS's `revoke`."""
+        self._control("POST", "/orders", {"name": name, **details})
 
     def clear_faults(self) -> None:
         """No faults any more."""

@@ -1,93 +1,30 @@
-"""The stand-in for Roche, to be used: in this process as a context manager (`RocheSandbox`); as a command, see commands/sandbox.py.
+"""The stand-in for Roche, to be used: in this process as a context manager (`RocheSandbox`); as a command, see commands/sandbox.py."""
 
-The server runs in a thread of its own; every method here may be called from any thread.
-"""
-
-import asyncio
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Any, ClassVar, Final
 
-from pipeline.sandbox import faults as faults_of
 from pipeline.sandbox import knobs as knobs_of
 from pipeline.sandbox.certificates import Files
-from pipeline.sandbox.contract import BASE
-from pipeline.sandbox.control import Control
-from pipeline.sandbox.faults import Rule
+from pipeline.sandbox.contract import BASE, Roche
 from pipeline.sandbox.knobs import Knobs
-from pipeline.sandbox.log import SandboxLog
-from pipeline.sandbox.server import Server
-
-START_SECONDS: Final = 30.0
-
-T = TypeVar("T")
+from pipeline.sandbox.running import Sandbox
 
 
-class RocheSandbox:
-    """A partner on loopback. `with RocheSandbox(folder, {"latency": "published"}) as roche: roche.base_url`.
+class RocheSandbox(Sandbox):
+    """A partner on loopback. `with RocheSandbox(folder, {"latency": "published"}) as roche: roche.base_url`."""
 
-    `folder` holds certificates, secret and log, and is used again. `control` opens the control port (0: a free one).
-    SettingsError: a wrong knob, a port that is taken. Refused: another sandbox runs on the folder.
-    """
+    NAME: ClassVar[str] = "Roche"
 
     def __init__(
         self, folder: Path, knobs: Mapping[str, Any] | None = None, *, port: int = 0, control: int | None = None
     ) -> None:
-        self.folder = folder
-        self._server = Server(folder, knobs_of.parse(knobs or {}))
-        self._wanted = port
-        self._control_wanted = control
-        self._control: Control | None = None
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="roche-sandbox", daemon=True)
+        chosen = knobs_of.parse(knobs or {})
+        super().__init__(folder, lambda files: self._partner(files, chosen), port=port, control=control)
 
-    def start(self) -> Self:
-        """Listen; returns when connections are accepted."""
-        self._thread.start()
-        try:
-            asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(START_SECONDS)
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    async def _start(self) -> None:
-        await self._server.start(self._wanted)
-        if self._control_wanted is not None:
-            self._control = Control(self._server)
-            await self._control.start(self._control_wanted)
-
-    def stop(self) -> None:
-        """Close everything; the folder is free for another."""
-        if self._loop.is_closed():
-            return
-        if not self._thread.is_alive():  # it was never started
-            self._server.effects.close()
-            self._loop.close()
-            return
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(START_SECONDS)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(START_SECONDS)
-        self._loop.close()
-
-    async def _stop(self) -> None:
-        if self._control:
-            await self._control.stop()
-        await self._server.stop()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    # where
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return self._server.port
+    def _partner(self, files: Files, knobs: Knobs) -> Roche:
+        self._roche = Roche(files.secret(), knobs)
+        return self._roche
 
     @property
     def base_url(self) -> str:
@@ -95,54 +32,25 @@ class RocheSandbox:
         return f"https://localhost:{self.port}{BASE}"
 
     @property
-    def control_url(self) -> str | None:
-        """The control port, where it was asked for."""
-        return self._control.url if self._control else None
-
-    @property
-    def files(self) -> Files:
-        """Certificates and keys."""
-        return self._server.files
-
-    @property
-    def log(self) -> SandboxLog:
-        """The oracle."""
-        return SandboxLog(self.folder)
-
-    # at run time
-
-    @property
     def knobs(self) -> Knobs:
         """Those in force."""
-        return self._server.knobs
+        return self._roche.knobs
 
-    @property
-    def requests(self) -> int:
-        """How many were read since the start."""
-        return self._server.requests
+    def welcome(self) -> list[str]:
+        """A create by curl."""
+        folder, knobs = self.folder, self.knobs
+        return [
+            f"  curl --cacert {folder / 'ca.pem'} --cert {folder / 'client.pem'} --key {folder / 'client.key'} \\",
+            f"    -H 'org_id: {knobs.org_id}' -H 'client_id: {knobs.client_id}' -H \"client_secret: $(cat {folder / 'client-secret'})\" \\",
+            "    -H 'x-origin-request-id: 5109d51b-421e-4746-b673-16e3fe2b3442' -H 'Content-Type: application/json' \\",
+            f"    {self.base_url}/Bundle -d '{SAMPLE}'",
+        ]
 
-    def set(self, **knobs: Any) -> None:  # noqa: ANN401 - as knobs.parse
-        """Turn some knobs."""
-        self._in_loop(lambda: self._server.turn(knobs_of.parse(knobs, self._server.knobs)))
 
-    def inject(self, name: str, **details: Any) -> None:  # noqa: ANN401 - as faults.rule
-        """Order a fault: `inject("503", next=3, retry_after="7")`. Names and details: faults.py."""
-        self.order(faults_of.rule(name, **details))
-
-    def order(self, rule: Rule) -> None:
-        """Order a fault that is a rule already."""
-        self._in_loop(lambda: self._server.faults.add(rule))
-
-    def clear_faults(self) -> None:
-        """No faults any more."""
-        self._in_loop(self._server.faults.clear)
-
-    def patients(self) -> int:
-        """How many it has."""
-        return self._in_loop(lambda: len(self._server.roche.patients))
-
-    def _in_loop(self, do: Callable[[], T]) -> T:
-        async def work() -> T:
-            return do()
-
-        return asyncio.run_coroutine_threadsafe(work(), self._loop).result(START_SECONDS)
+SAMPLE: Final = (
+    '{"resourceType":"Bundle","type":"message","entry":['
+    '{"resource":{"resourceType":"MessageHeader","event":{"system":"http://roche.com/fhir/rdc/message-type","code":"new-bundle"},'
+    '"timestamp":"2024-05-02T10:15:30.000Z","source":{"endpoint":"2.16.724.4.2"}}},'
+    '{"resource":{"resourceType":"Patient","identifier":[{"system":"urn:oid:2.16.724.4.41","value":"TEST0000000001"}],'
+    '"name":[{"family":"Example","given":["Ana"]}]}}]}'
+)

@@ -1,4 +1,4 @@
-"""The stand-in's server: HTTPS with mutual TLS on loopback, one event loop, thousands of connections. Knows no rule of the contract by itself.
+"""A stand-in's server: HTTPS on loopback, with mutual TLS where the partner asks for it, one event loop, thousands of connections. Knows no rule of the contract by itself.
 
 It accepts, shakes hands, reads, waits the latency, lets the contract take effect, writes the log of effects, and only then answers.
 A request once read takes effect whether or not its client still waits, as at the partner.
@@ -9,18 +9,19 @@ import contextlib
 import socket
 import ssl
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pipeline.errors import SettingsError
 from pipeline.sandbox import answers, certificates
-from pipeline.sandbox.contract import Done, Reading, Roche
 from pipeline.sandbox.faults import Faults, Rule
 from pipeline.sandbox.gateway import Gateway
-from pipeline.sandbox.knobs import Knobs
+from pipeline.sandbox.knobs import Common
 from pipeline.sandbox.latency import Latency
 from pipeline.sandbox.log import NOTHING, Effect, EffectWriter
+from pipeline.sandbox.partner import Done, Partner, Reading
 from pipeline.sandbox.wire import LONGEST_HEAD, Answer, Malformed, Request, read_request
 
 BACKLOG: Final = 4096
@@ -34,7 +35,7 @@ class Came:
     """A request with the circumstances of its coming."""
 
     request: Request
-    reading: Reading
+    reading: Reading[Any]
     number: int
     connection: int
     received: float
@@ -43,37 +44,38 @@ class Came:
 class Server:
     """One partner on one folder. Everything but the constructor runs in the event loop."""
 
-    def __init__(self, folder: Path, knobs: Knobs) -> None:
+    def __init__(self, folder: Path, of: Callable[[certificates.Files], Partner[Any]]) -> None:
         self.files = certificates.ensure(folder)
         self.effects = EffectWriter(folder)
-        self.roche = Roche(self.files.secret(), knobs)
-        self.roche.patients.restore(self.effects.before)
+        self.partner = of(self.files)
+        self.partner.restore(self.effects.before)
         self.effects.before.clear()
-        self.faults = Faults(knobs.seed)
+        self.faults = Faults(self.knobs.seed)
         self.port = 0
         self.requests = 0
-        self._latency = Latency(knobs.seed)
-        self._gateway = Gateway(self.files)
+        self._latency = Latency(self.knobs.seed)
+        self._gateway = Gateway(self.files, mutual=self.partner.asks_certificate)
         self._connections = 0
         self._listeners: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
-    def knobs(self) -> Knobs:
+    def knobs(self) -> Common:
         """Those in force."""
-        return self.roche.knobs
+        return self.partner.knobs
 
-    def turn(self, knobs: Knobs) -> None:
+    def turn(self, knobs: Common) -> None:
         """Other knobs from now on; another seed begins its draws anew."""
         if knobs.seed != self.knobs.seed:
             self._latency = Latency(knobs.seed)
             self.faults.reseed(knobs.seed)
-        self.roche.knobs = knobs
+        self.partner.turn(knobs)
 
     async def start(self, port: int) -> None:
         """Listen on 127.0.0.1, and on ::1 where there is one; `port` 0 takes a free one."""
         first = _listener(socket.AF_INET, "127.0.0.1", port)
         self.port = first.getsockname()[1]
+        self.partner.listening(self.port)
         self._listeners = [first]
         with contextlib.suppress(SettingsError):  # a machine without IPv6: clients of `localhost` fall back to 127.0.0.1
             self._listeners.append(_listener(socket.AF_INET6, "::1", self.port))
@@ -159,7 +161,7 @@ class Server:
                 return
             if request is None:
                 return
-            reading = self.roche.read(request, certificate=certificate)
+            reading = self.partner.read(request, certificate=certificate)
             came = Came(request, reading, self.effects.number(), connection, time.time())
             self.requests += 1
             if not await self._one(came, writer):
@@ -169,7 +171,7 @@ class Server:
 
     async def _one(self, came: Came, writer: asyncio.StreamWriter) -> bool:
         """Wait, take effect, log, answer; whether the connection stays."""
-        fault = self.faults.for_request(came.reading.operation, self._named(came.reading), came.number)
+        fault = self.faults.for_request(came.reading.operation, self.partner.named(came.reading), came.number)
         at_the_gateway = came.reading.refusal is not None and not came.reading.issues
         latency = 0.0 if at_the_gateway else self._latency.seconds(came.reading.operation, self.knobs)
         wait = latency + (fault.effect_after if fault else 0.0)
@@ -180,20 +182,54 @@ class Server:
             await asyncio.sleep(fault.answer_after)
         return await answers.send(writer, done.answer, fault, close=not came.request.keep_alive)
 
-    def _named(self, reading: Reading) -> frozenset[str]:
-        """The business ids that a request is about, also where its URL has Roche's own."""
-        resource = self.roche.patients.resource(reading.id) if reading.id else None
-        return reading.values | {one["value"] for one in resource["identifier"]} if resource else reading.values
-
     def _take_effect(self, came: Came, fault: Rule | None) -> Done:
         """Contract and log in one go: no other request comes between. The line is in the file when this returns."""
         silent = fault is not None and fault.kind in {"answer", "drop"} and not fault.effect
-        done = Done(Answer(fault.status if fault else 500)) if silent else self.roche.apply(came.reading, came.number)
+        if fault is not None and fault.kind == "altered":
+            done = self.partner.altered(came.reading, came.number, fault)
+        else:
+            done = Done(Answer(fault.status if fault else 500)) if silent else self.partner.apply(came.reading, came.number)
         if fault is not None and fault.kind == "answer":
-            done = Done(answers.instead(fault, done.answer), done.effect, done.partner_id, done.patient, _issues(fault))
+            done = replace(done, answer=answers.instead(fault, done.answer, self.partner), issues=_issues(fault))
         status = None if fault is not None and fault.kind == "drop" else done.answer.status
-        self.effects.write(_effect(came, done, status, fault))
+        self.effects.write(self._line(came, done, status, fault))
         return done
+
+    def tell(self, name: str, details: Mapping[str, Any]) -> None:
+        """An order of the partner's own."""
+        note = self.partner.order(name, details)
+        now = time.time()
+        self.effects.write(Effect(self.effects.number(), now, now, 0, "order", NOTHING, fault=name, token=note or None))
+
+    def _line(self, came: Came, done: Done, status: int | None, fault: Rule | None) -> Effect:
+        reading = came.reading
+        sent = self.partner.sent(reading)
+        return Effect(
+            number=came.number,
+            time=time.time(),
+            received=came.received,
+            connection=came.connection,
+            operation=reading.operation,
+            effect=done.effect,
+            api=reading.api,
+            method=came.request.method,
+            path=came.request.path,
+            query=came.request.query or None,
+            status=status,
+            issues=done.issues,
+            fault=fault.name if fault else None,
+            request_id=reading.request_id,
+            identifier=sent.identifier,
+            system=sent.system,
+            partner_id=done.partner_id,
+            bundle_id=sent.bundle_id,
+            bundle_sha256=reading.sha256,
+            message_header_id=sent.message_header_id,
+            patient=done.patient,
+            written=done.written,
+            clock=done.clock,
+            token=done.token,
+        )
 
     def _note(self, operation: str, connection: int, fault: str, status: int | None = None) -> None:
         """A line for what never became a request."""
@@ -212,34 +248,6 @@ async def _refuse_tls(sock: socket.socket, fault: Rule) -> None:
 
 def _issues(fault: Rule) -> tuple[str, ...]:
     return (fault.issue,) if fault.body == "outcome" else ()
-
-
-def _effect(came: Came, done: Done, status: int | None, fault: Rule | None) -> Effect:
-    reading = came.reading
-    sent = reading.submission
-    system, value = sent.identifiers[0] if sent else (None, None)
-    return Effect(
-        number=came.number,
-        time=time.time(),
-        received=came.received,
-        connection=came.connection,
-        operation=reading.operation,
-        effect=done.effect,
-        api=reading.api,
-        method=came.request.method,
-        path=came.request.path,
-        status=status,
-        issues=done.issues,
-        fault=fault.name if fault else None,
-        request_id=reading.request_id,
-        identifier=value,
-        system=system,
-        partner_id=done.partner_id,
-        bundle_id=sent.bundle.get("id") if sent else None,
-        bundle_sha256=reading.sha256,
-        message_header_id=sent.header.get("id") if sent and sent.header else None,
-        patient=done.patient,
-    )
 
 
 def _listener(family: socket.AddressFamily, address: str, port: int) -> socket.socket:

@@ -8,6 +8,8 @@ from typing import Final
 
 import orjson
 
+from pipeline.sandbox.shapes import Issue
+
 LONGEST_HEAD: Final = 32 * 1024
 PIECE: Final = 64 * 1024
 
@@ -30,6 +32,8 @@ class Request:
     body: bytes = field(repr=False)
     too_long: bool = False
     """The body was larger than the limit; it was not kept."""
+    query: str = field(default="", repr=False)
+    """Behind the question mark, as it was sent."""
 
     @property
     def keep_alive(self) -> bool:
@@ -67,6 +71,15 @@ def as_json(status: int, tree: object, *, fhir: bool = False, headers: tuple[tup
     return Answer(status, orjson.dumps(tree), "application/fhir+json" if fhir else "application/json", headers)
 
 
+def outcome(status: int, *issues: Issue, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
+    """An OperationOutcome; the text sits in details.text."""
+    tree = {
+        "resourceType": "OperationOutcome",
+        "issue": [{"severity": "error", "code": one.code, "details": {"text": one.text}} for one in issues],
+    }
+    return as_json(status, tree, fhir=True, headers=headers)
+
+
 def _phrase(status: int) -> str:
     try:
         return HTTPStatus(status).phrase
@@ -87,7 +100,8 @@ async def read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
         return None
     except asyncio.LimitOverrunError:
         raise Malformed(431, "the head is too large") from None
-    method, path, headers = _head(head)
+    method, target, headers = _head(head)
+    path, _, query = target.partition("?")
     most = limit()
     if headers.get("expect", "").lower() == "100-continue":
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -97,7 +111,7 @@ async def read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
         body, too_long = await _chunks(reader, most)
     else:
         body, too_long = await _counted(reader, headers.get("content-length", "0"), most)
-    return Request(method, path, headers, body, too_long)
+    return Request(method, path, headers, body, too_long, query)
 
 
 def _head(head: bytes) -> tuple[str, str, dict[str, str]]:
@@ -112,7 +126,7 @@ def _head(head: bytes) -> tuple[str, str, dict[str, str]]:
         if not colon or not name or name != name.strip():
             raise Malformed(400, "a header line is none")
         headers[key] = f"{headers[key]}, {value.strip()}" if key in headers else value.strip()
-    return parts[0], parts[1].partition("?")[0], headers
+    return parts[0], parts[1], headers
 
 
 async def _counted(reader: asyncio.StreamReader, length: str, most: int) -> tuple[bytes, bool]:
