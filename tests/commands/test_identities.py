@@ -37,7 +37,7 @@ def test_one_wrong_row_and_nothing_is_imported(tmp_path: Path, settings: str, ca
     (tmp_path / "known.csv").write_text(f"{HEAD}\npatient,{CIP},CIP1,P1\nperson,{CIP},CANARY,P2\n")
     assert main(["identities", "import", str(tmp_path / "known.csv"), "--settings", settings]) == 2
     err = capsys.readouterr().err
-    assert f"{tmp_path / 'known.csv'}:3: kind is none of patient, visit, appointment, result" in err
+    assert f"{tmp_path / 'known.csv'}:3: kind is none of patient, visit, coverage, appointment, result" in err
     assert "1 row is wrong, nothing was imported" in err
     assert "CANARY" not in err
     assert not (tmp_path / "ledger.sqlite").exists()
