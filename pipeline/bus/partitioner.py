@@ -12,7 +12,7 @@ _M: Final = 0x5BD1E995
 _MASK: Final = 0xFFFFFFFF
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=4096)
 def murmur2(data: bytes) -> int:
     """The 32-bit hash, unsigned."""
     whole = len(data) // 4

@@ -23,6 +23,8 @@ OFFSETS: Final = 1 << 40
 """Offsets of one partition; a record's id is `partition id * OFFSETS + offset`."""
 BUSY_SECONDS: Final = 10.0
 """How long to wait for another process's transaction. Ours are short: a batch, a commit, a slice of retention."""
+KEPT: Final = 4
+"""Connections that wait to be used again: each has files open and pages in memory, and one rush of many threads is no reason to keep them all."""
 
 SCHEMA: Final = (
     """CREATE TABLE topic (
@@ -173,7 +175,7 @@ class SqliteLog:
     def _give_back(self, connection: sqlite3.Connection) -> None:
         roll_back(connection)
         with self._guard:
-            if not self._closed:
+            if not self._closed and len(self._idle) < KEPT:
                 self._idle.append(connection)
                 return
         connection.close()

@@ -1,7 +1,9 @@
-"""Soak: a worker and a partner stand-in on this machine under random traffic and random faults; at the end every invariant is checked.
+"""Soak: workers and a partner stand-in on this machine under random traffic and random faults; at the end every invariant is checked.
 
-The worker is killed, stopped and told to end, the partner goes away and answers as badly as it can. The same seed gives the same traffic and
-the same order of faults. Prints a line a minute, then what is not as it must be; exit 3 where anything is. Needs Linux (/proc).
+Workers are killed, stopped and told to end; partner, topics, ledger and disk fail as badly as they can; an operator replays, resolves and discards.
+The same seed on the same bus gives the same traffic and the same order of faults. Prints a line a minute, then each worker's memory, handles and
+threads with their slopes, then what is not as it must be, slopes among it; exit 3 where anything is. With --ledger two workers share the route and
+others join and leave. Needs Linux (/proc).
 """
 
 import secrets
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
     from pipeline.trial.soak import Ended
 
 EXAMPLE: Final = """  emr-pipeline soak --minutes 30
-  emr-pipeline soak --minutes 2 --seed 7 --kafka 127.0.0.1:9092"""
+  emr-pipeline soak --minutes 2 --seed 7 --kafka 127.0.0.1:9092
+  emr-pipeline soak --minutes 30 --kafka 127.0.0.1:9092 --ledger postgresql://emr@127.0.0.1/emr"""
 LONGEST: Final = 24 * 60
 FASTEST: Final = 200
 SHOWN: Final = 50
@@ -32,6 +35,9 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--kafka", metavar="HOST:PORT", help="on this Kafka, which keeps the topics emr-trial-… (else the embedded bus)"
+    )
+    parser.add_argument(
+        "--ledger", metavar="URL", help="with --kafka: postgresql://…, where a schema is made and dropped again (else SQLite)"
     )
 
 
@@ -51,19 +57,34 @@ def _within(most: float) -> Callable[[str], float]:
 
 
 def run(arguments: Namespace) -> int:
-    from pipeline.trial.ground import Where
+    from pipeline.errors import SettingsError
+    from pipeline.trial.ground import Where, own_ledger
     from pipeline.trial.soak import Soak
 
+    if arguments.ledger and not arguments.kafka:
+        raise SettingsError("a ledger that several share needs --kafka", where="--ledger")
     seed = secrets.randbelow(1_000_000) if arguments.seed is None else arguments.seed
-    where = Where(tuple(arguments.kafka.split(",")) if arguments.kafka else ())
-    print(f"seed {seed}, {arguments.minutes:g} minutes, {arguments.rate:g} messages a second, bus {where.bus}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="emr-soak-") as name:
+    where = Where(tuple(arguments.kafka.split(",")) if arguments.kafka else (), arguments.ledger)
+    print(
+        f"seed {seed}, {arguments.minutes:g} minutes, {arguments.rate:g} messages a second, bus {where.bus}, "
+        f"ledger {'postgresql' if where.ledger else 'sqlite'}",
+        flush=True,
+    )
+    with tempfile.TemporaryDirectory(prefix="emr-soak-") as name, own_ledger(where) as here:
         folder = _empty(arguments.folder) if arguments.folder else Path(name)
-        ended = Soak(folder, where, seed=seed, minutes=arguments.minutes, rate=arguments.rate, say=_say).run()
+        ended = Soak(folder, here, seed=seed, minutes=arguments.minutes, rate=arguments.rate, say=_say).run()
     _told(ended)
-    if ended.violations and not arguments.folder:
-        print(f"once more, and kept: emr-pipeline soak --seed {seed} --minutes {arguments.minutes:g} --folder DIR")
+    print(f"once more: {_again(arguments, seed)}")
     return NOT_ALL if ended.violations else DONE
+
+
+def _again(arguments: Namespace, seed: int) -> str:
+    """The command that does the same again; with a folder that keeps what it leaves behind."""
+    servers = f" --kafka {arguments.kafka}" if arguments.kafka else ""
+    ledger = " --ledger postgresql://…" if arguments.ledger else ""
+    return (
+        f"emr-pipeline soak --seed {seed} --minutes {arguments.minutes:g} --rate {arguments.rate:g}{servers}{ledger} --folder DIR"
+    )
 
 
 def _empty(folder: Path) -> Path:
@@ -80,17 +101,16 @@ def _say(line: str) -> None:
 
 
 def _told(ended: "Ended") -> None:
+    from pipeline.trial.life import told
+
     states = ", ".join(f"{number} {state}" for state, number in sorted(ended.evidence.states.items()))
     print(f"settled: {states}; {ended.crashes} kills")
-    print("faults: " + ", ".join(f"{number} {deed}" for deed, number in sorted(ended.deeds.items()) if deed != "quiet"))
-    oldest = max(ended.processes, key=lambda seen: len(seen.rows))
-    if oldest.rows:
-        slope = oldest.slope()
-        memory = "too young for a slope" if slope is None else f"{slope:+.2f} MB a minute after the first"
-        handles = [used.handles for _, used in oldest.rows]
-        rss = max(used.rss_mb for _, used in oldest.rows)
-        lived = oldest.rows[-1][0] - oldest.rows[0][0]
-        print(f"longest-lived worker: {lived:.0f} s, {rss:.0f} MB at most, {memory}; handles {min(handles)} to {max(handles)}")
+    print("deeds: " + ", ".join(f"{number} {deed}" for deed, number in sorted(ended.deeds.items())))
+    print("log lines: " + ", ".join(f"{number} {event}" for event, number in ended.said.most_common()))
+    old = [life for life in ended.lives if life.judged]
+    for life in old or sorted(ended.lives, key=lambda one: one.seconds)[-1:]:
+        print(told(life, ended.bounded))
+    print(f"{len(old)} of {len(ended.lives)} workers were old enough for their slopes to be judged")
     for line in ended.violations[:SHOWN]:
         print(f"VIOLATION  {line}")
     more = len(ended.violations) - SHOWN

@@ -10,20 +10,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import create_engine, text
-from sqlalchemy.engine import make_url
 
 from pipeline import wiring
 from pipeline.bus.port import Record
 from pipeline.model import Position
 from pipeline.sandbox.latency import MIXED
 from pipeline.sandbox.process import SandboxProcess
-from pipeline.trial.ground import ROUTE, Ground, Where
+from pipeline.trial.ground import ROUTE, Ground, Where, own_ledger
 from pipeline.trial.process import Worker, usage, working
 from pipeline.trial.rates import START_UP, Sample, bound, percentile, rates
 from pipeline.trial.stream import Stream, identifier, order_of
@@ -299,7 +297,7 @@ def chosen(names: Sequence[str], where: Where) -> list[Row]:
 
 def run(row: Row, where: Where, seconds: float) -> Figures:
     """Run one row and leave nothing behind but, on Kafka, its topics (emr-trial-…)."""
-    with tempfile.TemporaryDirectory(prefix="emr-trial-") as name, _ledger(where) as here:
+    with tempfile.TemporaryDirectory(prefix="emr-trial-") as name, own_ledger(where) as here:
         ground = Ground(Path(name), here, in_flight=row.in_flight, create=dict(TIMES), update=dict(TIMES))
         with ground.partner(latency=row.latency) as partner:
             return row.run(Trial(row, here, seconds, ground, partner))
@@ -312,23 +310,3 @@ def compared(found: Sequence[Figures]) -> None:
         if name in by_name and other in by_name:
             key = "p99_ms" if "p99_ms" in by_name[name] else "steady_per_second"
             by_name[name][f"times_{other}"] = round(by_name[name][key] / by_name[other][key], 3)
-
-
-@contextmanager
-def _ledger(where: Where) -> Iterator[Where]:
-    """On PostgreSQL a schema of its own, dropped at the end."""
-    if where.ledger is None:
-        yield where
-        return
-    schema = f"emr_trial_{time.time_ns()}"
-    url = make_url(where.ledger).set(drivername="postgresql+psycopg")
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    try:
-        with engine.connect() as connection:
-            connection.execute(text(f"CREATE SCHEMA {schema}"))
-        mine = url.update_query_dict({"options": f"-csearch_path={schema}"})
-        yield replace(where, ledger=mine.render_as_string(hide_password=False))
-    finally:
-        with engine.connect() as connection:
-            connection.execute(text(f"DROP SCHEMA IF EXISTS {schema} CASCADE"))
-        engine.dispose()

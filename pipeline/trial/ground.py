@@ -4,13 +4,16 @@ fsync, mutual TLS, the ledger, results and profile checks are on as everywhere: 
 """
 
 import secrets
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
 
 from pipeline import wiring
 from pipeline.bus.open import open_bus
@@ -113,3 +116,23 @@ class Ground:
         with self.bus() as bus, bus.producer() as producer:
             for start in range(0, len(waiting), BATCH):
                 producer.append(waiting[start : start + BATCH])
+
+
+@contextmanager
+def own_ledger(where: Where) -> Iterator[Where]:
+    """On PostgreSQL a schema of its own, dropped at the end."""
+    if where.ledger is None:
+        yield where
+        return
+    schema = f"emr_trial_{time.time_ns()}"
+    url = make_url(where.ledger).set(drivername="postgresql+psycopg")
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE SCHEMA {schema}"))
+        mine = url.update_query_dict({"options": f"-csearch_path={schema}"})
+        yield replace(where, ledger=mine.render_as_string(hide_password=False))
+    finally:
+        with engine.connect() as connection:
+            connection.execute(text(f"DROP SCHEMA IF EXISTS {schema} CASCADE"))
+        engine.dispose()

@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -301,17 +302,20 @@ def creates(evidence: Evidence) -> Iterator[str]:
 
 
 def order(evidence: Evidence) -> Iterator[str]:
-    """Per patient, first effects are a subsequence of the source's order, and never an older version after a newer one."""
+    """Per patient, first effects are a subsequence of the source's order, and never an older version after a newer one.
+
+    What was sent again stands late in the source and is old: a newer one that was parked may go after it, when it is replayed.
+    """
     by_value = {message.value: message for message in evidence.traffic.messages if message.value}
     places = {bundle_id(evidence.route, value): evidence.place_of(value) for value in by_value}
     by_bundle = {bundle_id(evidence.route, value): message for value, message in by_value.items()}
     for patient, history in _histories(evidence).items():
         bundles = list(dict.fromkeys(one.bundle_id for one in history if one.bundle_id in by_bundle))
-        stands = [place for bundle in bundles if (place := places[bundle])]
-        for partition in {_partition(place) for place in stands}:
-            offsets = [place.offset for place in stands if _partition(place) == partition]
-            if offsets != sorted(offsets):
-                yield f"patient {patient}: effects came in the order {offsets} of {partition}"
+        stands = [(place, by_bundle[bundle].minute) for bundle in bundles if (place := places[bundle])]
+        for partition in {_partition(place) for place, _ in stands}:
+            ages = [(place.offset, minute) for place, minute in stands if _partition(place) == partition]
+            if any(after[0] < before[0] and after[1] <= before[1] for before, after in pairwise(ages)):
+                yield f"patient {patient}: effects came in the order {[offset for offset, _ in ages]} of {partition}"
         minutes = [by_bundle[one.bundle_id].minute for one in _collapsed(history) if one.bundle_id in by_bundle]
         if minutes != sorted(minutes):
             yield f"patient {patient}: an older version after a newer one (event times {minutes})"

@@ -34,6 +34,7 @@ class Usage:
     rss_mb: float
     peak_rss_mb: float
     handles: int
+    threads: int
 
 
 def usage(pid: int) -> Usage:
@@ -46,6 +47,7 @@ def usage(pid: int) -> Usage:
         int(status["VmRSS"].split()[0]) / 1024,
         int(status["VmHWM"].split()[0]) / 1024,
         len(list((proc / "fd").iterdir())),
+        int(status["Threads"]),
     )
 
 
@@ -63,9 +65,10 @@ class Look:
 class Worker:
     """`emr-pipeline run` with its metrics on a free port. Its log goes to a file."""
 
-    def __init__(self, settings: Path, log: Path, *options: str) -> None:
+    def __init__(self, settings: Path, log: Path, *options: str, module: str = "pipeline.cli") -> None:
+        """`module`: what is run in place of the command line, with the same arguments."""
         self.log = log
-        command = [sys.executable, "-m", "pipeline.cli", "run", "--http", "127.0.0.1:0", "--settings", str(settings), *options]
+        command = [sys.executable, "-m", module, "run", "--http", "127.0.0.1:0", "--settings", str(settings), *options]
         with log.open("wb") as stream:
             self._process = subprocess.Popen(command, stdout=stream, stderr=stream)  # noqa: S603 - our own command
         self._address = ""

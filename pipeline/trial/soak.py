@@ -1,83 +1,59 @@
-"""A soak (RELIABILITY L1): a worker and a partner stand-in under seeded traffic and seeded faults, and at the end the invariants of section 6.
+"""A soak (RELIABILITY L1): workers and a partner stand-in under seeded traffic and seeded deeds (deeds.py), and at the end the invariants of section 6.
 
-Real processes on loopback; the worker is killed, stopped and told to end, the partner goes away and answers as badly as it can. In the last third
-of the time the worker is not killed any more, so that one process is old enough for its memory to say something.
+Real processes on loopback. In the second half no worker is ended any more, so that processes grow old enough for their slopes to say something.
 """
 
 import random
-import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from pipeline.bus.port import Producer, Record
+from pipeline.errors import BusUnavailable
 from pipeline.sandbox.process import SandboxProcess
+from pipeline.trial import life
+from pipeline.trial.crew import Crew
+from pipeline.trial.deeds import DEEDS, LATENCY, Deed, Stage
 from pipeline.trial.ground import ROUTE, Ground, Where
 from pipeline.trial.invariants import Evidence, gather, violations
-from pipeline.trial.process import Usage, Worker
-from pipeline.trial.traffic import Traffic, seeded
+from pipeline.trial.life import Life
+from pipeline.trial.traffic import Message, Traffic, adt, seeded
 
 PATIENTS: Final = 60
 """Of one round of traffic: some two hundred messages, which come mixed."""
+RECENT: Final = 2000
+"""So many messages may come again."""
+TWICE: Final = 0.02
+"""Of all messages: the same bytes again (RELIABILITY D4)."""
+RESENT: Final = 0.02
+"""Of all messages: what was sent long ago, under another control id (D5)."""
+STRANGE: Final = 0.005
+"""Of all messages: what nobody can read (D1)."""
 TICK: Final = 0.05
 SAMPLE_SECONDS: Final = 5.0
-WARM: Final = 60.0
-"""Seconds of a process that say nothing of its memory yet."""
-DRAIN_SECONDS: Final = 180.0
+GENTLE: Final = 0.5
+"""The share of the time after which no worker is ended any more."""
+DRAIN_SECONDS: Final = 300.0
 CANARIES: Final = 300
 """So many texts are looked for in all that must be silent: each of them costs a reading of everything."""
+IN_FLIGHT: Final = 64
 PROBE_MARGIN: Final = -9.8
 """The partner's published worst time of a create is 10 s: so a probe comes a fifth of a second after the last byte."""
 TIMES: Final = {"connect": 2, "read": 3, "total": 5}
-DELIVERY: Final = {"backoff_first": 0.05, "backoff_most": 0.5, "hold": 5, "patience": 120}
+DELIVERY: Final = {"backoff_first": 0.05, "backoff_most": 0.5, "hold": 5, "patience": 6}
+"""So little patience that now and then one is parked that only an operator can end."""
 BREAKER: Final = {"open_first": 0.2, "open_most": 2, "retry_after_most": 3}
 FLOOD: Final = {"pause": 1}
-WORST: Final = {"duplicate": "twice", "email_duplicate": "accepted", "latency": 0.05}
+SESSION_MS: Final = 6_000
+"""On Kafka: the shortest that a broker takes by default. Who stands still for longer is taken for dead."""
+WORST: Final = {"duplicate": "twice", "email_duplicate": "accepted", "latency": LATENCY}
 """The worst partner there is: a second create of a patient makes a second patient."""
-
-INJECTED: Final[tuple[tuple[str, dict[str, str | float | int]], ...]] = (
-    ("503", {"probability": 0.3}),
-    ("429", {"probability": 0.2, "retry_after": "1"}),
-    ("500", {"probability": 0.1}),
-    ("504", {"probability": 0.1}),
-    ("400", {"probability": 0.02}),
-    ("error_in_200", {"probability": 0.02}),
-    ("login_page", {"probability": 0.05}),
-    ("commit_then_drop", {"probability": 0.1}),
-    ("drop", {"probability": 0.1}),
-    ("truncated", {"probability": 0.1}),
-    ("late", {"probability": 0.03, "answer_after": 4}),
-    ("slow_loris", {"probability": 0.02}),
-    ("close_idle", {"probability": 0.3}),
-    ("refuse_tls", {"probability": 0.5}),
-    ("drop_before_reading", {"probability": 0.5}),
-)
-"""Faults of the stand-in that pass, and their details."""
-
-SLOW: Final = 1.0
-"""Seconds that it takes where it is slow."""
-
-
-@dataclass(slots=True)
-class Seen:
-    """One process's memory and handles, as it grew older."""
-
-    pid: int
-    rows: list[tuple[float, Usage]] = field(default_factory=list)
-
-    def slope(self) -> float | None:
-        """Megabytes a minute after it had warmed up, by least squares; None where it did not live for long enough."""
-        old = [(at, used.rss_mb) for at, used in self.rows if at - self.rows[0][0] >= WARM]
-        if len(old) < 3:  # noqa: PLR2004 - a line through two points fits always
-            return None
-        middle = sum(at for at, _ in old) / len(old)
-        level = sum(mb for _, mb in old) / len(old)
-        return 60 * sum((at - middle) * (mb - level) for at, mb in old) / sum((at - middle) ** 2 for at, _ in old)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,24 +63,32 @@ class Ended:
     violations: list[str]
     evidence: Evidence
     crashes: int
-    deeds: dict[str, int]
-    processes: list[Seen]
+    deeds: Counter[str]
+    lives: list[Life]
+    bounded: tuple[life.Bounded, ...]
+    said: Counter[str]
+    """Log lines of all workers, by event."""
 
 
 class Soak:
     """`run` once. `say` takes a line a minute."""
 
     def __init__(self, folder: Path, where: Where, *, seed: int, minutes: float, rate: float, say: Callable[[str], None]) -> None:
-        self.folder, self.seconds, self.rate, self.say = folder, minutes * 60, rate, say
-        self.ground = Ground(folder, where, create=dict(TIMES), update=dict(TIMES), probe_margin=PROBE_MARGIN, in_flight=64)
+        """On Kafka with PostgreSQL two workers share the route."""
+        self.folder, self.where, self.seconds, self.rate, self.say = folder, where, minutes * 60, rate, say
+        self.ground = Ground(
+            folder, where, create=dict(TIMES), update=dict(TIMES), probe_margin=PROBE_MARGIN, in_flight=IN_FLIGHT
+        )
         self.ground.tree |= {"delivery": DELIVERY, "breaker": BREAKER, "flood": FLOOD}
+        if where.kafka:
+            self.ground.tree["bus"]["session_timeout_ms"] = SESSION_MS
         self._seed = seed
         self._chance = random.Random(seed)  # noqa: S311 - the same again for each seed
-        self._sent: list[Traffic] = []
-        self._crashes = 0
-        self._deeds: dict[str, int] = {}
-        self._workers: list[Worker] = []
-        self._seen: list[Seen] = []
+        self._rounds: list[Traffic] = []
+        self._sent: list[Message] = []
+        self._problems: list[str] = []
+        self._deeds: Counter[str] = Counter()
+        self.crew = Crew(self.ground, folder, 2 if where.kafka and where.ledger else 1)
 
     def run(self) -> Ended:
         """All of it."""
@@ -112,162 +96,129 @@ class Soak:
             partner = stack.enter_context(self.ground.partner(**WORST))
             bus = stack.enter_context(self.ground.bus())
             producer = stack.enter_context(bus.producer())
-            stack.callback(self._kill_all)
+            stack.callback(self.crew.kill_all)
             stop = threading.Event()
             feeder = threading.Thread(target=self._feed, args=(producer, stop), name="traffic")
-            self._start()
+            self.crew.fill()
             self._begun = time.monotonic()
             feeder.start()
+            stage = Stage(self.ground, self.where, partner, self.crew, bus, random.Random(self._seed), self._problems)  # noqa: S311 - as above
             try:
-                self._trouble(partner)
+                self._trouble(stage)
             finally:
                 stop.set()
                 feeder.join()
-            problems = self._come_to_rest(partner)
+            self._come_to_rest(partner)
             evidence = self._evidence(partner)
-        return Ended([*problems, *violations(evidence)], evidence, self._crashes, self._deeds, self._seen)
+        lives, bounded = list(self.crew.lives.values()), life.bounds(IN_FLIGHT)
+        found = [*self._problems, *self.crew.problems, *(line for one in lives for line in life.broken(one, bounded))]
+        said = self.crew.said()
+        return Ended([*found, *violations(evidence)], evidence, self.crew.crashes, self._deeds, lives, bounded, said)
 
     # traffic
 
     def _feed(self, producer: Producer, stop: threading.Event) -> None:
-        """Round after round of other patients, at the pace."""
-        sent, begun = 0, time.monotonic()
+        """At the pace, until told to stop; what cannot be appended now is appended later, perhaps twice."""
+        coming, begun, sent = self._stream(), time.monotonic(), 0
+        while not stop.wait(TICK):
+            due = int((time.monotonic() - begun) * self.rate) - sent
+            batch = [next(coming) for _ in range(due)]
+            sent += due
+            self._sent += batch
+            while batch:
+                try:
+                    producer.append([Record(self.ground.source, one.value, key=one.key) for one in batch])
+                except BusUnavailable:
+                    continue
+                batch = []
+
+    def _stream(self) -> Iterator[Message]:
+        """Round after round of other patients, and now and then what a hospital should not send."""
+        chance = random.Random(self._seed + 1)  # noqa: S311 - as above
+        recent: list[Message] = []
         for number in range(1_000_000):
             traffic = seeded(self._seed * 1000 + number, patients=PATIENTS, updates=2, merges=2, garbage=2)
-            self._sent.append(traffic)
-            waiting = [Record(self.ground.source, message.value, key=message.key) for message in traffic.messages]
-            while waiting:
-                if stop.wait(TICK):
-                    self._sent[-1] = replace(traffic, messages=traffic.messages[: len(traffic.messages) - len(waiting)])
-                    return
-                due = int((time.monotonic() - begun) * self.rate) - sent
-                batch, waiting = waiting[:due] if due > 0 else [], waiting[max(due, 0) :]
-                if batch:
-                    producer.append(batch)
-                    sent += len(batch)
+            self._rounds.append(traffic)
+            for message in traffic.messages:
+                yield message
+                recent.append(message)
+                again = chance.choice(recent)
+                luck = chance.random()
+                if luck < TWICE:
+                    yield again
+                elif luck < TWICE + RESENT:
+                    yield from self._resent(again, len(recent))
+                elif luck < TWICE + RESENT + STRANGE:
+                    yield chance.choice(strange(chance))
+            recent = recent[-RECENT:]
 
-    # faults
+    def _resent(self, message: Message, number: int) -> Iterator[Message]:
+        """The same event, time and all, as the hospital's system sends it when it does not know that it did."""
+        person = next((one for each in self._rounds[-10:] for one in each.patients if one.name == message.patient), None)
+        if person is not None and message.event == "A08":
+            yield replace(message, value=adt(person, "A08", message.minute, control_id=f"R{len(self._rounds)}-{number}"))
 
-    def _trouble(self, partner: SandboxProcess) -> None:
+    # deeds
+
+    def _trouble(self, stage: Stage) -> None:
         """One deed after the other, each for its time, with a sample every few seconds and a line a minute."""
         minute, end = 1, self._begun + self.seconds
         for deed, seconds in self._plan():
             if time.monotonic() >= end:
                 break
-            self._deeds[deed] = self._deeds.get(deed, 0) + 1
-            undo = self._do(deed, partner)
-            until = min(time.monotonic() + seconds, end)
-            while (left := until - time.monotonic()) > 0:
-                time.sleep(min(left, SAMPLE_SECONDS))
-                self._sample()
-                if time.monotonic() - self._begun >= 60 * minute:
-                    self.say(self._line(minute))
-                    minute += 1
-            undo()
+            undo = None
+            if deed is not None:
+                self._deeds[deed.name] += 1
+                undo = deed.do(stage)
+            try:
+                until = min(time.monotonic() + seconds, end)
+                while (left := until - time.monotonic()) > 0:
+                    time.sleep(min(left, SAMPLE_SECONDS))
+                    self.crew.look()
+                    if time.monotonic() - self._begun >= 60 * minute:
+                        self.say(self._line(minute))
+                        minute += 1
+            finally:
+                if undo is not None:
+                    undo()
 
-    def _plan(self) -> Iterator[tuple[str, float]]:
-        """Deeds and how long each lasts; the same for a seed. Quiet in between, so that all comes right again."""
+    def _plan(self) -> Iterator[tuple[Deed | None, float]]:
+        """Deeds and how long each lasts; the same for a seed and a bus. Quiet in between, so that all comes right again."""
         passed = 0.0
-        gentle = ["partner_away", "stop", "slow", *(name for name, _ in INJECTED)]
-        rough = [*gentle, "kill", "kill", "kill", "kill", "term"]
+        possible = [deed for deed in DEEDS if deed.on(self.where)]
         while True:
-            deed = self._chance.choice(rough if passed < self.seconds * 2 / 3 else gentle)
-            for each, seconds in ((deed, self._chance.uniform(2, 10)), ("quiet", self._chance.uniform(1, 5))):
+            drawn = [deed for deed in possible if not deed.rough or passed < self.seconds * GENTLE]
+            (deed,) = self._chance.choices(drawn, [each.weight for each in drawn])
+            for each, seconds in ((deed, self._chance.uniform(*deed.seconds)), (None, self._chance.uniform(1, 5))):
                 yield each, seconds
                 passed += seconds
 
-    def _do(self, deed: str, partner: SandboxProcess) -> Callable[[], object]:
-        """Do it; what ends it."""
-        worker = self._workers[-1]
-        match deed:
-            case "quiet" | "kill" | "term":
-                self._end_of(worker, deed)
-                return lambda: None
-            case "stop":
-                worker.tell(signal.SIGSTOP)
-                return lambda: worker.tell(signal.SIGCONT)
-            case "partner_away":
-                partner.kill()
-                return partner.start
-            case "slow":
-                partner.set(latency=SLOW)
-                return lambda: partner.set(latency=WORST["latency"])
-        partner.inject(deed, **dict(INJECTED)[deed])
-        return partner.clear_faults
-
-    def _end_of(self, worker: Worker, deed: str) -> None:
-        """One worker ends, another begins."""
-        if deed == "quiet":
-            return
-        if deed == "kill":
-            worker.kill()
-            self._crashes += 1
-        else:
-            worker.end()
-        self._start()
-
-    def _start(self) -> None:
-        worker = Worker(self.ground.path, self.folder / f"worker-{len(self._workers)}.log")
-        self._workers.append(worker)
-        worker.wait_until_it_works()
-        self._seen.append(Seen(worker.pid))
-
-    def _kill_all(self) -> None:
-        for worker in self._workers:
-            worker.kill()
-
-    # what is seen
-
-    def _sample(self) -> None:
-        worker = self._workers[-1]
-        if worker.running:
-            self._seen[-1].rows.append((time.monotonic(), worker.usage()))
-
     def _line(self, minute: int) -> str:
-        if not self._workers[-1].running:
-            return f"minute {minute}: the worker has ended by itself: {self._workers[-1].log}"
-        used = self._workers[-1].usage()
-        sent = sum(len(traffic.messages) for traffic in self._sent)
-        return (
-            f"minute {minute}: {sent} messages made, worker {used.rss_mb:.0f} MB and "
-            f"{used.handles} handles, {self._crashes} kills, {sum(self._deeds.values()) - self._deeds.get('quiet', 0)} faults"
-        )
+        used = [worker.usage() for worker in self.crew.working if worker.running]
+        each = ", ".join(f"{one.rss_mb:.0f} MB {one.handles} handles {one.threads} threads" for one in used)
+        return f"minute {minute}: {len(self._sent)} messages, {self._deeds.total()} deeds, {self.crew.crashes} kills; {each}"
 
-    def _come_to_rest(self, partner: SandboxProcess) -> list[str]:
-        """The faults are over: this worker ends as told, and another one drains."""
+    # the end
+
+    def _come_to_rest(self, partner: SandboxProcess) -> None:
+        """The deeds are over: the workers end as told, and another one drains."""
         partner.start()
         partner.clear_faults()
         partner.set(**WORST)
-        worker = self._workers[-1]
-        worker.tell(signal.SIGCONT)
-        found = []
-        if not worker.running:
-            found.append(f"the worker ended by itself with {worker.wait()}: {worker.log}")
-        elif (code := worker.end()) != 0:
-            found.append(f"the worker was told to end, and ended with {code}: {worker.log}")
-        last = Worker(self.ground.path, self.folder / f"worker-{len(self._workers)}.log", "--drain")
-        self._workers.append(last)
+        for worker in list(self.crew.working):
+            self.crew.end(worker)
+        last = self.crew.start("--drain")
         try:
             if (code := last.wait(DRAIN_SECONDS)) != 0:
-                found.append(f"the last worker drained with {code}: {last.log}")
+                self._problems.append(f"{last.log}: drained with {code}")
         except subprocess.TimeoutExpired:
-            found.append(f"the last worker did not drain within {DRAIN_SECONDS:.0f} s: {last.log}")
-        return found
+            self._problems.append(f"{last.log}: did not drain within {DRAIN_SECONDS:.0f} s")
 
     def _evidence(self, partner: SandboxProcess) -> Evidence:
-        traffic = Traffic(
-            tuple(message for each in self._sent for message in each.messages),
-            tuple(patient for each in self._sent for patient in each.patients),
-        )
+        traffic = Traffic(tuple(self._sent), tuple(patient for each in self._rounds for patient in each.patients))
         files = [path for path in sorted(self.folder.rglob("*")) if path.is_file() and not self._is_payload(path)]
-        evidence = gather(
-            self.ground.settings,
-            ROUTE,
-            traffic=traffic,
-            effects=partner.log.effects(),
-            files=files,
-            crashes=self._crashes,
-        )
+        effects = partner.log.effects()
+        evidence = gather(self.ground.settings, ROUTE, traffic=traffic, effects=effects, files=files, crashes=self.crew.crashes)
         names = sorted(evidence.canaries)
         some = self._chance.sample(names, min(len(names), CANARIES))
         secret = {partner.files.secret(): "client secret"}
@@ -275,3 +226,14 @@ class Soak:
 
     def _is_payload(self, path: Path) -> bool:
         return path.relative_to(self.folder).parts[0] in {"bus", "sandbox", "patient-hash.key"}
+
+
+def strange(chance: random.Random) -> Sequence[Message]:
+    """Records that are no message: nothing, half a header, noise, noise that is long, one that nobody signed."""
+    return (
+        Message(None, b"tombstone"),
+        Message(b"MSH|^~\\&|HIS|CLI", b"cut"),
+        Message(chance.randbytes(50), b"noise"),
+        Message(b"MSH|^~\\&|HIS" + chance.randbytes(300_000), b"long noise"),
+        Message(b"nobody %d" % chance.randrange(1_000_000)),
+    )

@@ -9,13 +9,14 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from pipeline.bus.embedded import EmbeddedBus
 from pipeline.bus.port import Record, TopicPartition, TopicSettings, Where
-from pipeline.bus.sqlite_log import APPLICATION_ID
+from pipeline.bus.sqlite_log import APPLICATION_ID, KEPT, SqliteLog
 from pipeline.errors import BusRefused, BusUnavailable, Refused
 from tests.bus.places import Place, drain, values
 
@@ -362,3 +363,23 @@ def test_every_commit_is_synced_to_the_disk(bus: EmbeddedBus) -> None:
     connection = bus.producer()._connection
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_after_a_rush_few_connections_are_kept_and_the_next_opens_no_more_files(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path)
+    opened = []
+    for _ in range(3):
+        with ExitStack() as rush:
+            for _ in range(20):
+                rush.enter_context(log.lent()).execute("SELECT count(*) FROM topic").fetchone()
+        assert len(log._idle) == KEPT
+        opened.append(open_files(log.path))
+    assert opened[0] == opened[1] == opened[2]
+    log.close()
+    assert open_files(log.path) == 0
+
+
+def open_files(path: Path) -> int:
+    """Descriptors of this process on the file. SQLite keeps those of closed connections for the next, while another has a lock."""
+    with os.scandir("/proc/self/fd") as found:
+        return sum(os.path.realpath(each.path) == str(path) for each in found)

@@ -1,6 +1,7 @@
 """`emr-pipeline run` as a process: exit codes, one signal, two signals."""
 
 import contextlib
+import ctypes
 import json
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from pipeline import wiring
 from pipeline.bus.port import Record
+from pipeline.commands import run
 from pipeline.sandbox.roche import RocheSandbox
 from pipeline.settings import load
 from tests.delivery.partner_script import adt
@@ -123,3 +125,36 @@ def test_an_address_that_is_none_is_one_line(settings: Path) -> None:
     worker = start(settings, "--http", "nowhere", stderr=subprocess.PIPE)
     assert worker.communicate(timeout=60)[1].splitlines()[-1].endswith("--http: HOST:PORT, as 127.0.0.1:2575")
     assert worker.returncode == 2
+
+
+HEAPS = """
+import ctypes, sys, threading
+from pipeline.commands import run
+if len(sys.argv) > 1:
+    run._few_heaps()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+meet = threading.Barrier(6)
+def hold():
+    libc.malloc(10_000)
+    meet.wait(60)
+threads = [threading.Thread(target=hold) for _ in range(6)]
+for each in threads: each.start()
+for each in threads: each.join()
+libc.fdopen.restype = ctypes.c_void_p
+stream = ctypes.c_void_p(libc.fdopen(1, b"w"))
+libc.malloc_info(0, stream)
+libc.fflush(stream)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="not glibc: it has no heaps per thread")
+def test_the_threads_of_a_worker_share_few_heaps() -> None:
+    """Else what is free in one serves no other, and a worker grows for hours."""
+
+    def heaps(*options: str) -> int:
+        said = subprocess.run([sys.executable, "-c", HEAPS, *options], capture_output=True, text=True, check=True, timeout=120)
+        return said.stdout.count("<heap nr=")
+
+    assert heaps() > run.HEAPS
+    assert heaps("few") <= run.HEAPS

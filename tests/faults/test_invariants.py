@@ -181,6 +181,24 @@ def an_older_version_after_a_newer_one(good: Evidence) -> Evidence:
     return replace(good, effects=[*good.effects, replace(one, number=10_000)])
 
 
+def test_a_newer_one_that_was_parked_may_go_after_an_old_one_that_was_sent_again(good: Evidence) -> None:
+    one, two, *_ = updates(good)
+    ages = {bundle_id(ROUTE, message.value): message for message in good.traffic.messages if message.value}
+    newer = ages[two.bundle_id or ""]
+    younger = [replace(message, minute=0) if message == newer else message for message in good.traffic.messages]
+    swapped = {one.number: two, two.number: one}
+    evidence = replace(
+        good,
+        traffic=replace(good.traffic, messages=tuple(younger)),
+        effects=[
+            each
+            for each in (swapped.get(each.number, each) for each in good.effects)
+            if each.identifier != one.identifier or each in (one, two)
+        ],
+    )
+    assert not [said for said in violations(evidence) if "order" in said or "after a newer" in said]
+
+
 @wrong("is not known at all")
 def an_offset_that_passed_what_is_not_known(good: Evidence) -> Evidence:
     offset = min(good.sent[first(good)])
