@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Select, bindparam, cast, exists, func, literal, null, or_, select, union_all
+from sqlalchemy import Select, and_, bindparam, cast, exists, func, literal, not_, null, or_, select, union_all
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.elements import KeyedColumnElement
 
@@ -73,6 +73,15 @@ ELSEWHERE: Final = or_(
     OTHER.c.topic != bindparam("topic"), OTHER.c.partition != bindparam("partition"), OTHER.c.offset != bindparam("offset")
 )
 
+COMES_LATER: Final = and_(
+    OTHER.c.topic == bindparam("topic"),
+    OTHER.c.partition == bindparam("partition"),
+    OTHER.c.offset > bindparam("offset"),
+    OTHER.c.state == State.PARKED.value,
+    OTHER.c.reason.in_(one_by_one(COMES_BACK)),
+)
+"""It waits behind this one and goes on by itself: this one would join its fate, and lose its own place in the order."""
+
 
 def _row(what: str, **columns: ColumnElement[Any]) -> Select[Any]:
     return select(
@@ -89,7 +98,7 @@ def statement(identities: int, subjects: int, lanes: int) -> Prepared:
     """The statement for so many identities, bound as hash_0, hash_1 and so on; subjects and lanes are bound in the same way."""
     in_lanes: list[ColumnElement[str]] = [bindparam(f"lane_{n}") for n in range(lanes)]
     first_same = select(func.min(OTHER.c.id)).where(
-        OTHER.c.dedupe == bindparam("dedupe"), OTHER.c.state != State.DUPLICATE.value, ELSEWHERE
+        OTHER.c.dedupe == bindparam("dedupe"), OTHER.c.state != State.DUPLICATE.value, ELSEWHERE, not_(COMES_LATER)
     )
     reused = select(OTHER.c.id).where(
         OTHER.c.control_id == bindparam("control_id"),

@@ -20,7 +20,7 @@ from pipeline.ledger.port import Held, Ledger, Merged, Query
 from pipeline.ledger.sql import SqlLedger
 from pipeline.model import Decision, Identity, Intent, Known, Learned, Position, Received, Routed
 from pipeline.pseudonyms import Pseudonyms
-from schemas.outcomes import Reason, State
+from schemas.outcomes import COMES_BACK, Reason, State
 from tests import postgres_server
 from tests.delivery.partner_script import adt
 from tests.ledger.samples import (
@@ -659,6 +659,17 @@ def test_a_duplicate_is_not_what_others_are_duplicates_of(ledger: SqlLedger) -> 
     ledger.settle(settled(first, State.PARKED, Reason.FHIR_INVALID))
     ledger.settle(settled(again, State.DUPLICATE))
     assert ledger.knowledge(first.routed()).same is None
+
+
+@pytest.mark.parametrize("reason", sorted(COMES_BACK))
+def test_what_waits_behind_a_message_is_not_what_it_is_a_duplicate_of(ledger: SqlLedger, reason: Reason) -> None:
+    first, again = Message(1, control_id="M1", body="a"), Message(2, control_id="M1", body="a")
+    for waits in (again, first):
+        ledger.settle(settled(waits, State.PARKED, reason))
+    assert ledger.knowledge(first.routed()).same is None
+    joined = ledger.knowledge(again.routed()).same
+    assert joined is not None
+    assert joined.position == first.position
 
 
 def test_another_body_under_the_same_control_id_is_told(ledger: SqlLedger) -> None:
