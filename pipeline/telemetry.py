@@ -32,6 +32,9 @@ class LogEvent(StrEnum):
     PARTNER_BACK = "partner_back"
     PARTNER_THROTTLED = "partner_throttled"
     """The partner asked us to wait: no message goes until then, and then one to find out."""
+    TOKEN_NOT_RENEWED = "token_not_renewed"  # noqa: S105 - no password
+    """The authorization server gave no new access token: the old one serves until its end, then nothing is sent."""
+    TOKEN_RENEWED = "token_renewed"  # noqa: S105 - as above
     FLOOD_STOPPED = "flood_stopped"
     """Too many messages of a route were parked for reasons that smell of a common cause: it stops instead of parking the rest."""
     FLOOD_OVER = "flood_over"

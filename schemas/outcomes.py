@@ -89,6 +89,7 @@ class Reason(StrEnum):
     NOT_SENT_TLS = "not_sent_tls", "the TLS handshake with the partner failed"
     NOT_SENT_STOOD_STILL = "not_sent_stood_still", "the process stood still, so it did not send any more; it is tried again"
     NOT_SENT_CERTIFICATE = "not_sent_certificate", "our client certificate is expired, not yet valid, or does not fit its key"
+    NOT_SENT_TOKEN = "not_sent_token", "no access token could be had from the partner's authorization server"
     # no answer that tells
     TIMEOUT = "timeout", "no answer within the read time-out or the deadline"
     CONNECTION_LOST = "connection_lost", "the connection broke after the first byte was sent"
@@ -116,6 +117,11 @@ class Reason(StrEnum):
     REJECTED_OTHER = "rejected_other", "the partner refused the request for a reason that its dossier does not list"
     REFUSED_CLIENT = "refused_client", "the partner refused our client id, secret or organisation: nobody's message"
     REFUSED_CERTIFICATE = "refused_certificate", "the partner refused our client certificate: nobody's message"
+    REFUSED_TOKEN = (
+        "refused_token",
+        "the partner's authorization server refuses our client (id, secret, key, grant or scope): nobody's message",
+    )
+    LOGIN_NEEDED = "login_needed", "nobody has logged in at the partner, or the login has ended: emr-pipeline login"
     # people
     OPERATOR = "operator", "an operator decided"
 

@@ -55,6 +55,7 @@ NOT_SENT: Final = frozenset(
         Reason.NOT_SENT_CONNECT,
         Reason.NOT_SENT_TLS,
         Reason.NOT_SENT_CERTIFICATE,
+        Reason.NOT_SENT_TOKEN,
         Reason.NOT_SENT_STOOD_STILL,
     }
 )

@@ -69,6 +69,7 @@ DO: Final = {
     Reason.NOT_SENT_DNS: "check DNS and base_url; it is tried again, nothing is lost",
     Reason.NOT_SENT_CONNECT: "check firewall, base_url and the partner's announcements; it is tried again, nothing is lost",
     Reason.NOT_SENT_TLS: "check tls.ca and the partner's certificate with emr-pipeline doctor: this does not pass by itself; nothing is lost",
+    Reason.NOT_SENT_TOKEN: "see what emr-pipeline doctor says of the token endpoint; it is tried again, nothing is lost",
 }
 """What an operator does about a partner that is away, where it is not mere waiting."""
 WAIT: Final = "nothing yet: it is tried again; ask the partner when it lasts"

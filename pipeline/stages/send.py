@@ -1,6 +1,6 @@
 """send: Packed → Answer. One request goes out once, and the partner judges what came. The only hop with I/O.
 
-What did not leave this machine is nothing to judge: it has FAILED, or HALTED where our own certificate is to blame.
+What did not leave this machine is nothing to judge: it has FAILED, or HALTED where our own certificate, client or login is to blame.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,9 @@ from pipeline.partners.port import Partner
 from pipeline.transport.port import Transport
 from schemas.outcomes import Reason
 
-NOBODYS_MESSAGE: Final = frozenset({Reason.NOT_SENT_CERTIFICATE, Reason.REFUSED_CERTIFICATE})
+NOBODYS_MESSAGE: Final = frozenset(
+    {Reason.NOT_SENT_CERTIFICATE, Reason.REFUSED_CERTIFICATE, Reason.REFUSED_TOKEN, Reason.LOGIN_NEEDED}
+)
 """Not sent, and no other message would be."""
 
 

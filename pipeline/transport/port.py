@@ -31,3 +31,19 @@ class Knock(Protocol):
     def __call__(self) -> None:
         """Return where any answer came, whatever its status: TLS and our certificate are fine. Else NotSent, NoAnswer as above."""
         ...
+
+
+class Tokens(Protocol):
+    """Access tokens for a partner, got and renewed by whoever implements this. No token is in an error."""
+
+    def current(self, patience: float) -> str:
+        """One that is good now, waited for `patience` seconds at most. NotSent where there is none to be had, in time or at all."""
+        ...
+
+    def instead_of(self, refused: str, patience: float) -> str | None:
+        """Another one than that which the partner just refused; None where there is no other. NotSent as above."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections."""
+        ...
