@@ -33,6 +33,8 @@ COMMANDS: Final = {
     "dead-letters": "parked messages, and the original bytes of one",
     "results": "what stands on the results topic",
     "identities": "import, export or forget the patients that a partner knows",
+    "login": "say yes, as a person, to a partner's authorization server, and keep what it gives",
+    "jwks": "our public keys, for a partner that knows us by them",
     "topics": "create the topics of the settings",
     "sandbox": "the partner stand-ins",
     "doctor": "settings, certificates, Kafka, PostgreSQL, topics, clocks",

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import pipeline
 from pipeline.bus.port import Bus, TopicSettings
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pipeline.delivery.courier import Topics
     from pipeline.delivery.worker import Worker
     from pipeline.ledger.port import Ledger
+    from pipeline.oauth.open import Protected
     from pipeline.transport.port import Transport
 
 MAPPINGS: Final = Path(pipeline.__file__).parent.parent / "mappings"
@@ -186,12 +187,32 @@ def workers(settings: Settings, routes: list[str], tally: Tally | None = None) -
 
 
 def transport_of(settings: Settings, name: str) -> "Transport":
-    """The partner's connection pool, with its certificates and its secret."""
+    """The partner's connection pool, with its certificates and its secret, or its access tokens."""
     from pipeline.transport.https import HttpsTransport
 
     partner = settings.partners[name]
+    if has_oauth(settings, name):
+        from pipeline.oauth.open import bearer_of
+
+        inner = HttpsTransport(partner.base_url, partner.tls, {}, pool=partner.in_flight)
+        return bearer_of(name, protected_of(settings, name), inner, pseudonyms_of(settings))
     secret = partner.client_secret.read(f"partners.{name}.client_secret")
     return HttpsTransport(partner.base_url, partner.tls, {"client_secret": secret}, pool=partner.in_flight)
+
+
+def has_oauth(settings: Settings, name: str) -> bool:
+    """Whether the partner wants access tokens: its settings have an oauth block."""
+    return getattr(settings.partners[name], "oauth", None) is not None
+
+
+def protected_of(settings: Settings, name: str) -> "Protected":
+    """A partner with OAuth, by name; SettingsError where it is not there, or has none."""
+    if name not in settings.partners:
+        raise SettingsError(f"no such partner in the settings; there is {', '.join(sorted(settings.partners))}", where=name)
+    if not has_oauth(settings, name):
+        raise SettingsError("this partner has no oauth block: it knows us by certificate and secret", where=f"partners.{name}")
+    found: Protected = cast("Any", settings.partners[name])
+    return found
 
 
 def topic_settings(settings: Settings) -> list[TopicSettings]:

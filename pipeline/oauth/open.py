@@ -16,8 +16,15 @@ from pipeline.transport.port import Transport
 class Protected(Protocol):
     """What the settings of a partner with OAuth have."""
 
-    base_url: str
-    tls: TlsFiles
+    @property
+    def base_url(self) -> str:
+        """What its paths are put behind; the default of `aud`."""
+        ...
+
+    @property
+    def tls(self) -> TlsFiles:
+        """Towards the partner, and towards the authorization server where that has none of its own."""
+        ...
 
     @property
     def oauth(self) -> OAuthSettings:
