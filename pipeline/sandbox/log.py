@@ -30,6 +30,8 @@ class Written:
     id: str
     """The partner's own."""
     effect: str
+    full_url: str | None = None
+    """The sender's name for it in the request."""
     keys: tuple[str, ...] = ()
     """What it is known by outside: two with one key are one thing twice."""
     resource: dict[str, Any] = field(default_factory=dict, repr=False)

@@ -22,6 +22,7 @@ LEVELS: Final = frozenset({*(str(number) for number in range(1, 19)), "500"})
 ACT_CODE: Final = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 CLASSES: Final = frozenset(["AMB", "EMER", "FLD", "HH", "IMP", "ACUTE", "NONAC", "OBSENC", "PRENC", "SS", "VR"])
 MAIN: Final = ("Patient", "Encounter", "Coverage")
+VERBS: Final = frozenset({"POST", "PUT"})
 REQUEST: Final = frozenset({"id", "extension", "method", "url"})
 GIVEN: Final = {"client-id": CLIENT_ID, "ssn": SSN}
 
@@ -112,7 +113,7 @@ def _entry(entry: Any, path: str, method: str, knobs: NjsamsKnobs) -> Iterator[I
         return
     resource, request = entry["resource"], entry["request"]
     kind, verb, url = resource.get("resourceType"), request.get("method"), request.get("url")
-    if not (isinstance(kind, str) and isinstance(url, str) and verb in {"POST", "PUT"}):
+    if not (isinstance(kind, str) and isinstance(url, str) and _of(verb, VERBS)):
         yield Issue("required", f"{path} needs a resourceType, request.method POST or PUT, and request.url")
         return
     if verb != method and knobs.mixed == "refused":
@@ -208,7 +209,7 @@ def _patient(patient: Resource, path: str, knobs: NjsamsKnobs) -> Iterator[Issue
         yield Issue("structure", f"{path}.name is not made of names")
     if not any(_text(one.get("family")) or _list(one.get("given")) for one in names):
         yield Issue("required", f"{path}.name needs family or given (us-core-8)")
-    if patient.get("gender") not in GENDERS:
+    if not _of(patient.get("gender"), GENDERS):
         yield Issue("required", f"{path}.gender is missing or not of the value set")
     if "birthDate" in patient and not _is_date(patient["birthDate"]):
         yield Issue("invalid", f"{path}.birthDate is no date")
@@ -221,17 +222,19 @@ def _identifiers(resource: Resource, path: str) -> Iterator[Issue]:
 
 
 def _encounter(encounter: Resource, path: str, knobs: NjsamsKnobs) -> Iterator[Issue]:
-    if encounter.get("status") not in STATUSES["Encounter"]:
+    if not _of(encounter.get("status"), STATUSES["Encounter"]):
         yield Issue("required", f"{path}.status is missing or not of the value set")
     kind = _object(encounter.get("class"))
-    if not kind or (knobs.encounter_class == "checked" and (kind.get("system") != ACT_CODE or kind.get("code") not in CLASSES)):
+    if not kind or (
+        knobs.encounter_class == "checked" and (kind.get("system") != ACT_CODE or not _of(kind.get("code"), CLASSES))
+    ):
         yield Issue("required", f"{path}.class is missing or not of v3-ActCode")
     types = [_object(one) for one in _list(encounter.get("type"))]
     if not types or not all(_list(one.get("coding")) or _text(one.get("text")) for one in types):
         yield Issue("required", f"{path}.type is missing (US Core)")
     codings = [_object(one) for one in _list(_object(encounter.get("serviceType")).get("coding"))]
     if knobs.level_of_care == "required" and not any(
-        one.get("system") == LEVEL_OF_CARE and one.get("code") in LEVELS for one in codings
+        one.get("system") == LEVEL_OF_CARE and _of(one.get("code"), LEVELS) for one in codings
     ):
         yield Issue("required", f"{path}.serviceType is missing or not of LevelOfCare")
     if not _text(_object(encounter.get("subject")).get("reference")):
@@ -271,7 +274,7 @@ def _after(start: str, end: str) -> bool:
 
 
 def _coverage(coverage: Resource, path: str, knobs: NjsamsKnobs) -> Iterator[Issue]:
-    if coverage.get("status") not in STATUSES["Coverage"]:
+    if not _of(coverage.get("status"), STATUSES["Coverage"]):
         yield Issue("required", f"{path}.status is missing or not of the value set")
     if not _text(_object(coverage.get("beneficiary")).get("reference")):
         yield Issue("required", f"{path}.beneficiary is missing")
@@ -309,6 +312,10 @@ def _list(value: Any) -> list[Any]:  # noqa: ANN401 - JSON
 
 def _text(value: Any) -> bool:  # noqa: ANN401 - JSON
     return isinstance(value, str) and bool(value.strip())
+
+
+def _of(value: Any, codes: frozenset[str]) -> bool:  # noqa: ANN401 - JSON
+    return isinstance(value, str) and value in codes
 
 
 def _is_date(value: Any) -> bool:  # noqa: ANN401 - JSON

@@ -240,7 +240,7 @@ class Njsams:
     def _written(self, entry: Entry, wanted: str, targets: Mapping[str, str]) -> Written:
         resource = {**_resolved(entry.resource, targets, self.base), "id": wanted}
         effect = UPDATED if (entry.type, wanted) in self.records else CREATED
-        return Written(entry.type, wanted, effect, keys_of(resource), resource)
+        return Written(entry.type, wanted, effect, entry.full_url, keys_of(resource), resource)
 
     def _response(self, one: Written) -> dict[str, Any]:
         place = {"absolute": f"{self.base}/", "path": f"{ROOT}/", "relative": ""}[self.knobs.location]

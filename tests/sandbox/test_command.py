@@ -38,10 +38,36 @@ def test_the_printed_curl_works_and_a_signal_ends_it(folder: Path, stop: signal.
         assert time.monotonic() - begun < 30
 
 
+def test_both_partners_run_in_one_process_and_the_printed_commands_work(folder: Path) -> None:
+    options = ["--partner=roche", "--partner=njsams", "--knob=njsams.visible_after_hours=0", "--fault=njsams.503:operation=read"]
+    command = [sys.executable, "-m", "pipeline.cli", "sandbox", "--port=0", "--control=0", f"--folder={folder}", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(16)]
+            assert lines[0].startswith("Roche sandbox: https://localhost:")
+            assert re.fullmatch(r"NJSAMS sandbox: https://localhost:\d+/NJSAMS-FHIR-API\n", lines[8])
+            assert lines[9] == f"log of effects: {folder}/njsams/effects.jsonl\n"
+            if shutil.which("curl"):
+                answer = subprocess.run(["sh", "-c", "".join(lines[12:])], capture_output=True, text=True, timeout=30, check=True)
+                assert '"type":"search-result"' in answer.stdout
+        finally:
+            process.terminate()
+        assert process.wait(30) == 0
+
+
 def test_the_list_names_every_knob_and_fault() -> None:
     listed = run("--list")
     assert listed.returncode == 0
-    for word in ("v1_create_id", "logical | business", "retry_after", "commit_then_drop", "latency_scale"):
+    for word in (
+        "v1_create_id",
+        "logical | business",
+        "retry_after",
+        "commit_then_drop",
+        "latency_scale",
+        "visible_after_hours",
+        "failed_entry",
+    ):
         assert word in listed.stdout
 
 
@@ -49,6 +75,7 @@ def test_the_list_names_every_knob_and_fault() -> None:
     ("words", "line"),
     [
         (["--knob", "duplicat=twice"], "knob duplicat: no such knob"),
+        (["--partner", "njsams", "--knob", "roche.duplicate=twice"], "knob roche.duplicate: no such knob"),
         (["--knob", "duplicate"], "--knob duplicate: write NAME=VALUE"),
         (["--latency", "soon"], "knob latency: "),
         (["--fault", "oops"], "fault oops: no such fault"),
