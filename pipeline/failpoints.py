@@ -10,7 +10,7 @@ from typing import Final
 
 
 class Point(StrEnum):
-    """After what; the rows of the crash table. Each thread that delivers passes all of them for each message, in this order."""
+    """After what; the rows of the crash table. Each thread that delivers passes all of them for each message, in this order; AFTER_STEP where it has several requests."""
 
     AFTER_POLL = "after_poll"
     """A record is taken up; the ledger has nothing of it."""
@@ -20,6 +20,8 @@ class Point(StrEnum):
     """The request is in the socket whole, nothing is read yet."""
     AFTER_ANSWER = "after_answer"
     """The answer, or that there is none, is judged and written nowhere."""
+    AFTER_STEP = "after_step"
+    """A request that is not its message's last is delivered, and the ledger knows; nothing of the next one."""
     AFTER_LEDGER_SETTLED = "after_ledger_settled"
     """The outcome is in the ledger, its result on no topic."""
     AFTER_RESULT_PRODUCED = "after_result_produced"

@@ -155,7 +155,7 @@ class Routed:
     """Keyed hashes of the patient on this route, one for each identity, the least first (the order of PID-3 does not matter); of a merge those of the
     prior patient as well. Two messages that share one go one after the other."""
     subjects: tuple[str, ...]
-    """Keyed hashes of the subject, one for each identity: what stale and supersede compare within."""
+    """Keyed hashes of the subject: what stale and supersede compare within. One for each of the patient's identities, or that of the visit."""
     sender: str
     """Keyed hash of sending application and facility."""
     dedupe: str
@@ -167,6 +167,13 @@ class Routed:
     findings: tuple[Finding, ...] = ()
     parts: tuple[Identity, ...] = ()
     """What else the message brings that the partner keeps under an id of its own: its visit, its coverages (Partner.parts)."""
+    patient_subjects: tuple[str, ...] = ()
+    """Of a message about a visit, which brings the patient along: the patient's keyed hashes, as `subjects` of one about the patient."""
+
+    @property
+    def about(self) -> str | None:
+        """Keyed hash of the visit that it is about; None where it is about the patient."""
+        return self.subjects[0] if self.patient_subjects else None
 
     @property
     def lane(self) -> str:
@@ -204,6 +211,10 @@ class Seen:
     result_emitted: bool = False
     replay: str | None = None
     """The replay plan that settled it last."""
+    step: int = 0
+    """The step that is open: what is below it was done."""
+    sent_step: int = 0
+    """That of the last intent that was no probe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +229,8 @@ class Known:
     """Event time of the merge, milliseconds since 1970."""
     created_with: bool = False
     """The create went out under it."""
+    belongs_to: str | None = field(default=None, repr=False)
+    """Of a part: the partner's id of the patient that it has it with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +240,8 @@ class ParkedBefore:
     position: Position
     kind: Kind
     subject: Subject
+    about: str | None = None
+    """See Routed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,13 +252,16 @@ class Knowledge:
     """Another record with the same route, sender, control id and body."""
     control_id_reused: bool = False
     known: Mapping[Identity, Known] = field(default_factory=dict, repr=False)
-    """Of the routed identities, prior ones included: those that the partner knows or that were merged."""
+    """Of the routed identities, prior ones and parts included: those that the partner knows or that were merged."""
     last_event_ms: int | None = None
     """Event time of the newest that was delivered of this subject (under whichever of its identities) and sender."""
     last_position: Position | None = None
     """Where that stood: with equal or missing event times the position decides."""
+    patient_event_ms: int | None = None
+    """The same of the patient, where the message is about something else."""
+    patient_position: Position | None = None
     open_create: Position | None = None
-    """Another record's create of this patient (of a merge: of the prior, too) at this partner that is unknown, or parked as unknown; or a merge that
+    """Another record's create of this patient, or of a part of this message (of a merge: of the prior, too) at this partner that is unknown, or parked as unknown; or a merge that
     waits for the partner to change an identifier."""
     creating: Position | None = None
     """The same, where it is merely in flight: `begin` raises Held, and its answer tells."""
@@ -251,6 +269,8 @@ class Knowledge:
     """Of a merge: it would make a patient its own survivor."""
     parked: tuple[ParkedBefore, ...] = ()
     """Of the patient on this route."""
+    visit_open: Position | None = None
+    """Of a cancel of a visit: another record of that visit that is neither closed nor known to be a later one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,6 +381,8 @@ class Learned:
     partner_id: str | None = field(repr=False)
     created_with: bool = field(default=False, compare=False)
     """The create went out under it."""
+    belongs_to: str | None = field(default=None, repr=False, compare=False)
+    """Of a part: the partner's id of the patient that it has it with."""
 
 
 @dataclass(frozen=True, slots=True)

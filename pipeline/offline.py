@@ -1,5 +1,6 @@
 """A message tried without ledger, bus or partner: what `map`, the golden pairs and `bench convert` do. No I/O."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
@@ -14,17 +15,20 @@ NOWHERE: Final = Position("file", 0, 0)
 MASK: Final = "********"
 
 
-def convert(value: bytes, plan: Plan, *, known: str | None = None, received_ms: int = 0) -> Packed | Outcome:
-    """The requests of a message, or why it has none.
+def convert(
+    value: bytes, plan: Plan, *, known: str | None = None, parts: Sequence[str | None] = (), received_ms: int = 0
+) -> Packed | Outcome:
+    """The requests of a message, in order, or why it has none.
 
-    `known` is the partner's id of its patient, and makes it an update. `received_ms` stands for the record's time, which counts only where the
-    message tells none.
+    `known` is the partner's id of its patient, and makes it an update; `parts` are the ids of what else it brings, in the order of `Routed.parts`,
+    None where the partner does not know it. `received_ms` stands for the record's time, which counts only where the message tells none.
     """
     routed = flow.read(Received(NOWHERE, value, key=b"offline", timestamp_ms=received_ms), plan)
     if isinstance(routed, Outcome):
         return routed
-    knowledge = Knowledge() if known is None else Knowledge(known={routed.identities[0]: Known(known)})
-    return flow.prepare(routed, knowledge, plan)
+    ids = {routed.identities[0]: known, **dict(zip(routed.parts, parts, strict=False))}
+    there = {identity: Known(given) for identity, given in ids.items() if given is not None}
+    return flow.prepare(routed, Knowledge(known=there), plan)
 
 
 def request_json(request: Request, plan: Plan) -> dict[str, Any]:

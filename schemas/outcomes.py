@@ -61,6 +61,11 @@ class Reason(StrEnum):
         "merge_leaves_two",
         "the merge is recorded here; the partner offers none and now has two records of one person: tell it",
     )
+    VISIT_NOT_KNOWN = "visit_not_known", "the event takes back a visit that the partner never got: there is nothing to take back"
+    PART2_NOT_ALLOWED = (
+        "part2_not_allowed",
+        "the route does not list this facility and program as ones whose messages may go to this partner (42 CFR Part 2)",
+    )
     FACILITY_NOT_ROUTED = "facility_not_routed", "the route does not take messages of this facility"
     NOT_PRODUCTION = (
         "not_production",
@@ -71,6 +76,8 @@ class Reason(StrEnum):
     OLDER_SNAPSHOT = "older_snapshot", "a newer snapshot of the same subject was delivered, so this one is not needed any more"
     BLOCKED_BEHIND = "blocked_behind", "an earlier message of the same patient is open, and this one must not pass it"
     IDENTITY_CONFLICT = "identity_conflict", "the message has identifiers that the partner knows as different patients"
+    PART_ID_MISSING = "part_id_missing", "the partner has this visit or coverage, and it is not known here under which id"
+    PART_OF_ANOTHER = "part_of_another", "the partner has this visit or coverage with another patient"
     MERGE_NEEDS_REKEY = "merge_needs_rekey", "the partner knows only the prior patient and has no way to change its identifier"
     MERGE_CYCLE = "merge_cycle", "the merge would make a patient its own survivor"
     MERGED_PRIOR = "merged_prior", "the message is of a patient who was merged into another"

@@ -54,6 +54,8 @@ class Result(BaseModel):
     source_partition: int
     source_offset: int
     attempt: int = 0
+    step: int | None = None
+    """Of a delivery that takes several requests: which of them this was, from 0."""
     http_status: int | None = None
     issue_codes: tuple[str, ...] = ()
     response_ms: float | None = None

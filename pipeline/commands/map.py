@@ -1,6 +1,7 @@
 """Offline: the request(s) that a message becomes. No bus, no ledger, nothing is sent.
 
-Without a ledger it shows the create; --known ID shows the update of a patient whom the partner knows under ID.
+Without a ledger it shows the create; --known ID shows the update of a patient whom the partner knows under ID, --known-part ID that of the
+visit or coverage that the message brings (once for each, in their order; empty for one that is not known).
 With --jsonl it takes many files, folders and batches and prints one line for each message.
 """
 
@@ -29,6 +30,9 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--route", metavar="R", help="a route of the settings; may be left out where there is one only")
     parser.add_argument("--known", metavar="ID", help="show the update of a patient whom the partner knows under ID")
+    parser.add_argument(
+        "--known-part", action="append", default=[], metavar="ID", help="the same of its visit, then of each coverage"
+    )
     parser.add_argument("--message", type=int, metavar="N", help="of a file with several messages the N-th, from 1")
     parser.add_argument("--explain", action="store_true", help="say for every FHIR element which HL7 place it comes from")
     json_argument(parser, "the requests, or one error object on stderr,")
@@ -53,7 +57,11 @@ def _one(arguments: Namespace, plan: "Plan") -> int:
     if len(arguments.files) > 1:
         raise SettingsError("one file at a time; many with --jsonl", where=" ".join(arguments.files))
     converted = offline.convert(
-        _message(arguments.files[0], arguments.message), plan, known=arguments.known, received_ms=wiring.clock()
+        _message(arguments.files[0], arguments.message),
+        plan,
+        known=arguments.known,
+        parts=_parts(arguments),
+        received_ms=wiring.clock(),
     )
     if isinstance(converted, Outcome):
         return _ended(converted, as_json=arguments.json)
@@ -111,12 +119,15 @@ def _lines(arguments: Namespace, plan: "Plan") -> int:
     for name in files(arguments.files):
         # a file without a message has a line too: what was looked at is to be seen
         for index, message in enumerate(list(split(read(name))) or [b""], 1):
-            row = offline.line_json(
-                name, index, offline.convert(message, plan, known=arguments.known, received_ms=wiring.clock()), plan
-            )
+            converted = offline.convert(message, plan, known=arguments.known, parts=_parts(arguments), received_ms=wiring.clock())
+            row = offline.line_json(name, index, converted, plan)
             sys.stdout.buffer.write(orjson.dumps(row) + b"\n")
     sys.stdout.flush()
     return DONE
+
+
+def _parts(arguments: Namespace) -> list[str | None]:
+    return [given or None for given in arguments.known_part]
 
 
 def files(names: list[str]) -> list[str]:

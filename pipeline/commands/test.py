@@ -67,12 +67,12 @@ def converter(loaded: "Settings", partner: str) -> "Convert":
     plans: dict[str, Plan] = {}
 
     def convert(value: bytes, variant: Mapping[str, Any]) -> Any:  # noqa: ANN401 - what JSON can hold
-        changes = {name: change for name, change in variant.items() if name != "known"}
+        changes = {name: change for name, change in variant.items() if name not in {"known", "parts"}}
         key = repr(sorted(changes.items()))
         if key not in plans:
             plans[key] = wiring.plan_offline(changed(loaded, partner, changes), route)
         plan = plans[key]
-        converted = offline.convert(value, plan, known=variant.get("known"))
+        converted = offline.convert(value, plan, known=variant.get("known"), parts=variant.get("parts", ()))
         if not isinstance(converted, Outcome):
             return [offline.request_json(request, plan) for request in converted.requests]
         what = {"reason": converted.reason, "where": converted.where}

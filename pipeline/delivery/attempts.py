@@ -23,6 +23,8 @@ from pipeline.model import (
     Answer,
     Clock,
     Decision,
+    Identified,
+    Identity,
     Intent,
     Knowledge,
     Learned,
@@ -37,6 +39,7 @@ from pipeline.model import (
 )
 from pipeline.stages.plan import Plan
 from pipeline.stages.send import probe, send
+from pipeline.stages.settle import advanced
 from pipeline.transport.port import Transport
 from schemas.outcomes import Reason, State
 
@@ -152,6 +155,12 @@ class Delivery:
         """Until then the process that began it may still be sending."""
         self.lease_due: float | None = None
         """Monotonic: the same, by our own clock, whatever the other's says."""
+        self.open_step = here.step if here else 0
+        """What is below it was done."""
+        self.sent_step = here.sent_step if here else 0
+        """That of the request that may have arrived."""
+        self.more = False
+        """Whether further requests follow the one that goes now."""
         self.crashed = here is not None and here.open and here.sent_ms is not None
         self.last_sent_ms = here.sent_ms if here else None
         """Wall clock of a create that may have arrived, where only the ledger remembers it."""
@@ -206,7 +215,10 @@ class Delivery:
             if packed.reason is Reason.BLOCKED_BEHIND:
                 return Later(BLOCKED_PAUSE, packed.reason, at_once=True, behind=knowledge.open_create or knowledge.creating)
             return packed
-        request = packed.requests[0]
+        chosen = self._chosen(packed)
+        if chosen is None:  # what was left of it went with the steps before, or was found there
+            return self._outcome(packed, None, State.DELIVERED, None, confirmed_by="response")
+        packed, request = chosen, chosen.requests[0]
         try:
             if self.unknown and request.intent is Intent.CREATE:
                 return self._find_out(packed, request)
@@ -215,6 +227,16 @@ class Delivery:
             return self._held(held)
         except Refused:
             raise Elsewhere from None
+
+    def _chosen(self, packed: Packed) -> Packed | None:
+        """With the one request whose turn it is: of an unknown one first what became of it, else the first that is not done."""
+        left = [request for request in packed.requests if request.step >= self.open_step]
+        unknown = [request for request in left if request.step >= self.sent_step] if self.unknown else []
+        if not left:
+            return None
+        request = (unknown or left)[0]
+        self.more = request is not left[-1]
+        return replace(packed, requests=(request,))
 
     def _prepare(self, knowledge: Knowledge) -> Packed | Outcome:
         if self.taken is None:
@@ -289,8 +311,7 @@ class Delivery:
             )
         match verdict.decision:
             case Decision.DELIVERED:
-                told = replace(answer, verdict=replace(verdict, learned=verdict.learned or self._went_out(packed)))
-                return self._outcome(packed, told, State.DELIVERED, None, confirmed_by="probe" if answer.probe else "response")
+                return self._delivered(packed, answer)
             case Decision.PARKED:
                 return self._outcome(packed, answer, State.PARKED, verdict.reason)
             case Decision.ABSENT if self.claimed:
@@ -305,6 +326,20 @@ class Delivery:
         tried = self._again(packed, answer)
         self._turn(packed, answer)
         return replace(self._pause(packed, answer), tried=tried)
+
+    def _delivered(self, packed: Packed, answer: Answer) -> Outcome | Later:
+        """The end; or where another request follows, the ledger knows what is done before the message is prepared anew for that."""
+        learned = answer.verdict.learned or self._went_out(packed)
+        told = replace(answer, verdict=replace(answer.verdict, learned=learned))
+        confirmed_by = "probe" if answer.probe else "response"
+        if not self.more:
+            return self._outcome(packed, told, State.DELIVERED, None, confirmed_by)
+        outcome, step = self._outcome(packed, told, State.PENDING, None, confirmed_by), packed.requests[0].step + 1
+        ledger, settlement = self.hands.ledger, advanced(outcome, at_ms=self.hands.clock(), after=self.intents)
+        self.hands.steady(lambda: ledger.advance(settlement, step))
+        reach(Point.AFTER_STEP)
+        self.open_step, self.last_sent_ms, self.probe_due, self.troubled_since, self.claimed = step, None, None, None, False
+        return Later(0, tried=outcome)
 
     def _out_of_patience(self, answer: Answer) -> bool:
         """Whether this message has been answered with failures for too long: nothing that waits long holds up the others."""
@@ -343,7 +378,7 @@ class Delivery:
                 self.last_sent_ms = None
             case Decision.UNKNOWN if not answer.probe or answer.request.operation == packed.requests[0].operation:
                 # a create, or a probe that is the same create once more: it may be working from now on
-                self.last_sent_ms = self.hands.clock()
+                self.last_sent_ms, self.sent_step = self.hands.clock(), packed.requests[0].step
                 self.probe_due = self.hands.monotonic() + self.plan.partner.probe_after(answer.request.operation)
 
     def _pause(self, packed: Packed, answer: Answer) -> Later:
@@ -364,7 +399,7 @@ class Delivery:
         now = self.hands.clock()
         begun = Begun(
             routed=packed.mapped.identified.routed,
-            step=0,
+            step=request.step,
             attempt=self.attempt + 1,
             intent=packed.requests[0].intent,
             operation=request.operation,
@@ -375,12 +410,19 @@ class Delivery:
             probe=is_probe,
             after=self.intents,
             replay=self.taken.replay if self.taken else None,
+            creates=self._creates(packed.mapped.identified),
             knowledge=self.knowledge,
         )
         self.hands.steady(lambda: self.hands.ledger.begin(begun))
         self.attempt += 1
         self.intents += 1
         reach(Point.AFTER_INTENT)
+
+    @staticmethod
+    def _creates(identified: Identified) -> tuple[Identity, ...]:
+        """What the partner has not yet: the patient, parts."""
+        patient = identified.routed.identities if identified.intent is Intent.CREATE else ()
+        return (*patient, *(part for part in identified.routed.parts if part not in identified.part_ids))
 
     def _forget(self, packed: Packed) -> None:
         """The partner has the patient not, under none of the numbers that went out."""

@@ -47,7 +47,7 @@ def _settle(connection: Connection, decided: Decided, deliveries: Deliveries, id
     deliveries.write_decided(connection, outcome, before, **deliveries.settled(settlement))
     identities.learn(connection, outcome.partner, settlement.learned, settlement.at_ms)
     if outcome.state is State.DELIVERED and outcome.routed is not None:
-        deliveries.delivered_last(connection, outcome.routed)
+        deliveries.delivered_last(connection, settlement.subjects, outcome.routed)
 
 
 def _allowed(decided: Decided, before: Row, *, holds: bool) -> None:

@@ -4,6 +4,7 @@ Three rules stand above all: a closed record is never begun again but as a taken
 is never taken back; and of two processes that read the same row one begins it.
 """
 
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -175,6 +176,7 @@ def of_routed(routed: Routed, pseudonyms: Pseudonyms) -> dict[str, Any]:
         "kind": routed.rule.kind.value,
         "subject": routed.rule.subject.value,
         "dedupe": routed.dedupe,
+        "about": routed.about,
     }
 
 
@@ -232,9 +234,10 @@ class Deliveries:
         read, routed = begun.knowledge, begun.routed
         if read is None or begun.probe or routed.rule.kind is not Kind.SNAPSHOT or not routed.subjects:
             return
-        last = newest(delivered(len(routed.subjects)).all(connection, bound_subjects(routed)), routed)
-        found = (last.event_ms, position_of(last)) if last is not None else (None, None)
-        if found != (read.last_event_ms, read.last_position):
+        if _last(connection, routed, routed.subjects) != (read.last_event_ms, read.last_position) or (
+            routed.patient_subjects
+            and _last(connection, routed, routed.patient_subjects) != (read.patient_event_ms, read.patient_position)
+        ):
             raise Held("another message of this subject was delivered meanwhile: read the ledger again")
 
     def further_lanes(self, connection: Connection, routed: Routed, delivery: int) -> None:
@@ -245,7 +248,6 @@ class Deliveries:
     def _intent(self, connection: Connection, begun: Begun) -> int:
         values = of_routed(begun.routed, self._pseudonyms) | {
             "open": True,
-            "step": begun.step,
             "attempt": begun.attempt,
             "intents": begun.after + 1,
             "mapping_version": begun.mapping_version,
@@ -257,6 +259,7 @@ class Deliveries:
             "operation": begun.operation,
             "request_id": begun.request_id,
             "sent_ms": begun.at_ms,
+            "sent_step": begun.step,
         }
         first = {"state": State.PENDING.value, "reason": None, "place": None, **sent}
         # A probe asks about what was sent: the intent, its id and its time stay, and so does the state.
@@ -277,13 +280,17 @@ class Deliveries:
         """The intent of a replay over a closed record, whose state, request id and mapping version stay: they are what was done before."""
         values: dict[str, Any] = {
             "open": True,
-            "step": begun.step,
             "attempt": begun.attempt,
             "intents": begun.after + 1,
             "deadline_ms": begun.deadline_ms,
         }
         if not begun.probe:
-            values |= {"intent": begun.intent.value, "operation": begun.operation, "sent_ms": begun.at_ms}
+            values |= {
+                "intent": begun.intent.value,
+                "operation": begun.operation,
+                "sent_ms": begun.at_ms,
+                "sent_step": begun.step,
+            }
         position = begun.routed.decoded.received.position
         bound = here(begun.routed.route, position) | {"k_after": begun.after, "k_replay": begun.replay}
         row = AGAIN.first(connection, bound | values)
@@ -336,8 +343,9 @@ class Deliveries:
         UPDATE.all(connection, {"k_id": before.id} | values | more)
 
     def settled(self, settlement: Settlement) -> dict[str, Any]:
-        """The columns that only a settlement writes."""
-        return {
+        """The columns that only a settlement writes. Closed, nothing of it is half done: a resend begins with its first step."""
+        first = {"step": 0} if settlement.outcome.state in CLOSED or settlement.outcome.again else {}
+        return first | {
             "open": False,
             "result_id": settlement.result_id,
             "result": self._pseudonyms.seal(settlement.result),
@@ -346,11 +354,17 @@ class Deliveries:
             "replay": settlement.outcome.replay_id,
         }
 
-    def delivered_last(self, connection: Connection, routed: Routed) -> None:
+    def delivered_last(self, connection: Connection, subjects: Iterable[str], routed: Routed) -> None:
         """Remember the event time and place of what was delivered, under each identity; neither ever goes backwards."""
         new = key_of(routed.route, routed.decoded.received.position) | {"sender": routed.sender, "event_ms": routed.event_ms}
-        for subject in sorted(routed.subjects):  # one order for all, so that two sessions never wait for each other
+        for subject in sorted(subjects):  # one order for all, so that two sessions never wait for each other
             _delivered_last(connection.dialect.name).all(connection, new | {"subject": subject})
+
+
+def _last(connection: Connection, routed: Routed, subjects: Sequence[str]) -> tuple[int | None, Position | None]:
+    """Event time and place of what was delivered last of them."""
+    last = newest(delivered(len(subjects)).all(connection, bound_subjects(routed, subjects)), routed)
+    return (last.event_ms, position_of(last)) if last is not None else (None, None)
 
 
 def maybe_done(outcome: Outcome) -> bool:

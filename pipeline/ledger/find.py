@@ -82,5 +82,6 @@ def delivery_of(row: Row[Any]) -> Delivery:
         open=bool(row.open),
         replay=row.replay,
         sent=row.sent,
+        step=row.step,
         claims=bool(row.claims),
     )

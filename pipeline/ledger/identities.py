@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from pipeline.ledger.port import Held, Merged
 from pipeline.ledger.prepared import Prepared, Row
 from pipeline.ledger.tables import DELIVERIES, FACTS, IDENTITIES
-from pipeline.model import Identity, Learned, Position
+from pipeline.model import Identity, Learned, Position, Subject
 from pipeline.pseudonyms import Pseudonyms
 from schemas.outcomes import Reason, State
 
@@ -32,7 +32,7 @@ KEY: Final = and_(IDENTITIES.c.partner == bindparam("k_partner"), IDENTITIES.c.h
 CREATING: Final = IDENTITIES.c.creating == bindparam("k_creating")
 SELECT: Final = Prepared(
     select(
-        IDENTITIES.c.known, IDENTITIES.c.partner_id, IDENTITIES.c.merged_into, IDENTITIES.c.creating, IDENTITIES.c.created_with
+        *(IDENTITIES.c[name] for name in ("known", "partner_id", "merged_into", "creating", "created_with", "belongs_to"))
     ).where(KEY)
 )
 CLAIMS: Final = exists(select(IDENTITIES.c.hash).where(IDENTITIES.c.creating == DELIVERIES.c.id)).label("claims")
@@ -47,7 +47,9 @@ DROP_CLAIMED: Final = Prepared(
     delete(IDENTITIES).where(CREATING, IDENTITIES.c.known == false(), IDENTITIES.c.merged_into.is_(None))
 )
 UNCLAIM: Final = Prepared(update(IDENTITIES).where(CREATING).values(creating=None))
-FOUND: Final = Prepared(update(IDENTITIES).where(CREATING, IDENTITIES.c.merged_into.is_(None)))
+FOUND: Final = Prepared(update(IDENTITIES).where(CREATING, IDENTITIES.c.merged_into.is_(None), IDENTITIES.c.kind == "patient"))
+FOUND_PARTS: Final = Prepared(update(IDENTITIES).where(CREATING, IDENTITIES.c.kind != "patient"))
+"""They came with the patient; their ids are not told."""
 REKEYED: Final = Prepared(
     update(IDENTITIES).where(CREATING, IDENTITIES.c.merged_into.is_not(None)).values(known=False, partner_id=None)
 )
@@ -115,6 +117,7 @@ class Identities:
         """
         away: list[str] = []
         claimed = 0
+        identities = tuple(identities)
         for identity in sorted(identities, key=self.hash):  # one order for all, so that two sessions never wait for each other
             new = self._new(partner, identity) | {"creating": delivery, "at_ms": at_ms}
             if _claim(connection.dialect.name).first(connection, new) is not None:
@@ -123,7 +126,7 @@ class Identities:
                 away.append(new["hash"])
             else:
                 raise _why(connection, partner, new["hash"])
-        if not claimed:
+        if identities and not claimed:
             raise _why(connection, partner, away[0])
 
     def release(self, connection: Connection, delivery: int, *, done: bool, at_ms: int) -> None:
@@ -137,6 +140,7 @@ class Identities:
     def found(self, connection: Connection, delivery: int, partner_id: str | None, at_ms: int) -> None:
         """An operator says that the partner did a create: it has the patient under all that was claimed with it."""
         given = {"partner_id": self._pseudonyms.seal(partner_id)} if partner_id is not None else {}
+        FOUND_PARTS.all(connection, {"k_creating": delivery, "known": True, "creating": None, "at_ms": at_ms} | _with(given))
         FOUND.all(connection, {"k_creating": delivery, "known": True, "creating": None, "at_ms": at_ms} | given)
 
     def learn(self, connection: Connection, partner: str, rows: Iterable[Learned], at_ms: int, *, told: bool = False) -> int:
@@ -153,12 +157,16 @@ class Identities:
         known = there is not None and there.known
         had = self._pseudonyms.unseal(there.partner_id) if there is not None and there.partner_id is not None else None
         if told and there is not None and there.creating is not None:
-            self._end_open(connection, there, row.partner_id, at_ms)
+            self._end_open(connection, there, row.partner_id if row.identity.kind is Subject.PATIENT else None, at_ms)
         values: dict[str, Any] = {}
         if row.partner_id not in (None, had) and (told or had is None or not known):
             values["partner_id"] = self._pseudonyms.seal(str(row.partner_id))
         if row.created_with and not (there is not None and there.created_with):
             values["created_with"] = True
+        if row.belongs_to is not None and (told or there is None or there.belongs_to is None):
+            values["belongs_to"] = self._pseudonyms.seal(row.belongs_to)
+        elif told and there is not None and there.belongs_to is not None:
+            values["belongs_to"] = None  # whoever names it next has it
         if known and not values:
             return False
         values |= {"known": True, "at_ms": at_ms}
@@ -173,6 +181,7 @@ class Identities:
         if there.merged_into is not None or PARKED.first(connection, {"k_id": there.creating}) is None:
             return
         given = {"partner_id": self._pseudonyms.seal(partner_id)} if partner_id is not None else {}
+        FOUND_PARTS.all(connection, {"k_creating": there.creating, "known": True, "at_ms": at_ms} | _with(given))
         FOUND.all(connection, {"k_creating": there.creating, "known": True, "at_ms": at_ms} | given)
         REKEYED.all(connection, {"k_creating": there.creating, "at_ms": at_ms})
         UNCLAIM.all(connection, {"k_creating": there.creating, "at_ms": at_ms})
@@ -248,6 +257,11 @@ class Identities:
     def _merged_into(connection: Connection, partner: str, value: str) -> str | None:
         row = SELECT.first(connection, {"k_partner": partner, "k_hash": value})
         return row.merged_into if row else None
+
+
+def _with(given: dict[str, Any]) -> dict[str, Any]:
+    """Of a part: it belongs to the patient that was found."""
+    return {"belongs_to": given["partner_id"]} if given else {}
 
 
 def _why(connection: Connection, partner: str, value: str) -> Held:

@@ -1,8 +1,8 @@
 """What the ledger knows about a routed message: one statement, so one snapshot and one round trip. It is on the hot path. It only reads.
 
-Rows of four sorts come back, told apart by `what`: `same` (the same bytes under another position), `reused` (the control id with other bytes),
-`identity` (one per routed identity that the ledger has), `subject` (what was last delivered of it, one per identity), `parked` (what of the
-patient waits for a person).
+Rows of six sorts come back, told apart by `what`: `same` (the same bytes under another position), `reused` (the control id with other bytes),
+`identity` (one per routed identity and part that the ledger has), `subject` (what was last delivered of it, one per identity), `parked` (what of the
+patient waits for a person), and of a cancel of a visit `open` (what of that visit is not closed).
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from pipeline.ledger.prepared import Prepared, Row, one_by_one
 from pipeline.ledger.tables import ALSO, DELIVERIES, IDENTITIES, SUBJECTS
 from pipeline.model import Identity, Intent, Kind, Knowledge, Known, ParkedBefore, Position, Routed, Seen, Subject
 from pipeline.pseudonyms import Pseudonyms
-from schemas.outcomes import COMES_BACK, OUTCOME_UNKNOWN, Reason, State
+from schemas.outcomes import CLOSED, COMES_BACK, OUTCOME_UNKNOWN, Reason, State
 
 SHAPE: Final[dict[str, KeyedColumnElement[Any]]] = {
     "topic": DELIVERIES.c.topic,
@@ -45,6 +45,10 @@ SHAPE: Final[dict[str, KeyedColumnElement[Any]]] = {
     "route": DELIVERIES.c.route,
     "kind": DELIVERIES.c.kind,
     "subject": DELIVERIES.c.subject,
+    "step": DELIVERIES.c.step,
+    "sent_step": DELIVERIES.c.sent_step,
+    "about": DELIVERIES.c.about,
+    "belongs_to": IDENTITIES.c.belongs_to,
 }
 """The columns of every row; what a sort of row has not is NULL."""
 
@@ -66,7 +70,10 @@ DELIVERY: Final = (
     "result",
     "emitted",
     "replay",
+    "step",
+    "sent_step",
 )
+PARKED: Final = ("topic", "partition", "offset", "kind", "subject", "about")
 OTHER: Final = DELIVERIES.alias("other")
 
 ELSEWHERE: Final = or_(
@@ -94,8 +101,11 @@ def _of_delivery() -> dict[str, ColumnElement[Any]]:
 
 
 @cache
-def statement(identities: int, subjects: int, lanes: int) -> Prepared:
-    """The statement for so many identities, bound as hash_0, hash_1 and so on; subjects and lanes are bound in the same way."""
+def statement(identities: int, subjects: int, lanes: int, *, takes_back: bool = False) -> Prepared:
+    """The statement for so many identities, bound as hash_0, hash_1 and so on; subjects and lanes are bound in the same way.
+
+    `takes_back`: it is a cancel of a visit.
+    """
     in_lanes: list[ColumnElement[str]] = [bindparam(f"lane_{n}") for n in range(lanes)]
     first_same = select(func.min(OTHER.c.id)).where(
         OTHER.c.dedupe == bindparam("dedupe"), OTHER.c.state != State.DUPLICATE.value, ELSEWHERE, not_(COMES_LATER)
@@ -116,7 +126,7 @@ def statement(identities: int, subjects: int, lanes: int) -> Prepared:
                 **{name: DELIVERIES.c[name] for name in ("route", "topic", "partition", "offset", "state", "reason")},
                 **{
                     name: IDENTITIES.c[name]
-                    for name in ("hash", "partner_id", "known", "merged_into", "merged_ms", "created_with")
+                    for name in ("hash", "partner_id", "known", "merged_into", "merged_ms", "created_with", "belongs_to")
                 },
             )
             .select_from(identity)
@@ -124,12 +134,12 @@ def statement(identities: int, subjects: int, lanes: int) -> Prepared:
                 IDENTITIES.c.partner == bindparam("partner"),
                 IDENTITIES.c.hash.in_([bindparam(f"hash_{n}") for n in range(identities)]),
             ),
-            _row("subject", **{name: SUBJECTS.c[name] for name in ("topic", "partition", "offset", "event_ms")}).where(
+            _row("subject", **{name: SUBJECTS.c[name] for name in ("topic", "partition", "offset", "event_ms", "subject")}).where(
                 SUBJECTS.c.route == bindparam("route"),
                 SUBJECTS.c.subject.in_([bindparam(f"subject_{n}") for n in range(subjects)]),
                 SUBJECTS.c.sender == bindparam("sender"),
             ),
-            _row("parked", **{name: DELIVERIES.c[name] for name in ("topic", "partition", "offset", "kind", "subject")}).where(
+            _row("parked", **{name: DELIVERIES.c[name] for name in PARKED}).where(
                 DELIVERIES.c.route == bindparam("route"),
                 DELIVERIES.c.state == State.PARKED.value,
                 or_(
@@ -137,6 +147,17 @@ def statement(identities: int, subjects: int, lanes: int) -> Prepared:
                 ),
                 DELIVERIES.c.reason.not_in(one_by_one(COMES_BACK | OUTCOME_UNKNOWN)),
                 DELIVERIES.c.kind.is_not(None),
+            ),
+            *(
+                [
+                    _row("open", **{name: DELIVERIES.c[name] for name in ("topic", "partition", "offset")}).where(
+                        DELIVERIES.c.route == bindparam("route"),
+                        DELIVERIES.c.about == bindparam("subject_0"),
+                        DELIVERIES.c.state.not_in(one_by_one(CLOSED)),
+                    )
+                ]
+                if takes_back
+                else []
             ),
         )
     )
@@ -154,9 +175,9 @@ def delivered(subjects: int) -> Prepared:
     )
 
 
-def bound_subjects(routed: Routed) -> dict[str, Any]:
+def bound_subjects(routed: Routed, subjects: Sequence[str]) -> dict[str, Any]:
     """The values that `delivered` asks for."""
-    return {"route": routed.route, "sender": routed.sender} | {f"subject_{n}": value for n, value in enumerate(routed.subjects)}
+    return {"route": routed.route, "sender": routed.sender} | {f"subject_{n}": value for n, value in enumerate(subjects)}
 
 
 def bound(routed: Routed, hashes: Sequence[str], pseudonyms: Pseudonyms) -> dict[str, Any]:
@@ -172,7 +193,7 @@ def bound(routed: Routed, hashes: Sequence[str], pseudonyms: Pseudonyms) -> dict
         "sender": routed.sender,
         "control_id": pseudonyms.control_id(routed.decoded.event),
         **{f"hash_{n}": value for n, value in enumerate(hashes)},
-        **{f"subject_{n}": value for n, value in enumerate(routed.subjects)},
+        **{f"subject_{n}": value for n, value in enumerate((*routed.subjects, *routed.patient_subjects))},
         **{f"lane_{n}": value for n, value in enumerate(routed.lanes)},
     }
 
@@ -183,7 +204,8 @@ def read(rows: Sequence[Row], routed: Routed, hashes: Mapping[Identity, str], ps
     one = {row.what: row for row in rows if row.what in {"same", "reused"}}
     position = routed.decoded.received.position
     creating = [row for row in by_hash.values() if _holds(row) and (row.route, position_of(row)) != (routed.route, position)]
-    subject = newest([row for row in rows if row.what == "subject"], routed)
+    subject = newest([row for row in rows if row.what == "subject" and row.subject in routed.subjects], routed)
+    patient = newest([row for row in rows if row.what == "subject" and row.subject in routed.patient_subjects], routed)
     return Knowledge(
         same=seen(one["same"], pseudonyms) if "same" in one else None,
         control_id_reused="reused" in one,
@@ -193,21 +215,30 @@ def read(rows: Sequence[Row], routed: Routed, hashes: Mapping[Identity, str], ps
                 row.merged_into,
                 row.merged_ms,
                 bool(row.created_with),
+                pseudonyms.unseal(row.belongs_to) if row.belongs_to is not None else None,
             )
             for identity, value in hashes.items()
             if (row := by_hash.get(value)) is not None and (row.known or row.merged_into is not None)
         },
         last_event_ms=subject.event_ms if subject is not None else None,
         last_position=position_of(subject) if subject is not None else None,
+        patient_event_ms=patient.event_ms if patient is not None else None,
+        patient_position=position_of(patient) if patient is not None else None,
         open_create=next((position_of(row) for row in creating if row.state != State.PENDING), None),
         creating=next((position_of(row) for row in creating if row.state == State.PENDING), None),
         merge_cycle=_closes_cycle(routed, hashes, by_hash),
         parked=tuple(
-            ParkedBefore(position_of(row), Kind(row.kind), Subject(row.subject))
+            ParkedBefore(position_of(row), Kind(row.kind), Subject(row.subject), row.about)
             for row in rows
             if row.what == "parked" and position_of(row) != position
         ),
+        visit_open=next((there for row in rows if row.what == "open" and not _later(there := position_of(row), position)), None),
     )
+
+
+def _later(there: Position, here: Position) -> bool:
+    """Not before this one in its partition: it may be this one, too."""
+    return (there.topic, there.partition) == (here.topic, here.partition) and there.offset >= here.offset
 
 
 def _holds(row: Row) -> bool:
@@ -262,4 +293,6 @@ def seen(row: Row, pseudonyms: Pseudonyms, *, claims: bool = False) -> Seen:
         result=pseudonyms.unseal(row.result) if row.result else None,
         result_emitted=bool(row.emitted),
         replay=row.replay,
+        step=row.step,
+        sent_step=row.sent_step,
     )

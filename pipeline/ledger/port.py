@@ -30,6 +30,7 @@ class Begun:
 
     routed: Routed
     step: int
+    """Of the request."""
     attempt: int
     intent: Intent
     operation: str
@@ -42,6 +43,8 @@ class Begun:
     """How many intents the caller knows of (`Seen.intents`, its own included): where the row has another count, another process was there."""
     replay: str | None = None
     """The plan of which this record is a taken item: the one way to begin a closed record."""
+    creates: tuple[Identity, ...] | None = field(default=None, repr=False)
+    """Of a create: what the partner is to have by it that it has not, the patient or a part. None: the patient."""
     knowledge: Knowledge | None = field(default=None, repr=False)
     """What the caller read: a snapshot is Held where something else of its subject was delivered since. None: whatever was."""
 
@@ -69,6 +72,8 @@ class Settlement:
     at_ms: int
     learned: tuple[Learned, ...] = ()
     merged: Merged | None = None
+    subjects: tuple[str, ...] = ()
+    """Keyed hashes of what the partner has the newest of by now."""
     after: int | None = None
     """As in Begun: settled only where the row still has so many intents, but for `delivered`, which is true whoever learned it. None: whatever it has."""
 
@@ -101,6 +106,8 @@ class Delivery:
     """The replay plan that settled it last."""
     sent: str | None = field(default=None, repr=False)
     """Keyed hashes of what went out, by element (fingerprint.py)."""
+    step: int = 0
+    """The step that is open, where it is not the first: what is below was done."""
     claims: bool = False
     """It holds a patient still: a create of it may have been done, whatever its reason says; or it is a merge that waits."""
 
@@ -198,6 +205,15 @@ class Ledger(Protocol):
         """An attempt that did not settle: `outcome.state` says whether nothing was done (PENDING: the intent is open no longer) or UNKNOWN.
 
         It changes nothing where the row has another count of intents than `after`: another process has gone on with the record.
+        """
+        ...
+
+    def advance(self, settlement: Settlement, step: int) -> None:
+        """A request was delivered that is not the last of its record: what was learned, `step` as the one that is open from now on, no open intent.
+
+        One transaction. The settlement's outcome is PENDING, and neither its result nor its result id is kept. What was learned is true whoever did it;
+        the rest changes nothing where the row has another count of intents than `after`, or is closed by now. Of a replay of a closed record the state
+        stays, and the step rises.
         """
         ...
 

@@ -24,7 +24,7 @@ from pipeline.ledger.port import Begun, Decided, Delivery, Query, Settlement
 from pipeline.ledger.prepared import Row
 from pipeline.ledger.replays import SqlReplays
 from pipeline.ledger.tables import DELIVERIES, FACTS, IDENTITIES, ROUTES
-from pipeline.model import Clock, Identity, Intent, Knowledge, Learned, Outcome, Position, Routed, Seen
+from pipeline.model import Clock, Identity, Intent, Kind, Knowledge, Learned, Outcome, Position, Routed, Seen
 from pipeline.pseudonyms import Pseudonyms
 from schemas.outcomes import CLOSED, State
 
@@ -155,12 +155,12 @@ class SqlLedger:
 
     def knowledge(self, routed: Routed) -> Knowledge:
         """See the port."""
-        hashes = {identity: self._identities.hash(identity) for identity in (*routed.identities, *routed.prior)}
+        hashes = {identity: self._identities.hash(identity) for identity in (*routed.identities, *routed.prior, *routed.parts)}
         values = list(hashes.values())
-        statement, bound = (
-            known.statement(len(values), len(routed.subjects), len(routed.lanes)),
-            known.bound(routed, values, self._pseudonyms),
-        )
+        subjects = len(routed.subjects) + len(routed.patient_subjects)
+        takes_back = routed.about is not None and routed.rule.kind is Kind.CANCEL
+        statement = known.statement(len(values), subjects, len(routed.lanes), takes_back=takes_back)
+        bound = known.bound(routed, values, self._pseudonyms)
         rows = self._ask(lambda connection: statement.all(connection, bound))
         return known.read(rows, routed, hashes, self._pseudonyms)
 
@@ -176,7 +176,8 @@ class SqlLedger:
     def _begin(self, begun: Begun, connection: Connection) -> None:
         delivery = self._deliveries.begin(connection, begun)
         if begun.intent is Intent.CREATE and not begun.probe:
-            self._identities.claim(connection, begun.routed.partner, begun.routed.identities, delivery, begun.at_ms)
+            creates = begun.routed.identities if begun.creates is None else begun.creates
+            self._identities.claim(connection, begun.routed.partner, creates, delivery, begun.at_ms)
 
     def retry(self, route: str, position: Position, outcome: Outcome, at_ms: int, after: int) -> None:
         """See the port."""
@@ -195,6 +196,27 @@ class SqlLedger:
             self._identities.release(connection, before.id, done=False, at_ms=at_ms)
 
         self._commit(write)
+
+    def advance(self, settlement: Settlement, step: int) -> None:
+        """See the port."""
+        self._commit(partial(self._advance, settlement, step))
+
+    def _advance(self, settlement: Settlement, step: int, connection: Connection) -> None:
+        outcome, at_ms = settlement.outcome, settlement.at_ms
+        before = self._deliveries.before(connection, outcome.route, outcome.received.position)
+        if before is None or outcome.routed is None or outcome.answer is None:
+            return
+        if outcome.answer.request.intent is Intent.CREATE:
+            self._identities.release(connection, before.id, done=True, at_ms=at_ms)
+        self._identities.learn(connection, outcome.partner, settlement.learned, at_ms)
+        self._deliveries.delivered_last(connection, settlement.subjects, outcome.routed)
+        again = outcome.again and State(before.state) in CLOSED
+        if before.intents != settlement.after or (State(before.state) in CLOSED and not again):
+            return
+        if again:
+            self._deliveries.write_beside(connection, before, step=step)
+        else:
+            self._deliveries.write(connection, outcome, before, at_ms=at_ms, open=False, step=step)
 
     def _retry_again(self, connection: Connection, before: Row, outcome: Outcome, at_ms: int) -> None:
         """An attempt of a replay over a closed record: its row says no more of it than whether the intent is open."""
@@ -227,7 +249,7 @@ class SqlLedger:
             if settlement.merged.waiting and delivery is not None:
                 self._identities.wait(connection, outcome.partner, settlement.merged, delivery.id, settlement.at_ms)
         if outcome.state is State.DELIVERED and outcome.routed is not None:
-            self._deliveries.delivered_last(connection, outcome.routed)
+            self._deliveries.delivered_last(connection, settlement.subjects, outcome.routed)
         return True
 
     @staticmethod

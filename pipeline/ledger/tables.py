@@ -90,6 +90,8 @@ DELIVERIES: Final = Table(
     Column("at_ms", BigInteger, nullable=False),
     Column("replay", Text),
     Column("sent", Text),
+    Column("sent_step", Integer, nullable=False, server_default="0"),
+    Column("about", Text),
     UniqueConstraint("route", "topic", "partition", "offset"),
     Index("ix_deliveries_dedupe", "dedupe"),
     Index("ix_deliveries_control_id", "control_id", "route", "sender", "dedupe"),
@@ -97,6 +99,7 @@ DELIVERIES: Final = Table(
     Index("ix_deliveries_request_id", "request_id"),
     Index("ix_deliveries_state", "route", "state"),
     Index("ix_deliveries_at_ms", "at_ms"),
+    Index("ix_deliveries_about", "about", sqlite_where=text("about IS NOT NULL"), postgresql_where=text("about IS NOT NULL")),
     Index(
         "ix_deliveries_unemitted",
         "route",
@@ -107,7 +110,8 @@ DELIVERIES: Final = Table(
 )
 """One row per source record and route. `open`: an intent has no answer that tells. `intents` counts what was begun: the next one names the count that it
 read. `lane` is the patient by the least of its identities. `result` is sealed, and cleared once it is on its topic. `replay` is the plan that settled it
-last; `sent` has keyed hashes of what went out, by element (fingerprint.py)."""
+last; `sent` has keyed hashes of what went out, by element (fingerprint.py). `step`: what is below it was done; of a closed record 0, as a resend begins
+anew. `sent_step` is that of the last intent. `about` is the visit that the message is about, where it is about one."""
 
 OPEN_LANES: Final = Table(
     "open_lanes",
@@ -142,12 +146,13 @@ IDENTITIES: Final = Table(
     Column("creating", RowId, ForeignKey("deliveries.id")),
     Column("at_ms", BigInteger, nullable=False),
     Column("created_with", Boolean, nullable=False, server_default=false()),
+    Column("belongs_to", Text),
     Index("ix_identities_merged_into", "partner", "merged_into"),
     Index("ix_identities_creating", "creating"),
 )
 """What a partner knows (`known`), what was merged away (`merged_into`: hash of the last survivor), and which delivery has an open or unknown create
 (`creating`): the primary key is what lets one create per patient and partner exist. A merge that waits for a re-key stands in `creating` too.
-`created_with` is the identity that the create went out under."""
+`created_with` is the identity that the create went out under. `belongs_to`, of a visit or coverage: the partner's id (sealed) of its patient."""
 
 SUBJECTS: Final = Table(
     "subjects",

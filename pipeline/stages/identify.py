@@ -20,6 +20,7 @@ from pipeline.model import (
     Known,
     Position,
     Routed,
+    Subject,
 )
 from schemas.outcomes import FindingCode, Reason
 
@@ -34,23 +35,36 @@ def identify(routed: Routed, knowledge: Knowledge) -> Identified:
         raise Superseded(Reason.STALE, where="EVN-2")
     if knowledge.open_create is not None or _holds(routed, knowledge):
         raise Parked(Reason.BLOCKED_BEHIND)
+    if routed.about is not None and routed.rule.kind is Kind.CANCEL:
+        _takes_back(routed, knowledge)
     left = _without_merged_away(routed, knowledge)
     routed = routed if left == routed.identities else replace(routed, identities=left)
     known_by = _known_by(routed, knowledge)
     findings = (Finding(FindingCode.CONTROL_ID_REUSED, hl7="MSH-10"),) if knowledge.control_id_reused else ()
-    if known_by is None:
-        return Identified(routed, Intent.CREATE, None, routed.identities[0], findings)
-    return Identified(routed, Intent.UPDATE, knowledge.known[known_by].partner_id, known_by, findings)
+    intent = Intent.CREATE if known_by is None else Intent.UPDATE
+    partner_id = None if known_by is None else knowledge.known[known_by].partner_id
+    return Identified(
+        routed,
+        intent,
+        partner_id,
+        known_by or routed.identities[0],
+        findings,
+        part_ids=_part_ids(routed, knowledge, partner_id),
+        stale_patient=_older(routed, knowledge.patient_event_ms, knowledge.patient_position),
+    )
 
 
 def _stale(routed: Routed, knowledge: Knowledge) -> bool:
     """Only snapshots, by event time; equal, missing or ambiguous: the position decides (RELIABILITY section 2)."""
-    if routed.rule.kind is not Kind.SNAPSHOT:
-        return False
-    mine, last = routed.event_ms, knowledge.last_event_ms
+    return routed.rule.kind is Kind.SNAPSHOT and _older(routed, knowledge.last_event_ms, knowledge.last_position)
+
+
+def _older(routed: Routed, last: int | None, there: Position | None) -> bool:
+    """Whether what was delivered last, of that event time and there, is newer than this."""
+    mine = routed.event_ms
     if mine is not None and last is not None and mine != last:
         return mine < last
-    here, there = routed.decoded.received.position, knowledge.last_position
+    here = routed.decoded.received.position
     return there is not None and (here.topic, here.partition) == (there.topic, there.partition) and here.offset < there.offset
 
 
@@ -58,8 +72,34 @@ def _holds(routed: Routed, knowledge: Knowledge) -> bool:
     """Whether it waits behind a parked message of its subject, by its row of the events table."""
     here = routed.decoded.received.position
     return routed.rule.behind is Behind.HOLD and any(
-        parked.subject is routed.rule.subject and not _after(parked.position, here) for parked in knowledge.parked
+        parked.subject is routed.rule.subject and parked.about in (None, routed.about) and not _after(parked.position, here)
+        for parked in knowledge.parked
     )
+
+
+def _takes_back(routed: Routed, knowledge: Knowledge) -> None:
+    """What the partner never got needs no taking back, unless it is on its way still."""
+    visits = [part for part in routed.parts if part.kind is Subject.VISIT]
+    if any(visit in knowledge.known for visit in visits):
+        return
+    if knowledge.creating is not None or knowledge.visit_open is not None:
+        raise Parked(Reason.BLOCKED_BEHIND)
+    raise Filtered(Reason.VISIT_NOT_KNOWN, where=visits[0].place)
+
+
+def _part_ids(routed: Routed, knowledge: Knowledge, partner_id: str | None) -> dict[Identity, str]:
+    """What the partner has of the message's parts. What it has with another patient (merged, or the part moved) stays there."""
+    ids: dict[Identity, str] = {}
+    for part in routed.parts:
+        known = knowledge.known.get(part)
+        if known is None:
+            continue
+        if known.partner_id is None:
+            raise Parked(Reason.PART_ID_MISSING, where=part.place)
+        if known.belongs_to not in (None, partner_id):
+            raise Parked(Reason.PART_OF_ANOTHER, where=part.place)
+        ids[part] = known.partner_id
+    return ids
 
 
 def _after(position: Position, here: Position) -> bool:

@@ -24,8 +24,14 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
     sender = f"{event.sending_application or ''}^{event.sending_facility or ''}"
     when = event.time
     pseudonyms = plan.pseudonyms
+    parts = plan.partner.parts(event)
     ordered = sorted([(identity.system, identity.value) for identity in identities])  # senders change the order of PID-3
     ending = sorted([(identity.system, identity.value) for identity in prior])
+    visits = [
+        pseudonyms.hash("subject", plan.name, part.kind, part.system, part.value) for part in parts if part.kind is rule.subject
+    ]
+    subject = Subject.PATIENT if rule.subject is Subject.VISIT else rule.subject
+    patients = tuple([pseudonyms.hash("subject", plan.name, subject, *patient) for patient in ordered])
     return Routed(
         decoded=decoded,
         route=plan.name,
@@ -34,12 +40,13 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
         identities=identities,
         prior=prior,
         lanes=tuple([pseudonyms.lane(plan.name, *patient) for patient in (*ordered, *ending)]),
-        subjects=tuple([pseudonyms.hash("subject", plan.name, rule.subject, *patient) for patient in ordered]),
+        subjects=tuple(visits) or patients,
         sender=pseudonyms.sender(sender),
         dedupe=pseudonyms.hash("dedupe", plan.name, sender, str(event.control_id or ""), sha256(value).hexdigest()),
         request_id=request_id(plan.name, value),
         event_ms=None if when is None or when.ambiguous else when.epoch_ms,
-        parts=plan.partner.parts(event),
+        parts=parts,
+        patient_subjects=patients if visits else (),
     )
 
 

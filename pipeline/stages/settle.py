@@ -9,7 +9,7 @@ from typing import Final
 from pipeline.bus.port import Record
 from pipeline.ids import uuid5
 from pipeline.ledger.port import Merged, Settlement
-from pipeline.model import Action, Finding, Learned, Outcome, Received, Routed
+from pipeline.model import Action, Decision, Finding, Learned, Outcome, Received, Routed, Subject
 from pipeline.pseudonyms import event_name
 from pipeline.stages.plan import Plan
 from pipeline.stages.route import NAMESPACE
@@ -43,6 +43,7 @@ def settle(
         at_ms=at_ms,
         learned=_learned(outcome),
         merged=_merged(outcome),
+        subjects=_subjects(outcome),
         after=after,
     )
     return Written(
@@ -50,6 +51,11 @@ def settle(
         result_record(text, result.request_id, results_topic),
         dead_letter(outcome.received, result, dead_letter_topic),
     )
+
+
+def advanced(outcome: Outcome, *, at_ms: int, after: int) -> Settlement:
+    """What the ledger is told of a request that was delivered, and is not the last of its message."""
+    return Settlement(outcome, "", "", at_ms, learned=_learned(outcome), subjects=_subjects(outcome), after=after)
 
 
 def result_of(outcome: Outcome, plan: Plan, at_ms: int, after: int | None = None) -> Result:
@@ -79,6 +85,7 @@ def result_of(outcome: Outcome, plan: Plan, at_ms: int, after: int | None = None
         source_partition=position.partition,
         source_offset=position.offset,
         attempt=attempt,
+        step=answer.request.step if answer else None,
         http_status=reply.status if reply else None,
         issue_codes=answer.verdict.issue_codes if answer else (),
         response_ms=round(reply.elapsed_ms, 3) if reply else None,
@@ -145,10 +152,29 @@ def _partner_id(outcome: Outcome, plan: Plan) -> tuple[str | None, str | None]:
 
 
 def _learned(outcome: Outcome) -> tuple[Learned, ...]:
-    """What a delivered message taught: every identity that went out is known from now on."""
-    if outcome.state is not State.DELIVERED or outcome.answer is None:
+    """What a delivered request taught: every identity that went out is known from now on, a part with the patient that it belongs to."""
+    answer = outcome.answer
+    if answer is None or answer.verdict.decision is not Decision.DELIVERED:
         return ()
-    return outcome.answer.verdict.learned
+    learned = answer.verdict.learned
+    if all(one.identity.kind is Subject.PATIENT for one in learned):
+        return learned
+    told = (one.partner_id for one in learned if one.identity.kind is Subject.PATIENT)
+    had = outcome.packed.mapped.identified.partner_id if outcome.packed else None
+    patient = had or next((one for one in told if one is not None), None)
+    return tuple(one if one.identity.kind is Subject.PATIENT else replace(one, belongs_to=patient) for one in learned)
+
+
+def _subjects(outcome: Outcome) -> tuple[str, ...]:
+    """What the partner has the newest of by now; after a request that is not the last, the patient, and the visit where it has that."""
+    routed = outcome.routed
+    if routed is None:
+        return ()
+    if outcome.state is State.DELIVERED:
+        return (*routed.subjects, *routed.patient_subjects)
+    known = outcome.packed.mapped.identified.part_ids if outcome.packed else {}
+    has_visit = any(part.kind is routed.rule.subject for part in known)
+    return (*(routed.subjects if has_visit or not routed.patient_subjects else ()), *routed.patient_subjects)
 
 
 def _merged(outcome: Outcome) -> Merged | None:

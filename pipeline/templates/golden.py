@@ -1,7 +1,8 @@
 """Golden pairs: `NAME.hl7` and the requests that it becomes, `NAME.json`, beside the mapping that makes them. The diff is the review.
 
 The conversion is handed in, so that the pairs are proof of the whole path and not of the templates alone. `NAME.yaml`, where there is one,
-holds what is different for this pair: `known: ID` for an update, any setting of the partner or the site (`api: v2`, `absent: unchanged`).
+holds what is different for this pair: `known: ID` for an update, `parts: [ID, null]` for what else of the message the partner knows, any setting
+of the partner or the site (`api: v2`, `absent: unchanged`).
 """
 
 import difflib

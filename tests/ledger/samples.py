@@ -151,6 +151,7 @@ def settled(
         at_ms=at_ms,
         learned=learned,
         merged=merged,
+        subjects=message.routed().subjects,
     )
 
 
