@@ -230,8 +230,12 @@ class Clinic(Hospital):
         }
         self.settings_file.write_text(yaml.safe_dump(tree))
         self.settings = load(self.settings_file)
-        self.registry = Registry()
+        self.registry, self.sent = Registry(), 0
         self.script = self.registry  # type: ignore[assignment]  # it answers by itself
+
+    def send(self, *messages: bytes | None, partition: int = 0) -> None:
+        super().send(*messages, partition=partition)
+        self.sent += len(messages)
 
     def drain(self, *faults: Fault) -> None:
         """Work until all that is there is settled, or it dies."""
