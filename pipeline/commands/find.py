@@ -190,6 +190,8 @@ def table(found: "list[Delivery]", most: int) -> list[str]:
     lines = columns(rows)
     if any(one.open for one in found):
         lines += ["", "*: sent or about to be, and no answer tells yet; until one does, nothing else of this patient goes"]
+    if any(one.step for one in found):
+        lines += ["", "at step: the requests of the message before this one are done, and are not sent again"]
     lines += reasons({one.reason for one in found if one.reason})
     if len(found) == most:
         lines += ["", f"the newest {most} are shown: ask for more with --most, or for less with --since, --state, --reason"]
@@ -212,7 +214,7 @@ def _row(one: "Delivery") -> tuple[str, ...]:
     return (
         datetime.fromtimestamp(one.at_ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S"),
         one.route,
-        one.state + ("*" if one.open else ""),
+        one.state + ("*" if one.open else "") + (f" at step {one.step}" if one.step else ""),
         one.reason or "",
         one.event or "",
         printable(one.control_id or ""),

@@ -149,6 +149,7 @@ def _ledger(row: "Delivery") -> dict[str, Any]:
         "request_id": row.request_id,
         "mapping_version": row.mapping_version,
         "attempt": row.attempt,
+        "step": row.step,
         "http_status": row.http_status,
         "response_ms": row.response_ms,
         "at_ms": row.at_ms,
@@ -171,7 +172,7 @@ def _results(rows: "list[Delivery]", things: "Opened") -> "dict[tuple[str, str],
 
 def _result(result: "Result") -> dict[str, Any]:
     names = (
-        "result_id", "request_id", "settled", "state", "reason", "where", "operation", "attempt", "http_status", "issue_codes",
+        "result_id", "request_id", "settled", "state", "reason", "where", "operation", "attempt", "step", "http_status", "issue_codes",
         "response_ms", "sent_ms", "settled_ms", "confirmed_by", "mapping_version", "replay_id", "possible_duplicate",
     )  # fmt: skip
     return {name: value for name in names if (value := getattr(result, name)) not in (None, ())}
@@ -228,6 +229,7 @@ def _attempt_line(one: dict[str, Any]) -> str:
         at(one["settled_ms"]),
         f"try {one['attempt']}" if one["attempt"] else "",
         one.get("operation") or "",
+        f"step {one['step']}" if one.get("step") else "",
         str(one.get("http_status") or ""),
         f"{one['response_ms']:.0f} ms" if one.get("response_ms") is not None else "",
         str(one["state"]),
@@ -244,6 +246,7 @@ def _ledger_line(ledger: dict[str, Any]) -> str:
     parts = [
         ledger["state"],
         ledger["reason"] or "",
+        f"step {ledger['step']} is open" if ledger["step"] else "",
         "an intent is open" if ledger["open"] else "",
         f"same as {ledger['duplicate_of']}" if ledger["duplicate_of"] else "",
         f"since {at(ledger['at_ms'])}",

@@ -39,7 +39,7 @@ from pipeline.model import (
 )
 from pipeline.stages.plan import Plan
 from pipeline.stages.send import probe, send
-from pipeline.stages.settle import advanced
+from pipeline.stages.settle import advanced, learned_of
 from pipeline.transport.port import Transport
 from schemas.outcomes import Reason, State
 
@@ -47,6 +47,8 @@ T = TypeVar("T")
 
 GRACE: Final = 5.0
 """Seconds that may pass between asking for an intent and the first byte; a process that stood still for longer sends nothing."""
+CLOCKS: Final = 3600.0
+"""Seconds that the clocks of two machines may differ by, or one be set by."""
 HELD_PAUSE: Final = 0.5
 """Seconds until a lane that another worker holds is asked for again."""
 BLOCKED_PAUSE: Final = 5.0
@@ -297,18 +299,24 @@ class Delivery:
         return Answer(request, None, Verdict(Decision.FAILED, error.reason), self.attempt, is_probe)
 
     def _until_probe(self, request: Request) -> float:
-        """Seconds, by the monotonic clock alone. What only the ledger knows is waited for in full: whose wall clock sent it, and what was done to ours, nobody can tell."""
+        """Seconds, by the monotonic clock alone. What only the ledger knows is waited for in full: whose wall clock sent it, and what was done to ours, nobody can tell.
+
+        But for hours, which no process may live to see: there the wall clocks count, less what they may be wrong by.
+        """
         if self.probe_due is None:
-            self.probe_due = self.hands.monotonic() + self.plan.partner.probe_after(request.operation)
+            wait = self.plan.partner.probe_after(request.operation)
+            if wait > 2 * CLOCKS and self.last_sent_ms is not None:
+                wait -= max((self.hands.clock() - self.last_sent_ms) / 1000 - CLOCKS, 0)
+            self.probe_due = self.hands.monotonic() + wait
         return max(self.probe_due - self.hands.monotonic(), 0)
 
     def _next(self, packed: Packed, answer: Answer) -> Outcome | Later:
         """What follows from a verdict: the end, or another attempt."""
         verdict = answer.verdict
         if verdict.reason is not Reason.NOT_SENT_STOOD_STILL:
-            self.hands.gate.told(
-                verdict.decision, verdict.reason, retry_after=verdict.retry_after, suspect=verdict.suspect, by=self.name
-            )
+            # a probe that found some of it was answered well
+            told = Decision.DELIVERED if answer.probe and verdict.learned else verdict.decision
+            self.hands.gate.told(told, verdict.reason, retry_after=verdict.retry_after, suspect=verdict.suspect, by=self.name)
         match verdict.decision:
             case Decision.DELIVERED:
                 return self._delivered(packed, answer)
@@ -324,7 +332,7 @@ class Delivery:
             reason = Reason.PROBE_CANNOT_TELL if answer.probe or self._still_unknown(answer) else verdict.reason
             return self._outcome(packed, answer, State.PARKED, reason)
         tried = self._again(packed, answer)
-        self._turn(packed, answer)
+        self._turn(packed, answer, tried)
         return replace(self._pause(packed, answer), tried=tried)
 
     def _delivered(self, packed: Packed, answer: Answer) -> Outcome | Later:
@@ -364,7 +372,7 @@ class Delivery:
         self.hands.steady(lambda: ledger.retry(self.plan.name, self.position, outcome, now, self.intents))
         return outcome
 
-    def _turn(self, packed: Packed, answer: Answer) -> None:
+    def _turn(self, packed: Packed, answer: Answer, tried: Outcome) -> None:
         """What the next attempt starts from."""
         name, ledger = self.plan.route.partner, self.hands.ledger
         match answer.verdict.decision:
@@ -376,6 +384,11 @@ class Delivery:
                 if not answer.probe:
                     self._forget(packed)
                 self.last_sent_ms = None
+            case Decision.UNKNOWN if (
+                answer.probe and answer.verdict.learned
+            ):  # some of it is there: the next probe asks for the rest
+                self.hands.steady(lambda: ledger.import_identities(name, learned_of(tried)))
+                self.troubled_since = None
             case Decision.UNKNOWN if not answer.probe or answer.request.operation == packed.requests[0].operation:
                 # a create, or a probe that is the same create once more: it may be working from now on
                 self.last_sent_ms, self.sent_step = self.hands.clock(), packed.requests[0].step

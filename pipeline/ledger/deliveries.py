@@ -230,14 +230,20 @@ class Deliveries:
 
     @staticmethod
     def _as_it_was_read(connection: Connection, begun: Begun) -> None:
-        """Of a snapshot: nothing newer was delivered by another worker between reading and taking the lanes."""
+        """Nothing newer was delivered by another worker between reading and taking the lanes: of a snapshot's subject, of the patient that comes along."""
         read, routed = begun.knowledge, begun.routed
-        if read is None or begun.probe or routed.rule.kind is not Kind.SNAPSHOT or not routed.subjects:
+        if read is None or begun.probe:
             return
-        if _last(connection, routed, routed.subjects) != (read.last_event_ms, read.last_position) or (
-            routed.patient_subjects
-            and _last(connection, routed, routed.patient_subjects) != (read.patient_event_ms, read.patient_position)
-        ):
+        own = routed.subjects if routed.rule.kind is Kind.SNAPSHOT else ()
+        as_read = (
+            (own, read.last_event_ms, read.last_position),
+            (
+                routed.patient_subjects,
+                read.patient_event_ms,
+                read.patient_position,
+            ),
+        )
+        if any(subjects and _last(connection, routed, subjects) != (event_ms, there) for subjects, event_ms, there in as_read):
             raise Held("another message of this subject was delivered meanwhile: read the ledger again")
 
     def further_lanes(self, connection: Connection, routed: Routed, delivery: int) -> None:

@@ -152,11 +152,14 @@ def _partner_id(outcome: Outcome, plan: Plan) -> tuple[str | None, str | None]:
 
 
 def _learned(outcome: Outcome) -> tuple[Learned, ...]:
-    """What a delivered request taught: every identity that went out is known from now on, a part with the patient that it belongs to."""
-    answer = outcome.answer
-    if answer is None or answer.verdict.decision is not Decision.DELIVERED:
-        return ()
-    learned = answer.verdict.learned
+    """What a delivered request taught: every identity that went out is known from now on."""
+    delivered = outcome.answer is not None and outcome.answer.verdict.decision is Decision.DELIVERED
+    return learned_of(outcome) if delivered else ()
+
+
+def learned_of(outcome: Outcome) -> tuple[Learned, ...]:
+    """What an answer taught, a part with the patient that it belongs to."""
+    learned = outcome.answer.verdict.learned if outcome.answer else ()
     if all(one.identity.kind is Subject.PATIENT for one in learned):
         return learned
     told = (one.partner_id for one in learned if one.identity.kind is Subject.PATIENT)

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.model import Identity, Learned, Subject
 from schemas.outcomes import Reason, State
-from tests.delivery.partner_script import ROUTE, adt
-from tests.delivery.test_attempts import Desk
+from tests.delivery.partner_script import adt
 from tests.delivery.two_steps import MONDAY, TUESDAY, VISITS, WEDNESDAY, Clinic, Fault, clinic, visit
 
 PATIENT, V1, V2 = "patient|12345678Z", "visit|V1", "visit|V2"
@@ -23,7 +22,7 @@ def house(tmp_path: Path) -> Iterator[Clinic]:
         yield house
 
 
-def states(house: Clinic) -> list[tuple[State, Reason | None]]:
+def states(house: Clinic) -> list[tuple[State, str | None]]:
     """As the ledger has them, in source order."""
     return [house.state(offset) for offset in range(house.sent)]
 

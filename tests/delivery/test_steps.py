@@ -4,19 +4,20 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.cli import main
-from pipeline.delivery.attempts import Delivery, Elsewhere
+from pipeline.delivery.attempts import Delivery, Elsewhere, Later
 from pipeline.failpoints import Point
 from pipeline.ledger.port import Begun
 from pipeline.model import Intent
 from schemas.outcomes import Reason, State
 from tests.delivery.partner_script import ROUTE, Killed
 from tests.delivery.test_attempts import Desk
-from tests.delivery.two_steps import TUESDAY, WEDNESDAY, Clinic, Fault, clinic, reaching, visit
+from tests.delivery.two_steps import TUESDAY, WEDNESDAY, Clinic, Fault, TwoSteps, clinic, reaching, visit
 
 PATIENT, V1, V2 = "patient|12345678Z", "visit|V1", "visit|V2"
 FIRST, SECOND = visit(), visit("A01", "2", number="V2", time=TUESDAY)
@@ -131,6 +132,33 @@ def test_an_unknown_step_is_found_out_by_the_next_process_on_its_own(known: Clin
     known.drain()
     assert known.registry.methods == ["PUT", "POST", "GET"]
     assert (once_each(known), known.results()[-1].possible_duplicate) == (True, True)
+
+
+def test_what_a_probe_finds_a_part_of_is_known_from_then_on_and_the_rest_is_asked_for(house: Clinic) -> None:
+    house.send(FIRST)
+    house.drain(Fault.LOST)
+    assert house.registry.methods == ["POST", "GET", "GET"]
+    assert [orjson.loads(one.body)[0][0] for one in house.registry.requests[1:]] == [PATIENT, V1]
+    house.send(visit("A08", "3", time=WEDNESDAY))
+    house.drain()
+    assert (house.registry.updates, house.registry.created) == ([[PATIENT, V1]], {PATIENT: 1, V1: 1})
+
+
+@pytest.mark.parametrize(("hours", "left"), [(0, 24), (1, 24), (10, 15), (30, 0)])
+def test_a_probe_that_is_due_in_a_day_does_not_begin_its_day_anew_with_each_process(
+    known: Clinic, hours: float, left: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the wall clocks, which may be wrong by an hour."""
+    with pytest.raises(Killed):
+        known.drain(Fault.NONE, Fault.KILLED)
+    monkeypatch.setattr(TwoSteps, "probe_after", lambda *_: 24 * 3600.0)
+    seen = known.ledger.seen(ROUTE, known.at(1))
+    assert seen is not None
+    sent = seen.sent_ms or 0
+    known.clock = lambda: sent + int(hours * 3_600_000)
+    desk = Desk(known)
+    later = Delivery(desk.routed(SECOND, 1), desk.plan, desk.hands(), seen).step()
+    assert round(later.seconds / 3600, 3) == left if isinstance(later, Later) else left == 0
 
 
 def released(house: Clinic, capsys: pytest.CaptureFixture[str], *words: str) -> None:

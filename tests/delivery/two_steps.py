@@ -107,10 +107,17 @@ class TwoSteps(Roche):
         (request,) = packed.requests
         if request.intent is Intent.UPDATE:
             return request
-        return replace(request, method="GET", operation="search", request_id=f"{request.request_id}-probe")
+        first = orjson.loads(request.body)[:1]
+        return replace(
+            request, method="GET", operation="search", body=orjson.dumps(first), request_id=f"{request.request_id}-probe"
+        )
 
     def judge_probe(self, packed: Packed, probe: Request, came: Reply | NoAnswer) -> Verdict:
-        return self.judge(packed, probe, came, after_unknown=True)
+        """One thing after the other: found, and more is to be found, it stays unknown with what was learned."""
+        verdict = self.judge(packed, probe, came, after_unknown=True)
+        further = len(orjson.loads(packed.requests[0].body)) > 1
+        found = verdict.decision is Decision.DELIVERED and probe.intent is Intent.CREATE
+        return replace(verdict, decision=Decision.UNKNOWN, reason=Reason.AWAITING_PROBE) if found and further else verdict
 
     def probe_after(self, operation: str) -> float:
         del operation
