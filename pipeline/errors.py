@@ -13,7 +13,8 @@
     │   ├── BusUnavailable    try again later
     │   │   └── BusRebalancing  no outage: the group is being divided anew; poll, then try again
     │   ├── BusLost           what this member held is another's now: forget it and poll on
-    │   └── BusRefused        trying again does not help: no such topic, no right, too large, offset out of range
+    │   └── BusRefused        trying again does not help: no such topic, no right, too large
+    │       └── BusGap            where to read on is gone (topic made anew, retention): a person decides, nothing is skipped (exit 4)
     ├── LedgerError       the ledger cannot be read or written: no new work
     ├── SettingsError     wrong settings or input (exit 2)
     └── Refused           a guard said no (exit 4)
@@ -115,6 +116,10 @@ class BusRebalancing(BusUnavailable):
 
 class BusRefused(BusError):
     """Trying again does not help."""
+
+
+class BusGap(BusRefused):
+    """Where to read on is gone: a topic made anew, retention, no offset. Nothing is skipped; a person decides."""
 
 
 class BusLost(BusError):

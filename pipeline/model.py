@@ -209,6 +209,8 @@ class Seen:
     result: str | None = field(default=None, repr=False)
     """The result record of its settlement, as JSON; None once it is on its topic."""
     result_emitted: bool = False
+    dedupe: str | None = None
+    """Keyed hash of the record that was read here; None where nobody could tell what it was."""
     replay: str | None = None
     """The replay plan that settled it last."""
     step: int = 0

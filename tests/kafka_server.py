@@ -27,6 +27,10 @@ SESSION_MS: Final = 6_000
 """The shortest session that a broker allows by default."""
 
 
+SMALL: Final = {"KAFKA_HEAP_OPTS": "-Xms128m -Xmx256m"}
+"""What each broker of a cluster may take."""
+
+
 class Missing(Exception):
     """There is no Kafka to be had here; says why."""
 
@@ -38,12 +42,20 @@ class Server:
     plain: tuple[str, ...]
     ssl: tuple[str, ...] = ()
     sasl_ssl: tuple[str, ...] = ()
+    beside: tuple[str, int] | None = None
+    """The listener whose clients are told a proxy's port."""
     data: Path | None = None
 
     def pid_of(self, node: int) -> int:
         """The process of a broker of ours."""
         assert self.data is not None
         return int((self.data / f"broker-{node}.pid").read_text())
+
+    def start_again(self, node: int) -> None:
+        """A broker of ours that was killed; returns when it takes connections."""
+        assert self.data is not None
+        command = [str(SCRIPT), "again", str(node), "--data", str(self.data)]
+        subprocess.run(command, check=True, capture_output=True, timeout=180, env={**os.environ, **SMALL})
 
 
 def kafka_settings(server: Server | None = None, **more: Any) -> Kafka:  # noqa: ANN401 - whatever the settings have
@@ -72,6 +84,12 @@ def from_jars(*words: str, environment: dict[str, str] | None = None) -> Server:
         return _from_jars(*words, environment=environment)
     except Missing as missing:
         _give_up(missing)
+
+
+@cache
+def a_cluster() -> Server:
+    """The session's cluster of three. Whoever kills a broker of it starts it again."""
+    return from_jars("--brokers", "3", environment=SMALL)
 
 
 def _give_up(missing: Missing) -> NoReturn:
@@ -119,5 +137,11 @@ def _from_jars(*words: str, environment: dict[str, str] | None = None) -> Server
         tuple(plain.split(",")),
         tuple(listeners["SSL"].split(",")) if "SSL" in listeners else (),
         tuple(listeners["SASL_SSL"].split(",")) if "SASL_SSL" in listeners else (),
+        _address(listeners["BESIDE"]) if "BESIDE" in listeners else None,
         data,
     )
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, port = text.split(":")
+    return host, int(port)

@@ -5,18 +5,22 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: kafka.sh start  [--data DIR] [--port N] [--brokers 1|3] [--certificates DIR] [--while PID]
+usage: kafka.sh start  [--data DIR] [--port N] [--brokers 1|3] [--certificates DIR] [--beside PORT] [--while PID]
+       kafka.sh again N [--data DIR]
        kafka.sh stop   [--data DIR] [--remove]
        kafka.sh status [--data DIR]
        kafka.sh jars | checksums
 
 start prints the bootstrap address; it is ready then. With --certificates it also prints the listeners SSL and SASL_SSL.
+again starts broker N of a cluster once more, after somebody has killed it, and returns when it takes connections.
   --data DIR          where the broker keeps its files (default .cache/kafka/data below the project)
   --port N            first port (default 9092; 0 takes free ones)
   --brokers 3         a cluster of three, replication 3, min.insync.replicas 2
   --certificates DIR  ca.pem and broker.pem (key and certificate, names localhost and 127.0.0.1); the SASL user is
                       $KAFKA_SASL_USER with $KAFKA_SASL_PASSWORD (letters and digits)
+  --beside PORT       one more listener, BESIDE, whose clients are told this port: where a proxy stands that cuts them off
   --while PID         stop and remove everything when that process has ended
+KAFKA_HEAP_OPTS sets the memory of a broker (-Xms256m -Xmx512m).
 jars fetches the broker's jars and compares them with jars.sha256; checksums writes that list anew after a change of version.
 TEXT
 }
@@ -28,6 +32,7 @@ data=$cache/data
 first_port=9092
 brokers=1
 certificates=
+beside=
 parent=
 remove=
 
@@ -35,12 +40,15 @@ die() { echo "kafka.sh: $1" >&2; exit "${2:-2}"; }
 
 command=${1:-help}
 [ $# -gt 0 ] && shift
+node=
+[ "$command" != again ] || { node=${1:-}; shift; }
 while [ $# -gt 0 ]; do
   case $1 in
     --data) data=$2; shift 2 ;;
     --port) first_port=$2; shift 2 ;;
     --brokers) brokers=$2; shift 2 ;;
     --certificates) certificates=$(cd "$2" && pwd); shift 2 ;;
+    --beside) beside=$2; shift 2 ;;
     --while) parent=$2; shift 2 ;;
     --remove) remove=yes; shift ;;
     *) usage >&2; die "what is $1?" ;;
@@ -114,6 +122,8 @@ start() {
   for node in $(seq "$brokers"); do
     port; controllers+=("$found"); voters+="${voters:+,}$node@127.0.0.1:$found"
   done
+  local proxied=""
+  if [ -n "$beside" ]; then port; proxied=",BESIDE://127.0.0.1:$found"; fi
   local cluster scram=()
   cluster=$(tool kafka.tools.StorageTool random-uuid 2>"$data/format.log") || die "Java could not run Kafka; see $data/format.log"
   if [ -n "$certificates" ]; then
@@ -124,23 +134,39 @@ start() {
   for node in $(seq "$brokers"); do
     (umask 077; cat "$here/server.properties.template" ${certificates:+"$here/security.properties.template"} | sed \
       -e "s|@NODE@|$node|g; s|@VOTERS@|$voters|g; s|@PORT@|${ports[node - 1]}|g; s|@CONTROLLER_PORT@|${controllers[node - 1]}|g" \
-      -e "s|@MORE_LISTENERS@|${more[node - 1]:-}|g; s|@DATA@|$data|g; s|@REPLICAS@|$replicas|g; s|@MIN_ISR@|$min_isr|g" \
+      -e "s|@MORE_LISTENERS@|${more[node - 1]:-}$proxied|g; s|@MORE_ADVERTISED@|${more[node - 1]:-}${beside:+,BESIDE://127.0.0.1:$beside}|g; s|@DATA@|$data|g; s|@REPLICAS@|$replicas|g; s|@MIN_ISR@|$min_isr|g" \
       -e "s|@CERTIFICATES@|$certificates|g; s|@USER@|${KAFKA_SASL_USER:-}|g; s|@PASSWORD@|${KAFKA_SASL_PASSWORD:-}|g" \
       >"$data/server-$node.properties")
+    [ "$brokers" = 1 ] || printf 'broker.heartbeat.interval.ms=500\nbroker.session.timeout.ms=4000\n' >>"$data/server-$node.properties"
     tool kafka.tools.StorageTool format -t "$cluster" -c "$data/server-$node.properties" "${scram[@]}" \
       >>"$data/format.log" 2>&1 || { tail -5 "$data/format.log" >&2; die "the data folder could not be formatted"; }
   done
   for node in $(seq "$brokers"); do launch "$node"; done
   { echo "$bootstrap"; [ -z "$ssl" ] || printf 'SSL %s\nSASL_SSL %s\n' "$ssl" "$sasl"; } >"$data/listeners"
+  [ -z "$proxied" ] || echo "BESIDE ${proxied#,BESIDE://}" >>"$data/listeners"
   await "$bootstrap"
   [ -z "$parent" ] || watch &
   cat "$data/listeners"
 }
 
 launch() { # a session of its own, so that Ctrl-C at a test run does not reach it; --while ends it
-  setsid java -cp "$cache/jars/*" -Dlog4j2.configurationFile="$here/log4j2.properties" -Xms256m -Xmx512m -XX:+UseG1GC \
-    kafka.Kafka "$data/server-$1.properties" >"$data/broker-$1.log" 2>&1 </dev/null &
+  setsid java -cp "$cache/jars/*" -Dlog4j2.configurationFile="$here/log4j2.properties" ${KAFKA_HEAP_OPTS:--Xms256m -Xmx512m} -XX:+UseG1GC \
+    kafka.Kafka "$data/server-$1.properties" >>"$data/broker-$1.log" 2>&1 </dev/null &
   echo $! >"$data/broker-$1.pid"
+}
+
+again() { # ready is: its plain port takes a connection
+  local address limit=$((SECONDS + 90))
+  [ -f "$data/server-$node.properties" ] || die "there is no broker $node on $data"
+  address=$(cut -d, -f"$node" <<<"$(head -1 "$data/listeners")")
+  launch "$node"
+  while is_free "${address#*:}"; do
+    if ! kill -0 "$(<"$data/broker-$node.pid")" 2>/dev/null || [ $SECONDS -gt $limit ]; then
+      tail -15 "$data/broker-$node.log" >&2
+      die "broker $node did not start; its log is above"
+    fi
+    sleep 0.2
+  done
 }
 
 await() { # ready is: an admin client gets an answer
@@ -188,6 +214,7 @@ status() {
 
 case $command in
   start) start ;;
+  again) again ;;
   stop) stop ;;
   status) status ;;
   jars) fetch checked ;;

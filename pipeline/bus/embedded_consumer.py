@@ -15,7 +15,7 @@ from pipeline.bus.embedded_producer import unpack_headers
 from pipeline.bus.limits import no_such_topic
 from pipeline.bus.port import RebalanceListener, TopicPartition
 from pipeline.bus.sqlite_log import OFFSETS, SqliteLog
-from pipeline.errors import BusRefused, BusUnavailable, Refused
+from pipeline.errors import BusGap, BusRefused, BusUnavailable, Refused
 from pipeline.model import Position, Received
 
 LOOK_SECONDS: Final = 0.02
@@ -212,7 +212,7 @@ class EmbeddedConsumer:
     def _check_within(self, partition: TopicPartition, offset: int) -> None:
         first, end = self._bounds(partition)
         if not first <= offset <= end:
-            raise BusRefused(
+            raise BusGap(
                 f"offset {offset} of the group {self._group} is not there: the partition has {first} to {end}. Nothing was skipped;"
                 " decide where to go on, then commit that offset",
                 where=str(partition),
@@ -236,7 +236,7 @@ class EmbeddedConsumer:
     def _of(self, partition: TopicPartition, most: int) -> list[Received]:
         at = self._positions[partition]
         if at is None:
-            raise BusRefused(
+            raise BusGap(
                 f"the group {self._group} has no offset here: start it first (setting routes.*.start)", where=str(partition)
             )
         self._check_within(partition, at)

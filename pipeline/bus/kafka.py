@@ -52,7 +52,9 @@ class KafkaBus:
     def consumer(self, group: str, topics: Sequence[str], *, listener: RebalanceListener | None = None) -> KafkaBusConsumer:
         """See the port."""
         check_name(group, "group")
-        consumer = KafkaBusConsumer(self._settings, group, topics, listener, topic_ids=self._ids, stand_of=self._stand)
+        consumer = KafkaBusConsumer(
+            self._settings, group, topics, listener, topic_ids=self._ids, stand_of=self._stand, first_of=self._first
+        )
         self._handed.append(consumer)
         return consumer
 
@@ -211,6 +213,10 @@ class KafkaBus:
             if topic not in found:
                 raise no_such_topic(topic)
         return {name: str(topic["topic_id"] or "") for name, topic in found.items()}
+
+    def _first(self, topic: str) -> dict[TopicPartition, int]:
+        """The first offset that is there, of each partition."""
+        return self._find(self._partitions(topic), Where.EARLIEST)
 
     def _stand(self, group: str, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:
         """What the group has committed, and the note beside it."""

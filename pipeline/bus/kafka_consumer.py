@@ -27,6 +27,8 @@ AWAY_SECONDS: Final = 10.0
 """An empty poll while nothing was heard of the group's broker for this long is no longer quiet: the bus is away."""
 CHECK_SECONDS: Final = 1.0
 """How soon the cluster is asked again what it could not say when a partition was assigned."""
+METADATA_MS: Final = 15_000
+"""How soon a partition that was added is noticed, and a topic that was made anew where no fetch failed meanwhile."""
 POSITION_SECONDS: Final = 0.5
 JOIN_SECONDS: Final = 3.0
 JOIN_SLICE: Final = 0.1
@@ -39,7 +41,7 @@ def received(record: Any) -> Received:  # noqa: ANN401 - kafka-python has no typ
 
 
 class KafkaBusConsumer:
-    """See the port. `topic_ids` and `stand_of` ask the cluster; the latter gives a group's offsets with what was committed beside."""
+    """See the port. `topic_ids`, `stand_of` and `first_of` ask the cluster; `stand_of` gives a group's offsets with what was committed beside."""
 
     def __init__(
         self,
@@ -50,12 +52,15 @@ class KafkaBusConsumer:
         *,
         topic_ids: Callable[[Iterable[str]], dict[str, str]],
         stand_of: Callable[[str, Iterable[TopicPartition]], dict[TopicPartition, tuple[int, str]]],
+        first_of: Callable[[str], Mapping[TopicPartition, int]],
     ) -> None:
         self._group = group
         self._settings = settings
         self._topics = frozenset(topics)
         self._stand_of = stand_of
-        self._member = Membership(group, listener, topic_ids=topic_ids, stand_of=stand_of, begin_at=self._begin_at)
+        self._member = Membership(
+            group, listener, topic_ids=topic_ids, stand_of=stand_of, begin_at=self._begin_at, first_of=first_of
+        )
         self._member.ids = topic_ids(topics)
         self._question: Any = None
         self._checked = self._polled = self._heard = float("-inf")
@@ -75,6 +80,7 @@ class KafkaBusConsumer:
             partition_assignment_strategy=(assignor,),
             allow_auto_create_topics=False,
             metrics_enabled=False,
+            metadata_max_age_ms=METADATA_MS,
             fetch_max_wait_ms=250,
         )
         bridge = Bridge(self._member.tell)
@@ -96,6 +102,7 @@ class KafkaBusConsumer:
             raise BusUnavailable(failed.message, where=self._group) if isinstance(failed, BusLost) else failed from None
         try:
             self._member.raise_broken()
+            self._member.check_ids({topic: self._topic_id(topic) for topic in self._topics})
         except BusError:
             self._put_back(batches, batches)
             raise
@@ -255,6 +262,11 @@ class KafkaBusConsumer:
         for each in back & batches.keys() & known:
             self._kafka.seek(each, batches[each][0].offset)
         return {each: batch for each, batch in batches.items() if each not in back}
+
+    def _topic_id(self, topic: str) -> str | None:
+        """As kafka-python last heard it: it fetches by name, and would read on in another topic of this name."""
+        found = self._kafka._cluster.topic_id(topic)  # noqa: SLF001 - there is no public question for it
+        return str(found) if found else None
 
     def _known(self, partitions: Iterable[TopicPartition]) -> list[TopicPartition]:
         """Those that kafka-python has too: while it tells of a change, it has only what will be."""

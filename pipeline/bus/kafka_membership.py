@@ -8,14 +8,20 @@ whatever is assigned begins at what the group committed.
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.future import Future
 
 from pipeline.bus.kafka_client import ours
 from pipeline.bus.port import RebalanceListener, TopicPartition
-from pipeline.errors import BusRefused, BusUnavailable
+from pipeline.errors import BusGap, BusUnavailable
+from pipeline.telemetry import LogEvent, log
+
+MADE_ANEW: Final = (
+    "the topic was made anew since the group {group} read it; nothing was skipped and nothing of the new one is read: decide where to go on"
+    " (runbook: offset_gone)"
+)
 
 
 def metadata_of(topic_id: str | None) -> str:
@@ -56,7 +62,11 @@ class Bridge(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyt
 
 
 class Membership:
-    """Tells the port's listener. `topic_ids` and `stand_of` ask the cluster; `begin_at` makes kafka-python read from these offsets."""
+    """Tells the port's listener.
+
+    `topic_ids`, `stand_of` and `first_of` (a topic's first offsets that are there) ask the cluster; `begin_at` makes kafka-python read from
+    these offsets.
+    """
 
     def __init__(
         self,
@@ -66,11 +76,13 @@ class Membership:
         topic_ids: Callable[[Iterable[str]], dict[str, str]],
         stand_of: Callable[[str, Iterable[TopicPartition]], dict[TopicPartition, tuple[int, str]]],
         begin_at: Callable[[Mapping[TopicPartition, int]], None],
+        first_of: Callable[[str], Mapping[TopicPartition, int]],
     ) -> None:
         self._group = group
         self._topic_ids = topic_ids
         self._stand_of = stand_of
         self._begin_at = begin_at
+        self._first_of = first_of
         self._broken: Exception | None = None
         self.listener = listener
         self.ids: dict[str, str] = {}
@@ -126,22 +138,43 @@ class Membership:
         self.unchecked -= set(partitions)
         self.paused -= set(partitions)
 
+    def check_ids(self, ids: Mapping[str, str | None]) -> None:
+        """BusGap where a topic is another one than we began to read; what is not known now is not looked at."""
+        for topic, now in ids.items():
+            if now and self.ids.get(topic) not in {None, "", now}:
+                raise BusGap(MADE_ANEW.format(group=self._group), where=topic)
+
     def _begin(self, partitions: list[TopicPartition]) -> None:
-        """BusRefused where a topic was made anew since the group committed: its old offsets count in something that is gone."""
+        """BusGap where a topic was made anew since the group committed: its old offsets count in something that is gone."""
         if not partitions:
             return
         try:
-            self.ids |= self._topic_ids({each.topic for each in partitions})
+            ids = self._topic_ids({each.topic for each in partitions})
+            self.check_ids(ids)
+            self.ids |= ids
             stand = self._stand_of(self._group, partitions)
+            added = self._added([each for each in partitions if each not in stand])
         except BusUnavailable as error:
             self._broken = error  # the listener still hears of its partitions
             return
         for partition, (_, beside) in stand.items():
             if beside.startswith("topic=") and beside != metadata_of(self.ids.get(partition.topic)):
-                raise BusRefused(
-                    f"the topic was made anew since the group {self._group} committed here; nothing was skipped: decide where to go on,"
-                    " delete the group's offsets, then start it again",
-                    where=str(partition),
-                )
-        self._begin_at({partition: offset for partition, (offset, _) in stand.items()})
+                raise BusGap(MADE_ANEW.format(group=self._group), where=str(partition))
+        for each in added:
+            log(LogEvent.PARTITION_ADDED, group=self._group, partition=str(each))
+        self._begin_at({partition: offset for partition, (offset, _) in stand.items()} | dict.fromkeys(added, 0))
         self.unchecked -= set(partitions)
+
+    def _added(self, without: list[TopicPartition]) -> list[TopicPartition]:
+        """Of partitions where the group has no offset: those that the topic was given after the group had begun with it, and that still have all.
+
+        They are read from their first record, and so nothing is skipped. A topic made anew has taken the offsets of all its partitions along.
+        """
+        found: list[TopicPartition] = []
+        for topic in sorted({each.topic for each in without}):
+            first = self._first_of(topic)
+            stand = self._stand_of(self._group, first)
+            ours = metadata_of(self.ids.get(topic))
+            if any(beside in {"", ours} for _, beside in stand.values()):
+                found += [each for each in without if each.topic == topic and each not in stand and first.get(each) == 0]
+        return found

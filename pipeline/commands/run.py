@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from pipeline.commands import DONE, REFUSED, WRONG, settings_argument
-from pipeline.errors import PipelineError, Refused, place_of
+from pipeline.errors import BusGap, PipelineError, Refused, place_of
 from pipeline.telemetry import LogEvent, log
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def work(workers: "list[Worker]") -> int:
             worker.run()
         except PipelineError as error:
             print(f"emr-pipeline run: {worker.plan.name}: {error}", file=sys.stderr)
-            codes.append(REFUSED if isinstance(error, Refused) else WRONG)
+            codes.append(REFUSED if isinstance(error, Refused | BusGap) else WRONG)
         except Exception as error:  # noqa: BLE001 - the thread's last line of defence: no text of it, which may hold values
             what = f"a defect of ours: {type(error).__name__} at {place_of(error)}"
             print(f"emr-pipeline run: {worker.plan.name}: {what}; the route stands still, nothing is lost", file=sys.stderr)

@@ -18,6 +18,7 @@ from pipeline.delivery.offsets import Offsets
 from pipeline.delivery.pool import Pool
 from pipeline.delivery.replayer import Replayer
 from pipeline.delivery.steady import Steady
+from pipeline.errors import BusGap
 from pipeline.failpoints import Point, reach
 from pipeline.ledger.port import Ledger
 from pipeline.model import Received, Routed, Seen
@@ -25,6 +26,10 @@ from pipeline.stages.plan import Plan
 from pipeline.stages.settle import SETTLED
 from schemas.outcomes import COMES_BACK, Reason, State
 
+ANOTHER: Final = (
+    "the ledger knows another message by this place: the topic was made anew; nothing was skipped: give the new one a name of its own"
+    " (runbook: offset_gone)"
+)
 REPLAYS: Final = 256
 """Items of replays in the lanes at once, at most."""
 
@@ -108,11 +113,13 @@ class Intake:
         self._offsets.read(position)
         reach(Point.AFTER_POLL)
         settled = seen is not None and seen.state in SETTLED
+        read = flow.read(received, self._plan)
+        if seen is not None and isinstance(read, Routed) and seen.dedupe not in {None, read.dedupe}:
+            raise BusGap(ANOTHER, where=str(position))
         if seen is not None and settled:
             self._courier.emit_again(received, seen)
             if not (seen.state is State.PARKED and seen.reason in COMES_BACK):
                 return
-        read = flow.read(received, self._plan)
         lanes = read.lanes if isinstance(read, Routed) else ()
         if settled:
             self._pool.restore(position, lanes)

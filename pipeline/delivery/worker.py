@@ -27,7 +27,7 @@ from pipeline.delivery.offsets import Offsets, Progress
 from pipeline.delivery.pool import Pool
 from pipeline.delivery.replayer import Replayer
 from pipeline.delivery.steady import Outages, Steady, Stopped
-from pipeline.errors import BusError, BusLost, BusRebalancing, BusUnavailable
+from pipeline.errors import BusError, BusGap, BusLost, BusRebalancing, BusUnavailable
 from pipeline.failpoints import Point, reach
 from pipeline.health import NotReady
 from pipeline.ledger.port import Ledger
@@ -124,6 +124,9 @@ class Worker:
                     while not self.stop.is_set():
                         self._round()
                     self._finish()
+            except BusGap as error:
+                self._leave(error)
+                raise
             finally:
                 self.abandoned.set()
                 self.pool.drain(0)
@@ -162,6 +165,19 @@ class Worker:
             log(LogEvent.DRAIN_CUT, route=self.plan.name, left=self.pool.running)
         if not self.outages.bus:
             self.commit()
+
+    def _leave(self, error: BusGap) -> None:
+        """What is out at the partner may end, and is written down; no offset passes, since it may count in something that is gone."""
+        self.stop.set()
+        log(
+            LogEvent.OFFSET_GONE,
+            route=self.plan.name,
+            error=str(error),
+            do="find out who deleted the topic or its records, then decide where to go on",
+        )
+        end = time.monotonic() + self.settings.drain_seconds
+        if self.pool.drain(self.settings.drain_seconds):
+            self.emitter.flush(max(end - time.monotonic(), 0))
 
     def _poll(self, timeout: float) -> list[Received]:
         assert self._consumer is not None  # noqa: S101 - only called while it is there

@@ -14,7 +14,7 @@ from kafka.admin import KafkaAdminClient
 from pipeline.bus.kafka import KafkaBus
 from pipeline.bus.kafka_consumer import KafkaBusConsumer
 from pipeline.bus.port import Record, TopicPartition, TopicSettings, Where
-from pipeline.errors import BusLost, BusRefused, BusUnavailable
+from pipeline.errors import BusGap, BusLost, BusRefused, BusUnavailable
 from pipeline.model import Position
 from pipeline.settings import Kafka
 from tests.bus.places import WAIT, drain, values
@@ -148,14 +148,30 @@ def test_a_topic_made_anew_stops_the_group_even_where_its_offset_exists(kafka_bu
         drain(kafka_bus.consumer(prefix + "g", [topic]), 1)
 
 
-def test_an_added_partition_without_an_offset_stops_the_group(kafka_bus: KafkaBus, kafka: Kafka, prefix: str) -> None:
+def test_an_added_partition_is_read_from_its_first_record(kafka_bus: KafkaBus, kafka: Kafka, prefix: str) -> None:
     topic = topic_of(kafka_bus, prefix, partitions=1)
     admin = KafkaAdminClient(bootstrap_servers=list(kafka.bootstrap_servers))
     admin.create_partitions({topic: 2})
     admin.close()
+    with kafka_bus.producer() as producer:
+        producer.append([Record(topic, b"first", partition=1)])
     consumer = kafka_bus.consumer(prefix + "g", [topic])
-    with pytest.raises(BusRefused, match=rf"{topic}/1: the group has no offset here"):
-        drain(consumer, 2)
+    assert set(values(drain(consumer, 2))) == {b"first", b"x"}
+
+
+def test_an_added_partition_that_has_lost_records_already_stops_the_group(kafka_bus: KafkaBus, kafka: Kafka, prefix: str) -> None:
+    from kafka import TopicPartition as TheirPartition  # noqa: PLC0415 - the same name as ours
+
+    topic = topic_of(kafka_bus, prefix, partitions=1)
+    admin = KafkaAdminClient(bootstrap_servers=list(kafka.bootstrap_servers))
+    admin.create_partitions({topic: 2})
+    with kafka_bus.producer() as producer:
+        producer.append([Record(topic, b"first", partition=1), Record(topic, b"second", partition=1)])
+    admin.delete_records({TheirPartition(topic, 1): 1})
+    admin.close()
+    consumer = kafka_bus.consumer(prefix + "g", [topic])
+    with pytest.raises(BusGap, match=rf"{topic}/1: the group has no offset here"):
+        drain(consumer, 3)
 
 
 def test_what_retention_took_stops_the_group(kafka_bus: KafkaBus, kafka: Kafka, prefix: str) -> None:

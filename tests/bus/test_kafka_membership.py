@@ -17,7 +17,7 @@ from pipeline.bus.kafka_client import failure
 from pipeline.bus.kafka_consumer import KafkaBusConsumer
 from pipeline.bus.kafka_membership import Membership
 from pipeline.bus.port import Record, TopicPartition, TopicSettings, Where
-from pipeline.errors import BusError, BusLost, BusRefused, BusUnavailable
+from pipeline.errors import BusError, BusGap, BusLost, BusRefused, BusUnavailable
 from pipeline.settings import Kafka
 from tests.bus.places import WAIT, drain
 from tests.kafka_server import from_jars, kafka_settings
@@ -54,6 +54,7 @@ class Cluster:
         self.away = False
         self.topic_id = "one"
         self.stand: dict[TopicPartition, tuple[int, str]] = {A: (4, "topic=one"), B: (7, "topic=one")}
+        self.first: dict[TopicPartition, int] = {A: 0, B: 0}
         self.begun: list[dict[TopicPartition, int]] = []
 
     def ids(self, topics: Iterable[str]) -> dict[str, str]:
@@ -63,6 +64,9 @@ class Cluster:
 
     def of(self, _group: str, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:
         return {each: self.stand[each] for each in partitions if each in self.stand}
+
+    def first_of(self, _topic: str) -> dict[TopicPartition, int]:
+        return self.first
 
 
 @pytest.fixture
@@ -77,7 +81,14 @@ def notes() -> Notes:
 
 @pytest.fixture
 def member(cluster: Cluster, notes: Notes) -> Membership:
-    made = Membership("g", notes, topic_ids=cluster.ids, stand_of=cluster.of, begin_at=lambda at: cluster.begun.append(dict(at)))
+    made = Membership(
+        "g",
+        notes,
+        topic_ids=cluster.ids,
+        stand_of=cluster.of,
+        begin_at=lambda at: cluster.begun.append(dict(at)),
+        first_of=cluster.first_of,
+    )
     notes.ours = lambda: frozenset(made.mine)
     return made
 
@@ -131,9 +142,50 @@ def test_a_topic_made_anew_is_refused_for_good_also_where_that_could_not_be_aske
         member.raise_broken()
     cluster.away = False
     for _ in range(2):
-        with pytest.raises(BusRefused, match="the topic was made anew since the group g committed here"):
+        with pytest.raises(BusGap, match="the topic was made anew since the group g read it"):
             member.check_again()
     assert (member.unchecked, cluster.begun) == ({A}, [])
+
+
+def test_a_partition_that_was_added_begins_at_its_first_record_and_is_told(
+    member: Membership, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del cluster.stand[B]
+    member.tell("assigned", [A, B])
+    member.raise_broken()
+    assert (cluster.begun, member.unchecked) == ([{A: 4, B: 0}], set())
+    assert '"event": "partition_added", "group": "g", "partition": "t/1"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("stand", "first"),
+    [
+        ({A: (4, "topic=one")}, {A: 0, B: 3}),
+        ({}, {A: 0, B: 0}),
+        ({A: (4, "topic=another")}, {A: 0, B: 0}),
+    ],
+    ids=["it has lost records already", "the group has an offset nowhere", "the offsets are of another topic"],
+)
+def test_without_an_offset_nothing_begins_where_that_could_skip_a_record(
+    member: Membership, cluster: Cluster, stand: dict[TopicPartition, tuple[int, str]], first: dict[TopicPartition, int]
+) -> None:
+    cluster.stand, cluster.first = stand, first
+    member.tell("assigned", [B])
+    assert [at for at in cluster.begun if at] == []
+
+
+def test_a_topic_that_became_another_while_it_was_read_is_refused(member: Membership, cluster: Cluster) -> None:
+    member.tell("assigned", [A])
+    member.check_ids({"t": "one", "other": None})
+    member.check_ids({"t": None})
+    with pytest.raises(BusGap, match="t: the topic was made anew"):
+        member.check_ids({"t": "another"})
+    cluster.topic_id = "another"
+    del cluster.stand[A]
+    member.tell("assigned", [A, B])
+    with pytest.raises(BusGap, match="t: the topic was made anew"):
+        member.raise_broken()
+    assert cluster.begun == [{A: 4}]
 
 
 def test_an_error_of_the_listener_other_than_unavailable_is_raised_by_every_poll(member: Membership) -> None:
@@ -157,7 +209,7 @@ def test_an_error_of_the_listener_other_than_unavailable_is_raised_by_every_poll
         ("RebalanceInProgressError", BusUnavailable),
         ("NotCoordinatorError", BusUnavailable),
         ("FencedInstanceIdError", BusRefused),
-        ("OffsetOutOfRangeError", BusRefused),
+        ("OffsetOutOfRangeError", BusGap),
     ],
 )
 def test_kafkas_errors_say_whether_to_wait_to_forget_or_to_stop(error: str, kind: type[BusError]) -> None:

@@ -12,9 +12,10 @@ from typing import Any, Self
 import pytest
 
 from pipeline import failpoints, flow, wiring
-from pipeline.bus.port import Bus, Consumer, RebalanceListener, Record, TopicPartition
+from pipeline.bus.embedded import EmbeddedBus
+from pipeline.bus.port import Bus, Consumer, RebalanceListener, Record, TopicPartition, Where
 from pipeline.delivery.worker import Worker
-from pipeline.errors import BusRefused, BusUnavailable, NoAnswer, NotSent, Refused
+from pipeline.errors import BusGap, BusRefused, BusUnavailable, NoAnswer, NotSent, Refused
 from pipeline.failpoints import Point
 from pipeline.ledger.port import Query
 from pipeline.ledger.sql import SqlLedger
@@ -64,6 +65,22 @@ def test_the_next_message_of_the_patient_updates_by_the_business_id(house: House
     house.work([created(), updated()])
     assert house.paths() == ["POST /Bundle", "PUT /Bundle/12345678Z"]
     assert house.settled() == [DELIVERED, DELIVERED]
+
+
+def test_another_message_in_the_place_of_a_settled_one_stops_the_route_and_is_not_taken_for_it(
+    house: House, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    house.send(adt())
+    house.work([created()])
+    house.ledger.close()
+    anew = House(tmp_path, bus=EmbeddedBus(tmp_path / "anew"), change=probe_at_once)
+    anew.bus.start(anew.settings.group_of("roche-patients"), [anew.topics.source], Where.EARLIEST)
+    anew.send(adt("A04", "2", patient="87654321X"))
+    with pytest.raises(BusGap, match="the ledger knows another message by this place"):
+        anew.work()
+    assert (anew.script.requests, anew.settled(), anew.committed()) == ([], [], 0)
+    assert '"event": "offset_gone", "route": "roche-patients"' in capsys.readouterr().err
+    anew.close()
 
 
 def test_the_same_message_again_is_a_duplicate_and_is_not_sent(house: House) -> None:

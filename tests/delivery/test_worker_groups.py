@@ -22,7 +22,7 @@ from pipeline.bus.embedded import EmbeddedBus
 from pipeline.bus.port import RebalanceListener, Record, TopicPartition
 from pipeline.delivery.planning import Payloads, judge, replay_of
 from pipeline.delivery.worker import Worker
-from pipeline.errors import BusError, BusLost, BusRebalancing, BusUnavailable, NoAnswer
+from pipeline.errors import BusError, BusGap, BusLost, BusRebalancing, BusUnavailable, NoAnswer
 from pipeline.ledger.plans import Deed, Mode, PlanState, What
 from pipeline.ledger.port import Query
 from pipeline.model import Received, Reply, Request
@@ -565,6 +565,24 @@ def test_what_runs_for_longer_than_a_revocation_may_take_moves_no_offset_when_it
     assert commits == []
     clinic.assert_all_delivered_once([POST, POST])
     clinic.close()
+
+
+def test_where_the_place_to_read_on_is_gone_what_is_out_ends_and_is_written_down_and_nothing_more_is_begun(
+    clinic: Clinic,
+) -> None:
+    """Guard: Worker._leave. Without it the answer finds nobody, and the create is unknown."""
+    clinic.put(0, create("A"), create("B"))
+    clinic.script = door = Door()
+
+    def stop(_member: Member) -> None:
+        until(lambda: len(door.requests) == 1)
+        threading.Timer(0.05, door.open.set).start()
+        raise BusGap("the topic was made anew")
+
+    with pytest.raises(BusGap):
+        clinic.run(give_both, stop)
+    assert (clinic.states(), clinic.paths(), clinic.settled()) == (Counter(delivered=1), [POST], [(State.DELIVERED, None)])
+    assert clinic.group.offsets.get(P0, 0) == 0
 
 
 # what holds no record

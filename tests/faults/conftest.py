@@ -4,14 +4,13 @@ A test says by its marker which fault it injects and what is promised, and throu
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from pipeline.settings import Kafka
 from tests import postgres_server
 from tests.faults.hospital import Hospital
 
@@ -27,20 +26,20 @@ Make = Callable[..., Hospital]
 
 @pytest.fixture
 def make_hospital(request: pytest.FixtureRequest, tmp_path: Path, prefix: str) -> Iterator[Make]:
-    """`make_hospital(bus="kafka", ledger="postgres")`; without words all is embedded."""
+    """`make_hospital(bus="kafka", ledger="postgres", rebalance="eager")`; without words all is embedded."""
     made: list[Hospital] = []
 
-    def make(*, bus: str = "embedded", ledger: str = "sqlite") -> Hospital:
+    def make(*, bus: str = "embedded", ledger: str = "sqlite", servers: Sequence[str] = (), **settings: Any) -> Hospital:  # noqa: ANN401 - the bus's
         folder = tmp_path / f"hospital-{len(made)}"
         folder.mkdir()
         chosen: dict[str, Any] = {"kind": "embedded", "path": str(folder / "bus")}
         if bus == "kafka":
-            kafka: Kafka = request.getfixturevalue("kafka")
             chosen = {
                 "kind": "kafka",
-                "bootstrap_servers": list(kafka.bootstrap_servers),
+                "bootstrap_servers": list(servers or request.getfixturevalue("kafka").bootstrap_servers),
                 "replication": 1,
                 "session_timeout_ms": SESSION_MS,
+                **settings,
             }
         url = postgres_server.a_schema() if ledger == "postgres" else None
         made.append(Hospital(folder, chosen, url, prefix=prefix))

@@ -158,7 +158,11 @@ class Hospital:
 
     @property
     def source(self) -> str:
-        return f"{self.prefix}adt"
+        return next((str(route["source"]) for route in self.tree["routes"].values()), f"{self.prefix}adt")
+
+    @property
+    def group(self) -> str:
+        return f"{self.prefix}group-{PARTNER}"
 
     # traffic and work
 
@@ -249,6 +253,12 @@ class Hospital:
                 since, count = time.monotonic(), partner.requests
             time.sleep(0.02)
         return count
+
+    def settled(self) -> bool:
+        """Whether all that stands in the source topic is committed."""
+        with closing(open_bus(self.settings)) as bus:
+            ends = {partition: end for partition, (_, end) in bus.bounds(self.source).items() if end}
+            return {partition: at for partition, at in bus.committed(self.group, self.source).items() if at} == ends
 
     def states(self, name: str = PARTNER) -> Mapping[str, int]:
         """How many deliveries are in which state."""
