@@ -63,7 +63,7 @@ class KafkaBusConsumer:
         )
         self._member.ids = topic_ids(topics)
         self._question: Any = None
-        self._checked = self._polled = self._heard = float("-inf")
+        self._checked = self._polled = self._heard = self._there = float("-inf")
         self._closed = False
         assignor = CooperativeStickyAssignor if settings.rebalance == "cooperative" else RangePartitionAssignor
         self._kafka = connect(
@@ -95,6 +95,7 @@ class KafkaBusConsumer:
         try:
             batches = self._fetch(timeout, most)
         except (kafka_errors.NoOffsetForPartitionError, kafka_errors.OffsetOutOfRangeError) as error:
+            self._member.raise_broken()  # it knows why, where the topic was made anew
             raise self._refused(error) from None
         except kafka_errors.KafkaError as error:
             self._member.raise_broken()
@@ -109,6 +110,7 @@ class KafkaBusConsumer:
         in_doubt = batches if self._in_doubt() else theirs(self._member.unchecked)
         batches = self._put_back(batches, in_doubt)
         self._check_away(found=bool(batches))
+        self._check_there()
         return [received(record) for batch in batches.values() for record in batch]
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
@@ -207,7 +209,7 @@ class KafkaBusConsumer:
     def _look_after_membership(self, timeout: float) -> None:
         """Before kafka-python polls: what is lost is told as lost, and what could not be checked is asked for again."""
         if time.monotonic() - self._polled > AWAY_SECONDS:
-            self._heard = time.monotonic()  # nobody has listened meanwhile
+            self._heard = self._there = time.monotonic()  # nobody has listened meanwhile
         self._polled = time.monotonic()
         self._join_again_if_forgotten()
         if self._in_doubt():  # stopped for longer than a session, perhaps: kafka-python would read on until its next heartbeat
@@ -299,6 +301,15 @@ class KafkaBusConsumer:
             self._heard = time.monotonic()
             return
         raise BusUnavailable(f"no broker has led the group for {AWAY_SECONDS:.0f} s", where=self._group)
+
+    def _check_there(self) -> None:
+        """A topic that was deleted is taken from every member, and nobody would hear of it."""
+        now = time.monotonic()
+        gone = sorted(topic for topic in self._topics if not self._kafka._cluster.partitions_for_topic(topic))  # noqa: SLF001 - as above
+        if not gone:
+            self._there = now
+        elif now - self._there > AWAY_SECONDS:
+            raise BusUnavailable("there is no such topic any more; find out who deleted it", where=", ".join(gone))
 
     def _refused(self, error: Exception) -> BusError:
         """With the partition's name, which kafka-python hands over as a set or a dict."""

@@ -24,6 +24,7 @@ from pipeline.sandbox.roche import RocheSandbox
 from pipeline.settings import Settings, load
 from pipeline.trial.invariants import Evidence, gather, violations
 from pipeline.trial.traffic import Traffic
+from schemas.outcomes import State
 
 ROOT: Final = Path(__file__).parents[2]
 ROUTE: Final = "roche-patients"
@@ -242,6 +243,12 @@ class Hospital:
             assert time.monotonic() < end, f"it did not come\n{self.logs()}"
             assert any(worker.running for worker in self.workers) or condition(), f"all have ended\n{self.logs()}"
             time.sleep(0.02)
+
+    def more(self, number: int, name: str = PARTNER) -> None:
+        """Wait until the partner has had so many more requests, or all that there is for it."""
+        partner = self.partners[name]
+        target = min(partner.requests + number, self.traffic.states[State.DELIVERED])
+        self.until(lambda: partner.requests >= target)
 
     def asked(self, name: str = PARTNER, *, still: float = 1.0) -> int:
         """How many requests the partner has had, once none has come for so many seconds: what was begun before has come out by then."""

@@ -17,7 +17,7 @@ from pipeline.trial.invariants import violations
 from pipeline.trial.traffic import seeded
 from tests.faults.administrator import Administrator, until
 from tests.faults.conftest import THOROUGH, Make
-from tests.faults.hospital import PARTNER, Hospital, Worker
+from tests.faults.hospital import Hospital, Worker
 from tests.faults.proxy import Order, Proxy
 from tests.kafka_server import Server, a_cluster, from_jars
 
@@ -76,12 +76,6 @@ def loaded(hospital: Hospital, worker: Worker) -> None:
     hospital.until(lambda: worker.events("worker_started"))
 
 
-def more(hospital: Hospital, number: int) -> None:
-    partner = hospital.partners[PARTNER]
-    target = partner.requests + number
-    hospital.until(lambda: partner.requests >= target or partner.requests >= len(hospital.traffic.messages))
-
-
 @pytest.mark.fault("R6", BACK)
 @pytest.mark.parametrize("order", DEAF)
 @THOROUGH
@@ -93,7 +87,7 @@ def test_the_broker_is_away_for_a_while(make_hospital: Make, behind: Behind, ord
     hospital.set(in_flight=4)
     hospital.fill(seeded(seed, patients=16))
     worker = through(hospital, behind.address, "--drain")
-    more(hospital, random_.randint(1, 12))
+    hospital.more(random_.randint(1, 12))
     with behind.cut_off(order):
         hospital.until(lambda: worker.events("bus_away"))
         hospital.asked()
@@ -129,10 +123,10 @@ def test_a_worker_is_cut_off_from_its_group_and_works_on_until_it_hears_that_it_
     hospital.start()
     outside = Administrator(behind.server.plain)
     hospital.until(lambda: outside.holders(hospital.group) == [2, 2])
-    more(hospital, random_.randint(1, 8))
+    hospital.more(random_.randint(1, 8))
     with behind.cut_off(order):
         hospital.until(lambda: outside.holders(hospital.group) == [4])
-        more(hospital, random_.randint(1, 12))
+        hospital.more(random_.randint(1, 12))
     hospital.until(lambda: outside.holders(hospital.group) == [2, 2])
     assert hospital.drain() == 0, hospital.logs()
     for worker in hospital.workers[:2]:
@@ -182,7 +176,7 @@ def killed_in_mid_traffic(make_hospital: Make, seed: int, which: str) -> None:
     topics = [hospital.source, f"{hospital.prefix}results"]
     until(lambda: outside.whole(*topics))
     worker = hospital.start("--drain")
-    more(hospital, random_.randint(1, 20))
+    hospital.more(random_.randint(1, 20))
     partition = random_.randint(0, 1)
     node = leader(outside, hospital, which, partition)
     with without(cluster, node, *topics):

@@ -192,8 +192,11 @@ REFUSED = "a second worker is refused with exit 4 and one line; nothing is sent 
 
 @pytest.mark.fault("R8", REFUSED)
 @pytest.mark.once
-def test_a_second_worker_on_the_same_routes_is_refused(hospital: Hospital, seed: int, seen: Seen) -> None:
-    hospital.partners[PARTNER].set(latency=0.1)
+@pytest.mark.parametrize("bus", BUSES)
+def test_a_second_worker_on_the_same_routes_is_refused(make_hospital: Make, bus: str, seed: int, seen: Seen) -> None:
+    """On Kafka too: a SQLite ledger has no room for several members of a group."""
+    hospital = make_hospital(bus=bus)
+    hospital.partner(latency=0.1)
     hospital.fill(seeded(seed, patients=4))
     first = hospital.start("--drain")
     hospital.until(lambda: begun(hospital))
@@ -202,14 +205,15 @@ def test_a_second_worker_on_the_same_routes_is_refused(hospital: Hospital, seed:
     assert "another worker has this route" in second.said
     assert first.wait() == 0
     assert hospital.violations() == []
-    seen("exit 4: same group on SQLite; another group on SQLite and PostgreSQL")
+    seen("exit 4: same group on SQLite; another group on SQLite and PostgreSQL; embedded and Kafka")
 
 
 @pytest.mark.fault("R8", REFUSED)
 @pytest.mark.once
+@pytest.mark.parametrize("bus", BUSES)
 @pytest.mark.parametrize("ledger", ["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, THOROUGH])])
-def test_a_worker_with_another_group_id_is_refused(make_hospital: Make, ledger: str, seed: int) -> None:
-    hospital = make_hospital(ledger=ledger)
+def test_a_worker_with_another_group_id_is_refused(make_hospital: Make, bus: str, ledger: str, seed: int) -> None:
+    hospital = make_hospital(bus=bus, ledger=ledger)
     hospital.partner()
     hospital.fill(seeded(seed, patients=2))
     assert hospital.drain() == 0, hospital.logs()

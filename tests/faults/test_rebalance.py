@@ -45,13 +45,6 @@ def administrator(hospital: Hospital) -> Administrator:
     return Administrator(hospital.tree["bus"]["bootstrap_servers"])
 
 
-def more(hospital: Hospital, number: int) -> None:
-    """So many more requests have come, or all that there is."""
-    partner = hospital.partners[PARTNER]
-    target = partner.requests + number
-    hospital.until(lambda: partner.requests >= target or partner.requests >= len(hospital.traffic.messages))
-
-
 def end_all(hospital: Hospital) -> None:
     """The rest is worked off, with one more member that ends when all is committed; then all that run end well."""
     assert hospital.drain() == 0, hospital.logs()
@@ -71,7 +64,7 @@ def test_members_join_leave_and_die_while_messages_flow(
     hospital = several(rebalance=rebalance)
     hospital.fill(seeded(seed, patients=10))
     hospital.start()
-    more(hospital, 1)
+    hospital.more(1)
     told: list[str] = []
     for round_ in range(1, 5):
         hospital.fill(seeded(seed + 100 * round_, patients=10))
@@ -86,7 +79,7 @@ def test_members_join_leave_and_die_while_messages_flow(
                 assert random_.choice(running).end() == 0, hospital.logs()
             case "die":
                 hospital.crash(random_.choice(running))
-        more(hospital, random_.randint(5, 20))
+        hospital.more(random_.randint(5, 20))
     end_all(hospital)
     after = hospital.evidence()
     assert violations(after) == []
@@ -107,7 +100,7 @@ def test_a_worker_that_joins_has_its_share_while_the_other_still_works_off_what_
     hospital.set(in_flight=1)
     hospital.fill(seeded(seed, patients=60, updates=0, merges=0, garbage=0))
     hospital.start()
-    more(hospital, 2)
+    hospital.more(2)
     hospital.start()
     hospital.until(lambda: administrator(hospital).holders(hospital.group) == [2, 2])
     assert hospital.partners[PARTNER].requests < len(hospital.traffic.messages), "it was at it still"
@@ -124,10 +117,10 @@ def test_a_worker_that_stood_still_for_longer_than_its_session_goes_on_and_sends
     hospital.fill(seeded(seed, patients=20))
     first, _ = hospital.start(), hospital.start()
     hospital.until(lambda: administrator(hospital).holders(hospital.group) == [2, 2])
-    more(hospital, random_.randint(1, 12))
+    hospital.more(random_.randint(1, 12))
     first.tell(signal.SIGSTOP)
     hospital.until(lambda: administrator(hospital).holders(hospital.group) == [4])
-    more(hospital, random_.randint(1, 12))
+    hospital.more(random_.randint(1, 12))
     first.tell(signal.SIGCONT)
     end_all(hospital)
     assert first.wait() == 0, hospital.logs()

@@ -4,6 +4,7 @@ The place to read on is gone: the worker stops and says so, and the partner hear
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -97,7 +98,8 @@ def test_a_topic_that_was_made_anew_stops_the_worker_until_it_has_a_name_of_its_
     hospital.fill(anew)
     administrator.set_offsets(hospital.group, hospital.source, {0: 0, 1: 0})
     assert hospital.drain() == 0, hospital.logs()
-    assert hospital.violations() == []
+    after = hospital.evidence()
+    assert violations(replace(after, effects=[one for one in after.effects if one.number > asked])) == []
     assert {hospital.traffic.patient_of(one.identifier or "") for one in hospital.partners[PARTNER].log.effects()} >= anew.created
 
 
@@ -116,6 +118,23 @@ def test_a_topic_that_is_made_anew_under_a_running_worker_stops_it(
     hospital.traffic = NOTHING_YET
     hospital.fill(seeded(seed + 100, patients=40, garbage=0, merges=0))  # the old offsets are in the new topic, too
     assert "the topic was made anew" in stopped(hospital, worker, asked)
+
+
+@pytest.mark.fault("R7", NO_JUMP)
+@pytest.mark.once
+@THOROUGH
+def test_a_topic_that_is_deleted_under_a_running_worker_is_told(
+    hospital: Hospital, administrator: Administrator, seed: int
+) -> None:
+    """Guard: KafkaBusConsumer._check_there. The group takes its partitions from everybody, and all would be quiet for ever."""
+    hospital.fill(seeded(seed, patients=4, garbage=0, merges=0))
+    worker = hospital.start()
+    hospital.until(hospital.settled)
+    administrator.delete(hospital.source)
+    hospital.until(lambda: worker.events("bus_away"))
+    (line,) = worker.events("bus_away")
+    assert line["error"] == f"{hospital.source}: there is no such topic any more; find out who deleted it"
+    assert worker.end() == 0, hospital.logs()
 
 
 @pytest.mark.fault("R7", NO_JUMP)
