@@ -1,7 +1,7 @@
 """What a bus does: durable topics with partitions, offsets and consumer groups, in Kafka's terms. No implementation here.
 
 Both implementations pass one contract suite (tests/contract/test_bus.py). Errors: BusUnavailable (try again later), BusLost (what we
-held is another's now), BusRefused (trying again does not help). No error and no log line carries a record's key or value.
+held is another's now), BusRefused (trying again does not help; a BusGap is one). No error and no log line carries a record's key or value.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -109,7 +109,7 @@ class Consumer(Protocol):
     def poll(self, timeout: float, most: int = 500) -> list[Received]:
         """Up to `most` records of the assigned, unpaused partitions, in order per partition; empty after `timeout` seconds.
 
-        BusRefused where a committed offset is gone (retention, a topic made anew): never a silent jump. BusUnavailable while the bus is
+        BusGap where a committed offset is gone (retention, a topic made anew): never a silent jump. BusUnavailable while the bus is
         away, or cannot say yet where a new partition begins: poll on, nothing that was fetched is dropped.
         """
         ...
@@ -167,7 +167,9 @@ class Bus(Protocol):
         ...
 
     def consumer(self, group: str, topics: Sequence[str], *, listener: RebalanceListener | None = None) -> Consumer:
-        """Join the group. A partition without a committed offset is an error at `poll`: `start` the group first (RELIABILITY, DESIGN 1).
+        """Join the group. A partition without a committed offset is a BusGap at `poll`: `start` the group first (RELIABILITY, DESIGN 1).
+
+        But where the topic was given it after the group had begun, and it has lost nothing yet, it is read from its first record (Kafka).
 
         Refused (embedded): the group has a live member already, on this machine, by a lock.
         """
