@@ -198,12 +198,13 @@ def test_a_second_worker_on_the_same_routes_is_refused(make_hospital: Make, bus:
     hospital = make_hospital(bus=bus)
     hospital.partner(latency=0.1)
     hospital.fill(seeded(seed, patients=4))
-    first = hospital.start("--drain")
+    first = hospital.start()  # until it is told to end: the second may take its time to start
     hospital.until(lambda: begun(hospital))
     second = hospital.start("--drain")
     assert second.wait() == 4, hospital.logs()
     assert "another worker has this route" in second.said
-    assert first.wait() == 0
+    assert first.end() == 0, hospital.logs()
+    assert hospital.drain() == 0, hospital.logs()
     assert hospital.violations() == []
     seen("exit 4: same group on SQLite; another group on SQLite and PostgreSQL; embedded and Kafka")
 
