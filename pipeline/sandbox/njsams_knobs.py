@@ -93,7 +93,7 @@ class NjsamsKnobs(Common):
     """How it may prove who it is (section 2)."""
     grants: tuple[str, ...] = ("authorization_code", "refresh_token", "client_credentials")
     """Only the first is documented (section 2, blocking gap)."""
-    redirect_uris: tuple[str, ...] = ("http://127.0.0.1:8400/callback", "http://localhost:8400/callback")
+    redirect_uris: tuple[str, ...] = ("http://127.0.0.1:8765/callback", "http://localhost:8765/callback")
     """Those that were registered; compared whole."""
     redirect_port: Literal["exact", "any"] = "exact"
     """Whether the port of a registered 127.0.0.1 may differ (RFC 8252 section 7.3)."""

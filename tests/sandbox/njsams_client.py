@@ -22,7 +22,7 @@ MEDIA = "application/json+fhir"
 PATIENT = "urn:uuid:11111111-1111-4111-8111-111111111111"
 ENCOUNTER = "urn:uuid:22222222-2222-4222-8222-222222222222"
 COVERAGE = "urn:uuid:33333333-3333-4333-8333-333333333333"
-REDIRECT = "http://127.0.0.1:8400/callback"
+REDIRECT = "http://127.0.0.1:8765/callback"
 
 Tree = dict[str, Any]
 

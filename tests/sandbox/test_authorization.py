@@ -134,7 +134,7 @@ def test_other_mistakes_are_sent_back(client: Client, changed: Tree, error: str)
 
 @pytest.mark.parametrize(
     "changed",
-    [{"code_verifier": "w" * 43}, {"code_verifier": ""}, {"redirect_uri": "http://localhost:8400/callback"}, {"code": "made-up"}],
+    [{"code_verifier": "w" * 43}, {"code_verifier": ""}, {"redirect_uri": "http://localhost:8765/callback"}, {"code": "made-up"}],
 )
 def test_a_code_is_for_him_alone_who_asked(client: Client, changed: dict[str, str]) -> None:
     answer = client.by_code(**changed)
