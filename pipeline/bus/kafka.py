@@ -26,6 +26,9 @@ from pipeline.settings import Kafka
 EARLIEST, LATEST = -2, -1
 """Kafka's own words for them in ListOffsets."""
 OLD_SECONDS: Final = 5.0
+"""A client that has known the cluster for less is not the one to blame."""
+REST_SECONDS: Final = 60.0
+"""No question takes so long: after this no thread is in a client any more that another took the place of."""
 STUCK_SECONDS: Final = 30.0
 """A read without a group that gets nothing for this long has failed."""
 
@@ -39,7 +42,8 @@ class KafkaBus:
         self._fetching = threading.Lock()
         self._admin_client: Any = None
         self._admin_since = 0.0
-        self._old: list[Any] = []
+        self._old: list[tuple[float, Any]] = []
+        """Admin clients that others took the place of, and since when."""
         self._fetcher: Any = None
         self._handed: list[KafkaBusProducer | KafkaBusConsumer] = []
 
@@ -144,7 +148,9 @@ class KafkaBus:
             return None
         with self._fetching:
             if self._fetcher is None:
-                self._fetcher = self._reader()
+                self._fetcher = self._reader(
+                    max_partition_fetch_bytes=1, max_poll_records=1
+                )  # the first batch comes whole, and no more (KIP-74)
             self._fetcher.assign(theirs([partition]))
             for found in self._from(self._fetcher, {partition: position.offset}, {partition: bounds[1]}):
                 return found if found.position == position else None
@@ -155,7 +161,7 @@ class KafkaBus:
         for each in self._handed:
             each.close()
         with self._guard:
-            for client in (self._fetcher, self._admin_client, *self._old):
+            for client in (self._fetcher, self._admin_client, *(admin for _, admin in self._old)):
                 if client is not None:
                     client.close()
             self._fetcher = self._admin_client = None
@@ -180,10 +186,15 @@ class KafkaBus:
 
     def _replace(self, admin: Any) -> None:  # noqa: ANN401 - the same
         """Connect anew where a client has known the cluster for a while: it may hold on to a coordinator that is gone."""
+        now = time.monotonic()
         with self._guard:
-            if self._admin_client is admin and time.monotonic() - self._admin_since > OLD_SECONDS:
-                self._old.append(admin)  # closed with the bus: another thread may be in it
+            if self._admin_client is admin and now - self._admin_since > OLD_SECONDS:
+                self._old.append((now, admin))  # not closed yet: another thread may be in it
                 self._admin_client = None
+            rested = [old for since, old in self._old if now - since > REST_SECONDS]
+            self._old = [(since, old) for since, old in self._old if now - since <= REST_SECONDS]
+        for old in rested:
+            old.close()
 
     def _describe(self, names: list[str] | None) -> dict[str, Any]:
         """Topics that are there, by name."""
@@ -255,7 +266,7 @@ class KafkaBus:
         self._ask(lambda admin: admin.wait_for_topics([topic.name], timeout_ms=15_000), topic.name)
         return True
 
-    def _reader(self) -> Any:  # noqa: ANN401 - kafka-python has no types
+    def _reader(self, **limits: int) -> Any:  # noqa: ANN401 - kafka-python has no types
         return connect(
             KafkaConsumer,
             self._settings,
@@ -266,6 +277,7 @@ class KafkaBus:
             allow_auto_create_topics=False,
             metrics_enabled=False,
             fetch_max_wait_ms=100,
+            **limits,
         )
 
     def _read(

@@ -68,7 +68,11 @@ class Stage:
             "--settings",
             str(self.ground.folder / "settings.yaml"),
         ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)  # noqa: S603 - our own command
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)  # noqa: S603 - our own command
+        except subprocess.TimeoutExpired:
+            self.problems.append(f"{' '.join(words)}: no answer in {COMMAND_SECONDS:.0f} s")
+            return []
         if done.returncode not in FINE:
             self.problems.append(f"{' '.join(words)}: exit {done.returncode}: {done.stderr.strip()[-300:]}")
             return []
