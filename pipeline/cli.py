@@ -33,11 +33,12 @@ COMMANDS: Final = {
     "dead-letters": "parked messages, and the original bytes of one",
     "results": "what stands on the results topic",
     "identities": "import, export or forget the patients that a partner knows",
+    "fetch": "the read side of a partner: one resource by its id, or those that a search finds",
     "login": "say yes, as a person, to a partner's authorization server, and keep what it gives",
     "jwks": "our public keys, for a partner that knows us by them",
     "topics": "create the topics of the settings",
     "sandbox": "the partner stand-ins",
-    "doctor": "settings, certificates, Kafka, PostgreSQL, topics, clocks",
+    "doctor": "settings, certificates, Kafka, PostgreSQL, topics, partners, tokens, clocks",
     "bench": "figures of conversion and of delivery, as JSON",
     "soak": "random traffic and faults on this machine, and the invariants",
 }

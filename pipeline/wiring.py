@@ -10,13 +10,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import pipeline
 from pipeline.bus.port import Bus, TopicSettings
 from pipeline.errors import SettingsError
 from pipeline.fhir.validator import Release, Validator
 from pipeline.partners.port import Partner
+from pipeline.partners.readers import READERS
+from pipeline.partners.reads import Reader
 from pipeline.partners.roche import Roche
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.settings import Kafka, RetentionSettings, Settings
@@ -186,18 +188,32 @@ def workers(settings: Settings, routes: list[str], tally: Tally | None = None) -
         ]
 
 
-def transport_of(settings: Settings, name: str) -> "Transport":
-    """The partner's connection pool, with its certificates and its secret, or its access tokens."""
+def transport_of(settings: Settings, name: str, body_cap: int = 1024 * 1024) -> "Transport":
+    """The partner's connection pool, with its certificates and its secret, or its access tokens. `body_cap`: bytes of an answer at most."""
     from pipeline.transport.https import HttpsTransport
 
     partner = settings.partners[name]
     if has_oauth(settings, name):
         from pipeline.oauth.open import bearer_of
 
-        inner = HttpsTransport(partner.base_url, partner.tls, {}, pool=partner.in_flight)
+        inner = HttpsTransport(partner.base_url, partner.tls, {}, pool=partner.in_flight, body_cap=body_cap)
         return bearer_of(name, protected_of(settings, name), inner, pseudonyms_of(settings))
     secret = partner.client_secret.read(f"partners.{name}.client_secret")
-    return HttpsTransport(partner.base_url, partner.tls, {"client_secret": secret}, pool=partner.in_flight)
+    return HttpsTransport(partner.base_url, partner.tls, {"client_secret": secret}, pool=partner.in_flight, body_cap=body_cap)
+
+
+def reader_of(settings: Settings, name: str) -> Reader:
+    """The partner's read side; SettingsError where it is not there, or has none."""
+    partner = _partner(settings, name)
+    if partner.kind not in READERS:
+        raise SettingsError("this partner offers nothing to read", where=f"partners.{name}")
+    return READERS[partner.kind](partner)
+
+
+def _partner(settings: Settings, name: str) -> Any:  # noqa: ANN401 - a settings block of any partner
+    if name not in settings.partners:
+        raise SettingsError(f"no such partner in the settings; there is {', '.join(sorted(settings.partners))}", where=name)
+    return settings.partners[name]
 
 
 def has_oauth(settings: Settings, name: str) -> bool:
@@ -207,11 +223,9 @@ def has_oauth(settings: Settings, name: str) -> bool:
 
 def protected_of(settings: Settings, name: str) -> "Protected":
     """A partner with OAuth, by name; SettingsError where it is not there, or has none."""
-    if name not in settings.partners:
-        raise SettingsError(f"no such partner in the settings; there is {', '.join(sorted(settings.partners))}", where=name)
+    found: Protected = _partner(settings, name)
     if not has_oauth(settings, name):
         raise SettingsError("this partner has no oauth block: it knows us by certificate and secret", where=f"partners.{name}")
-    found: Protected = cast("Any", settings.partners[name])
     return found
 
 

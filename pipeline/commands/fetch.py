@@ -1,0 +1,222 @@
+"""The read side of a partner: one resource by its id, or those that a search finds, page by page. What it prints is patient data.
+
+JSON, one resource a line, where it is piped or asked for; a table on a terminal; or onto a topic of the bus with --topic. Which resources and
+searches there are is the partner's table; one that does not go with the resource is refused before anything is asked.
+"""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from pipeline.commands import DONE, NOT_ALL, settings_argument
+from pipeline.errors import NoAnswer, NotSent, Refused, SettingsError
+
+if TYPE_CHECKING:
+    from pipeline.model import Request, Resource
+    from pipeline.partners.reads import Reader
+    from pipeline.settings import Settings
+    from pipeline.transport.port import Transport
+
+EXAMPLE: Final = """  emr-pipeline fetch njsams Patient 8d5802a8-14ea-4198-ba0d-bd1884e63053
+  emr-pipeline fetch njsams Patient --family smith
+  emr-pipeline fetch njsams Encounter --subject 8d5802a8-14ea-4198-ba0d-bd1884e63053 --include subject --json | jq .period
+  emr-pipeline fetch njsams Coverage --beneficiary 12 --payor 7 --topic njsams.coverages"""
+
+CAP: Final = 16 * 1024 * 1024
+"""Bytes of a page at most."""
+
+
+def configure(parser: ArgumentParser) -> None:
+    from pipeline.partners.readers import options
+
+    parser.add_argument("partner", metavar="PARTNER", help="name of a partner below `partners`")
+    parser.add_argument("resource", metavar="RESOURCE", help="a FHIR resource type, as Patient")
+    parser.add_argument("identifier_", nargs="?", metavar="ID", help="the partner's own id of one resource")
+    found = parser.add_argument_group("searches (each goes with some resources)")
+    for option, resources in sorted(options().items()):
+        found.add_argument(f"--{option}", metavar="V", help=f"of {', '.join(resources)}")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="one resource a line (default where it is piped)")
+    how.add_argument("--table", action="store_true", help="a table (default on a terminal)")
+    how.add_argument("--topic", metavar="T", help="append each resource to this topic, which must be there")
+    parser.add_argument(
+        "--pages", type=int, default=100, metavar="N", help="follow the partner's pages so far at most (%(default)s)"
+    )
+    settings_argument(parser)
+
+
+def run(arguments: Namespace) -> int:
+    from pipeline import settings, wiring
+    from pipeline.partners.reads import NotRead
+
+    loaded = settings.load(settings.find(arguments.settings))
+    reader = wiring.reader_of(loaded, arguments.partner)
+    if arguments.pages < 1:
+        raise SettingsError("a number from 1 on", where="--pages")
+    request = _request(reader, arguments)
+    if arguments.topic is not None:
+        _guard(loaded, arguments.topic)
+    transport = wiring.transport_of(loaded, arguments.partner, CAP)
+    try:
+        pages = _pages(reader, transport, request, arguments.pages)
+        whole = _shown(pages, loaded, arguments)
+    except (NotRead, NotSent, NoAnswer) as error:
+        print(f"emr-pipeline fetch: {arguments.partner} {arguments.resource}: {error}", file=sys.stderr)
+        return NOT_ALL
+    finally:
+        transport.close()
+    return DONE if whole else NOT_ALL
+
+
+def _request(reader: "Reader", arguments: Namespace) -> "Request":
+    from pipeline.partners.readers import options
+
+    typed = {name: value for name in options() if (value := getattr(arguments, name)) is not None}
+    if arguments.identifier_ is None:
+        return reader.by_search(arguments.resource, typed)
+    if typed:
+        raise SettingsError(f"an id, or a search: --{next(iter(typed))} does not go with an id", where="ID")
+    return reader.by_id(arguments.resource, arguments.identifier_)
+
+
+class _Pages:
+    """The resources of all pages, as they come."""
+
+    def __init__(self, found: "Iterator[Resource]") -> None:
+        self.found = found
+        self.whole = True
+        """Nothing was left at the partner."""
+
+
+def _pages(reader: "Reader", transport: "Transport", request: "Request", most: int) -> _Pages:
+    def found() -> "Iterator[Resource]":
+        asked = request
+        for _ in range(most):
+            page = reader.page(asked, transport.exchange(asked))
+            yield from page.resources
+            if page.issues:
+                print(f"emr-pipeline fetch: beside what it found the partner says: {', '.join(page.issues)}", file=sys.stderr)
+            if page.next is None:
+                return
+            asked = page.next
+        pages.whole = False
+        print(f"emr-pipeline fetch: there is more behind {most} pages: ask for more with --pages", file=sys.stderr)
+
+    pages = _Pages(found())
+    return pages
+
+
+def _shown(pages: _Pages, loaded: "Settings", arguments: Namespace) -> bool:
+    """Print or append all of it; whether that was all."""
+    if arguments.topic is not None:
+        number = _append(pages.found, loaded, arguments.topic)
+        print(f"{number} resource{'s' * (number != 1)} onto {arguments.topic}")
+    elif arguments.table or (not arguments.json and sys.stdout.isatty()):
+        number = _table(pages.found)
+    else:
+        number = _lines(pages.found)
+    if not number:
+        print("emr-pipeline fetch: nothing was found", file=sys.stderr)
+    return pages.whole
+
+
+def _lines(found: "Iterator[Resource]") -> int:
+    import orjson
+
+    number = 0
+    for resource in found:
+        print(orjson.dumps(resource).decode())
+        number += 1
+    return number
+
+
+def _table(found: "Iterator[Resource]") -> int:
+    """One table for each type, each column as wide as its widest cell."""
+    kinds: dict[str, list[tuple[str, ...]]] = {}
+    for resource in found:
+        kind = str(resource.get("resourceType"))
+        kinds.setdefault(kind, [HEADERS.get(kind, ("id",))]).append(_cells(kind, resource))
+    for kind, rows in kinds.items():
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        print(kind)
+        for row in rows:
+            print(("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip())
+    return sum(len(rows) - 1 for rows in kinds.values())
+
+
+COLUMNS: Final[Mapping[str, Mapping[str, tuple[str | int, ...]]]] = {
+    "Patient": {
+        "id": ("id",),
+        "family": ("name", 0, "family"),
+        "given": ("name", 0, "given", 0),
+        "gender": ("gender",),
+        "born": ("birthDate",),
+        "identifier": ("identifier", 0, "value"),
+    },
+    "Encounter": {
+        "id": ("id",),
+        "status": ("status",),
+        "class": ("class", "code"),
+        "start": ("period", "start"),
+        "end": ("period", "end"),
+        "subject": ("subject", "reference"),
+    },
+    "Coverage": {
+        "id": ("id",),
+        "status": ("status",),
+        "beneficiary": ("beneficiary", "reference"),
+        "payor": ("payor", 0, "reference"),
+    },
+}
+"""What a table shows of a type; of the others the id."""
+HEADERS: Final = {kind: tuple(columns) for kind, columns in COLUMNS.items()}
+WIDEST: Final = 40
+
+
+def _cells(kind: str, resource: "Resource") -> tuple[str, ...]:
+    from pipeline.commands.find import printable
+
+    return tuple(printable(_at(resource, steps), WIDEST) for steps in COLUMNS.get(kind, {"id": ("id",)}).values())
+
+
+def _at(tree: Any, steps: tuple[str | int, ...]) -> str:  # noqa: ANN401 - JSON's own types
+    for step in steps:
+        if isinstance(tree, dict) and isinstance(step, str):
+            tree = tree.get(step)
+        elif isinstance(tree, list) and isinstance(step, int):
+            tree = tree[step] if len(tree) > step else None
+        else:
+            return ""
+    return "" if tree is None or isinstance(tree, dict | list) else str(tree)
+
+
+def _guard(loaded: "Settings", topic: str) -> None:
+    """No topic that the worker reads or writes: what is fetched is no HL7 message and no result."""
+    own = (
+        {route.source for route in loaded.routes.values()}
+        | {loaded.topics.results}
+        | {loaded.dead_letters_of(one) for one in loaded.routes}
+    )
+    if topic in own | ({loaded.listen.topic} if loaded.listen else set()):
+        raise Refused("this topic has messages, results or dead letters of the pipeline: name one of its own", where="--topic")
+
+
+def _append(found: "Iterator[Resource]", loaded: "Settings", topic: str) -> int:
+    """Each resource a record, keyed by type and id, all durable when it returns."""
+    import orjson
+
+    from pipeline.bus.open import open_bus
+    from pipeline.bus.port import Record
+
+    bus = open_bus(loaded)
+    try:
+        if topic not in bus.topics():
+            raise SettingsError(
+                "no such topic on the bus: make it first, with a retention that suits patient data", where="--topic"
+            )
+        with bus.producer() as producer:
+            records = (Record(topic, orjson.dumps(one), f"{one.get('resourceType')}/{one.get('id')}".encode()) for one in found)
+            return len(producer.append(records))
+    finally:
+        bus.close()

@@ -1,0 +1,60 @@
+"""What a resource may be searched by, and how what was typed becomes what is asked. Light: `fetch --help` shows it. No I/O."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+ID: Final = re.compile(r"[A-Za-z0-9.-]{1,64}")
+"""A logical id (FHIR R4, datatypes)."""
+DATE: Final = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb|ap)?\d{4}(-\d{2}(-\d{2})?)?")
+"""A search date: a year, month or day, with a prefix where one is wanted (FHIR R4, search)."""
+
+
+def text(value: str) -> str:
+    """As it is typed."""
+    if not value.strip() or not value.isprintable():
+        raise ValueError("is empty, or holds what cannot be printed")
+    return value.strip()
+
+
+def date(value: str) -> str:
+    """A day, month or year, with or without ge, le, gt, lt and their like."""
+    if not DATE.fullmatch(value):
+        raise ValueError("must be a date, as 2026-01-31 (ge, le, gt or lt may stand before it)")
+    return value
+
+
+def reference(kind: str) -> Callable[[str], str]:
+    """An id, or Kind/id: always asked with its type."""
+
+    def of(value: str) -> str:
+        found = value.removeprefix(f"{kind}/")
+        if not ID.fullmatch(found):
+            raise ValueError(f"must be an id, as 12 or {kind}/12")
+        return f"{kind}/{found}"
+
+    return of
+
+
+def one_of(words: Mapping[str, str]) -> Callable[[str], str]:
+    """A word of ours for a value of the partner's."""
+
+    def of(value: str) -> str:
+        if value not in words:
+            raise ValueError(f"there is {', '.join(words)}")
+        return words[value]
+
+    return of
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Something that a resource may be searched by."""
+
+    option: str
+    """What it is called on the command line, without --."""
+    parameter: str
+    """The search parameter."""
+    value: Callable[[str], str] = field(default=text, repr=False)
+    """What is sent for what was typed; ValueError says what it must be."""
