@@ -69,6 +69,7 @@ class Effect:
     partner_id: str | None = None
     """The partner's id of the patient."""
     bundle_id: str | None = None
+    """Where the bundle has none, the fullUrl of its first entry."""
     bundle_sha256: str | None = None
     message_header_id: str | None = None
     patient: dict[str, Any] | None = field(default=None, repr=False)

@@ -305,7 +305,7 @@ class Njsams:
         asked = reading.submission
         if not isinstance(asked, Transaction):
             return Sent()
-        value, bundle_id = self._client_id(asked, reading), asked.bundle.get("id")
+        value, bundle_id = self._client_id(asked, reading), asked.bundle.get("id") or asked.entries[0].full_url
         return Sent(value, CLIENT_ID if value else None, bundle_id if isinstance(bundle_id, str) else None)
 
     def _client_id(self, asked: Transaction, reading: Asked) -> str | None:

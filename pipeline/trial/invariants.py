@@ -5,13 +5,14 @@ the rules below are pure, and each gives its violations in plain words. It knows
 nothing of the worker's inside.
 
 A delivery's bundle id is made of its request id (DESIGN decision 8), and a probe carries the same bundle under an id of its own: so the
-bundle id says which message an effect belongs to. The same bundle twice in a row on a patient is one effect: a PUT is its own probe.
+bundle id says which message an effect belongs to; where a bundle has no id, its entries' fullUrls do, which are made likewise. The same
+bundle twice in a row on a patient is one effect: a PUT is its own probe. So are the requests of a delivery of several.
 """
 
 import base64
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -36,6 +37,7 @@ from schemas.result import Result
 SETTLED: Final = CLOSED | {State.PARKED}
 """Final, or durably parked."""
 OPEN: Final = frozenset({State.PENDING, State.UNKNOWN})
+URN: Final = "urn:uuid:"
 SHORTEST: Final = 6
 """A shorter canary would be found anywhere."""
 MOST_SHOWN: Final = 3
@@ -131,6 +133,24 @@ def bundle_id(route: str, value: bytes) -> str:
     return uuid5(bytes.fromhex(request_id(route, value).replace("-", "")), b"Bundle")
 
 
+COVERAGES: Final = 5
+"""So many of one message, at most."""
+
+
+def _same(route: str, values: Iterable[bytes | None], effects: Sequence[Effect]) -> list[Effect]:
+    """The effects, with the bundle id that belongs to their message instead of the fullUrl of an entry."""
+    if not any((one.bundle_id or "").startswith(URN) for one in effects):
+        return list(effects)
+    names = ["Patient", "Encounter", *(f"Coverage-{number}" for number in range(COVERAGES))]
+    known = {
+        f"{URN}{uuid5(bytes.fromhex(request_id(route, value).replace('-', '')), name.encode())}": bundle_id(route, value)
+        for value in values
+        if value
+        for name in names
+    }
+    return [replace(one, bundle_id=known.get(one.bundle_id or "", one.bundle_id)) for one in effects]
+
+
 def gather(
     settings: Settings,
     route: str,
@@ -161,6 +181,8 @@ def gather(
     texts |= {f"ledger table {name}": text for name, text in tables(settings.ledger.url).items()}
     texts["request ids at the partner"] = " ".join(one.request_id or "" for one in effects)
     ids = {one.partner_id: "partner id" for one in effects if one.partner_id and one.effect == CREATED}
+    ids |= {part.id: "partner id" for one in effects for part in one.written}
+    values = [value for records in sent.values() for value in records.values()]
     return Evidence(
         route=route,
         sent=sent,
@@ -169,7 +191,7 @@ def gather(
         rows=rows,
         results=[one for one in parsed if one.route == route],
         letters=letters,
-        effects=effects,
+        effects=_same(route, values, effects),
         traffic=traffic,
         texts=texts,
         canaries={**traffic.canaries, **ids, **(secrets or {})},
@@ -294,11 +316,20 @@ def _repeats(evidence: Evidence, place: Position, taken: Sequence[Effect]) -> It
 
 
 def creates(evidence: Evidence) -> Iterator[str]:
-    """Per patient at most one, always."""
-    created = Counter(_patient_of(evidence, one) for one in evidence.effects if one.effect == CREATED)
-    for patient, number in created.items():
+    """Per patient, visit and coverage at most one, always."""
+    created = Counter(thing for one in evidence.effects if one.effect == CREATED for thing in _created(evidence, one))
+    for thing, number in created.items():
         if number > 1:
-            yield f"patient {patient} was created {number} times"
+            yield f"{thing} was created {number} times"
+
+
+def _created(evidence: Evidence, effect: Effect) -> Iterator[str]:
+    """What a request made, each by what it is known by."""
+    if not effect.written:
+        yield f"patient {_patient_of(evidence, effect)}"
+    for part in effect.written:
+        if part.effect == CREATED:
+            yield f"patient {_patient_of(evidence, effect)}" if part.type == "Patient" else f"{part.type} {' '.join(part.keys)}"
 
 
 def order(evidence: Evidence) -> Iterator[str]:
@@ -316,9 +347,10 @@ def order(evidence: Evidence) -> Iterator[str]:
             ages = [(place.offset, minute) for place, minute in stands if _partition(place) == partition]
             if any(after[0] < before[0] and after[1] <= before[1] for before, after in pairwise(ages)):
                 yield f"patient {patient}: effects came in the order {[offset for offset, _ in ages]} of {partition}"
+    for thing, history in _things(evidence).items():
         minutes = [by_bundle[one.bundle_id].minute for one in _collapsed(history) if one.bundle_id in by_bundle]
         if minutes != sorted(minutes):
-            yield f"patient {patient}: an older version after a newer one (event times {minutes})"
+            yield f"{thing}: an older version after a newer one (event times {minutes})"
 
 
 def committed(evidence: Evidence) -> Iterator[str]:
@@ -381,6 +413,17 @@ def _histories(evidence: Evidence) -> dict[str, list[Effect]]:
     for one in evidence.effects:
         if one.effect != NOTHING:
             found[_patient_of(evidence, one)].append(one)
+    return found
+
+
+def _things(evidence: Evidence) -> dict[str, list[Effect]]:
+    """What changed each patient, and, where the partner keeps them by themselves, each visit and coverage."""
+    found: dict[str, list[Effect]] = defaultdict(list)
+    for one in evidence.effects:
+        for thing in [f"{part.type} {part.id}" for part in one.written]:
+            found[thing].append(one)
+        if one.effect != NOTHING and not one.written:
+            found[f"patient {_patient_of(evidence, one)}"].append(one)
     return found
 
 
