@@ -1,7 +1,7 @@
-"""The patients that a partner knows: brought into the ledger, shown as it has them, or taken out where the partner does not have them.
+"""The patients (and visits, coverages) that a partner knows: brought into the ledger, shown as it has them, or taken out where it has them not.
 
-import reads CSV with the columns kind, system, value, partner_id (comma or semicolon; partner_id may be empty): kind is patient, system and
-value are the identifier as the partner knows it, partner_id is the partner's own id. All rows are checked first; one that is wrong, and nothing
+import reads CSV with the columns kind, system, value, partner_id (comma or semicolon; partner_id may be empty): kind is patient, visit or coverage,
+system and value are the identifier as the partner's mapping has it, partner_id is the partner's own id. All rows are checked first; one that is wrong, and nothing
 is imported. A row that replaces the partner id of a patient who is known already is named.
 export shows hashes instead of values: the ledger has nothing else. forget reads the same CSV (partner_id does not matter, and may be left
 out) and refuses all where the ledger does not know one of them. Its audit is a line of the log, without values.

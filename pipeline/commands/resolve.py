@@ -1,7 +1,7 @@
 """What became of a create whose outcome is unknown, where no probe can tell: ask the partner, then say it here.
 
 --delivered PARTNER_ID: it arrived; the patient is known under that id from now on, and the record is delivered. Where the partner has no id of
-its own (it goes by the patient's identifier), --delivered stands alone. --absent: it did not; a create may leave again, and this record is sent
+its own (it goes by the patient's identifier), --delivered stands alone; of a visit or coverage that came with it import the id (identities import). --absent: it did not; a create may leave again, and this record is sent
 again at once. Either way what waited behind it goes on by itself. Who and why stands in the ledger's audit: no patient data in --why, please.
 """
 
