@@ -86,7 +86,7 @@ def log(event: LogEvent, *, do: str | None = None, **fields: str | float | bool 
     line = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "event": event.value,
-        **fields,
+        **{name: value for name, value in fields.items() if value is not None},
         **({"do": do} if do else {}),
     }
     with _lock:

@@ -74,7 +74,7 @@ class EmbeddedPending:
     def wait(self, timeout: float) -> Position:
         """See the port."""
         if not self.batch.done.wait(timeout):
-            raise BusUnavailable(f"not known to be durable after {timeout:g} s", where=self.batch.places[self.index][0])
+            raise BusUnavailable(f"not known to be durable after {timeout:.0f} s", where=self.batch.places[self.index][0])
         if self.batch.error is not None:
             raise type(self.batch.error)(self.batch.error.message, where=self.batch.error.where)
         topic, number = self.batch.places[self.index]

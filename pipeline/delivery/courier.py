@@ -17,6 +17,7 @@ from pipeline.delivery.attempts import BLOCKED_PAUSE, Delivery, Elsewhere, Hands
 from pipeline.delivery.emitter import Emission
 from pipeline.delivery.flood import Flood
 from pipeline.delivery.lanes import Ticket
+from pipeline.delivery.often import Often
 from pipeline.delivery.pool import Again
 from pipeline.errors import Parked, Superseded
 from pipeline.failpoints import Point, reach
@@ -107,6 +108,7 @@ class Courier:
         self._probe_due: dict[Position, tuple[int, float]] = {}
         """Of the unknown creates that were parked: the intents written for each, and when its probe is due (monotonic)."""
         self._said_gone: set[Position] = set()
+        self.often = Often(plan.name)
         self._replays: dict[Position, Taken] = {}
         """Items of replays that have their place in the lanes."""
 
@@ -321,7 +323,7 @@ class Courier:
         self.flood.told(outcome.state, outcome.reason, position)
         self.tally.settled(self.plan.name, outcome.state, outcome.reason)
         if outcome.state is State.PARKED and outcome.reason not in COMES_BACK:
-            log(LogEvent.MESSAGE_PARKED, route=self.plan.name, at=str(position), reason=outcome.reason, where=outcome.where)
+            self.often.happened(LogEvent.MESSAGE_PARKED, outcome.reason, position, outcome.where)
         records = (written.result, *([written.dead_letter] if written.dead_letter else []))
         self.desk.emit(Emission(records, (position, settlement.result_id), lambda: self._done(position, outcome.state, taken)))
         return True
@@ -377,7 +379,7 @@ class Courier:
     def _emit_attempt(self, outcome: Outcome) -> None:
         """The result of an attempt that did not settle."""
         if outcome.state is State.UNKNOWN and outcome.answer is not None and not outcome.answer.probe:
-            log(LogEvent.OUTCOME_UNKNOWN, route=self.plan.name, at=str(outcome.received.position), reason=outcome.reason)
+            self.often.happened(LogEvent.OUTCOME_UNKNOWN, outcome.reason, outcome.received.position)
         result = result_of(outcome, self.plan, self.hands.clock())
         text = result.model_dump_json(exclude_none=True)
         self.desk.emit(Emission((result_record(text, result.request_id, self.topics.results),)))

@@ -131,6 +131,7 @@ class Worker:
                 self.abandoned.set()
                 self.pool.drain(0)
                 self._emitter.close()
+        self.courier.often.look(last=True)
         self._raise_failed()
         log(LogEvent.WORKER_STOPPED, route=self.plan.name, settled=self.offsets.progress.read)
 
@@ -154,6 +155,7 @@ class Worker:
             self.stop.set()
         elif time.monotonic() - self._committed_at > COMMIT_EVERY:
             self.commit()
+            self.courier.often.look()
             away = self.gate.standing.trouble in {Trouble.AWAY, Trouble.HALTED}
             self.intake.park_overdue(self.settings.hold, fair=not away and not self.flood.stopped)
 
