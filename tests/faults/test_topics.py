@@ -76,6 +76,7 @@ def test_records_that_retention_took_before_they_were_read_stop_the_worker(
 
 @pytest.mark.fault("R7", NO_JUMP)
 @pytest.mark.once
+@THOROUGH
 def test_a_topic_that_was_made_anew_stops_the_worker_until_it_has_a_name_of_its_own(
     hospital: Hospital, administrator: Administrator, seed: int
 ) -> None:
