@@ -143,10 +143,10 @@ class KafkaBus:
     def fetch(self, position: Position) -> Received | None:
         """See the port."""
         partition = TopicPartition(position.topic, position.partition)
-        bounds = self.bounds(position.topic).get(partition)
-        if bounds is None or not bounds[0] <= position.offset < bounds[1]:
-            return None
-        with self._fetching:
+        with self._fetching:  # a client takes five questions at a time, and says of the sixth that its broker is away
+            bounds = self.bounds(position.topic).get(partition)
+            if bounds is None or not bounds[0] <= position.offset < bounds[1]:
+                return None
             if self._fetcher is None:
                 self._fetcher = self._reader(
                     max_partition_fetch_bytes=1, max_poll_records=1

@@ -64,11 +64,11 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 
 
 def bounds(in_flight: int) -> tuple[Bounded, ...]:
-    """For a worker of so many messages in flight, each of which may have a thread and a connection of its own."""
+    """For a worker of so many messages in flight, each of which may have a thread and a connection of its own; the rest is what bus and ledger need."""
     return (
         Bounded("memory", "MB", lambda used: used.rss_mb, 0.5, 200),
-        Bounded("handles", "", lambda used: used.handles, 0.5, in_flight + 60),
-        Bounded("threads", "", lambda used: used.threads, 0.5, in_flight + 20),
+        Bounded("handles", "", lambda used: used.handles, 0.5, in_flight + 100),
+        Bounded("threads", "", lambda used: used.threads, 0.5, in_flight + 40),
     )
 
 

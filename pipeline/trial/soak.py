@@ -88,6 +88,7 @@ class Soak:
         self._sent: list[Message] = []
         self._problems: list[str] = []
         self._deeds: Counter[str] = Counter()
+        self._minute = 0
         self.crew = Crew(self.ground, folder, 2 if where.kafka and where.ledger else 1)
 
     def run(self) -> Ended:
@@ -162,25 +163,33 @@ class Soak:
 
     def _trouble(self, stage: Stage) -> None:
         """One deed after the other, each for its time, with a sample every few seconds and a line a minute."""
-        minute, end = 1, self._begun + self.seconds
         for deed, seconds in self._plan():
-            if time.monotonic() >= end:
-                break
-            undo = None
-            if deed is not None:
-                self._deeds[deed.name] += 1
-                undo = deed.do(stage)
+            if self._passed >= self.seconds:
+                return
+            if deed is None or (
+                deed.rough and self._passed > self.seconds * GENTLE
+            ):  # what took longer than planned ends no young worker
+                self._watch(seconds)
+                continue
+            self._deeds[deed.name] += 1
+            undo = deed.do(stage)
             try:
-                until = min(time.monotonic() + seconds, end)
-                while (left := until - time.monotonic()) > 0:
-                    time.sleep(min(left, SAMPLE_SECONDS))
-                    self.crew.look()
-                    if time.monotonic() - self._begun >= 60 * minute:
-                        self.say(self._line(minute))
-                        minute += 1
+                self._watch(seconds)
             finally:
-                if undo is not None:
-                    undo()
+                undo()
+
+    def _watch(self, seconds: float) -> None:
+        until = min(time.monotonic() + seconds, self._begun + self.seconds)
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, SAMPLE_SECONDS))
+            self.crew.look()
+            if self._passed >= 60 * (self._minute + 1):
+                self._minute = int(self._passed / 60)
+                self.say(self._line())
+
+    @property
+    def _passed(self) -> float:
+        return time.monotonic() - self._begun
 
     def _plan(self) -> Iterator[tuple[Deed | None, float]]:
         """Deeds and how long each lasts; the same for a seed and a bus. Quiet in between, so that all comes right again."""
@@ -193,10 +202,12 @@ class Soak:
                 yield each, seconds
                 passed += seconds
 
-    def _line(self, minute: int) -> str:
+    def _line(self) -> str:
         used = [worker.usage() for worker in self.crew.working if worker.running]
         each = ", ".join(f"{one.rss_mb:.0f} MB {one.handles} handles {one.threads} threads" for one in used)
-        return f"minute {minute}: {len(self._sent)} messages, {self._deeds.total()} deeds, {self.crew.crashes} kills; {each}"
+        return (
+            f"minute {self._minute}: {len(self._sent)} messages, {self._deeds.total()} deeds, {self.crew.crashes} kills; {each}"
+        )
 
     # the end
 

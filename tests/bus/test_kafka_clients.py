@@ -1,5 +1,7 @@
 """The connections that the Kafka bus asks the cluster with, without a cluster: one that lost its way is replaced, and none is kept for ever."""
 
+import threading
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +11,8 @@ from kafka import errors as kafka_errors
 
 from pipeline.bus import kafka, kafka_client
 from pipeline.bus.kafka import KafkaBus
+from pipeline.errors import BusRefused
+from pipeline.model import Position
 from pipeline.settings import Kafka
 
 
@@ -76,10 +80,40 @@ def test_a_client_that_lost_its_way_is_replaced_and_closed_when_nobody_can_be_in
 
 def test_a_client_that_another_thread_may_be_in_is_not_closed(made: list[Admin], at: Callable[[float], None]) -> None:
     bus = KafkaBus(Kafka(kind="kafka", bootstrap_servers=("nowhere:9092",)))
-    for time in (0, kafka.OLD_SECONDS + 1, kafka.REST_SECONDS):
-        at(time)
+    for seconds in (0, kafka.OLD_SECONDS + 1, kafka.REST_SECONDS):
+        at(seconds)
         ask(bus)
         made[-1].asked = 0
     assert len(made) > 1
     assert not any(each.closed for each in made)
     bus.close()
+
+
+def test_threads_that_fetch_ask_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """kafka-python takes five questions at a time; of the sixth it says NodeNotReadyError, and the bus would count as away."""
+    inside, most = [0], [0]
+
+    class Busy(Admin):
+        def describe_topics(self, _names: list[str] | None) -> list[Any]:
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            time.sleep(0.005)
+            inside[0] -= 1
+            return []
+
+    monkeypatch.setattr(kafka, "connect", lambda *_, **__: Busy())
+    bus = KafkaBus(Kafka(kind="kafka", bootstrap_servers=("nowhere:9092",)))
+    refused = []
+
+    def fetch() -> None:
+        try:
+            bus.fetch(Position("t", 0, 0))
+        except BusRefused as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=fetch) for _ in range(12)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(60)
+    assert (len(refused), most) == (12, [1])

@@ -45,11 +45,11 @@ def test_one_that_is_too_young_has_no_slope_to_be_judged() -> None:
 
 
 def test_no_process_however_young_may_have_more_than_its_most() -> None:
-    said = list(broken(life(60, mb=201, handles=125, threads=85), BOUNDED))
+    said = list(broken(life(60, mb=201, handles=165, threads=105), BOUNDED))
     assert said == [
         "worker-0: memory came to 201 MB, and 200 is the most that it may be",
-        "worker-0: handles came to 125, and 124 is the most that it may be",
-        "worker-0: threads came to 85, and 84 is the most that it may be",
+        "worker-0: handles came to 165, and 164 is the most that it may be",
+        "worker-0: threads came to 105, and 104 is the most that it may be",
     ]
 
 
