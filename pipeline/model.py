@@ -13,6 +13,8 @@ from schemas.outcomes import FindingCode, Reason, Severity, State
 
 Resource = dict[str, Any]
 """A FHIR resource as JSON's own types."""
+Variable = str | bool | tuple[str | None, ...] | None
+"""What a partner computes for its templates: `partner.<name>`. A list goes with what stands in the message in the same order."""
 
 
 @dataclass(frozen=True, slots=True)

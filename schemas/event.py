@@ -222,6 +222,8 @@ class Visit(Frozen):
     discharged: Timestamp | Null | None = At("PV1-45")
     alternate_id: Identifier | None = At("PV1-50")
     admit_reason: Coded | None = At("PV2-3")
+    expected: Timestamp | Null | None = At("PV2-8")
+    """When an admission is expected."""
 
 
 class Diagnosis(Frozen):

@@ -137,7 +137,7 @@ _PV1: Final[Table] = {
     45: ("discharged", Reader.time),
     50: ("alternate_id", _identifier),
 }
-_PV2: Final[Table] = {3: ("admit_reason", _CODED)}
+_PV2: Final[Table] = {3: ("admit_reason", _CODED), 8: ("expected", Reader.time)}
 _DG1: Final[Table] = {
     1: ("set_id", Reader.first),
     2: ("coding_method", Reader.first),

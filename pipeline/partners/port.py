@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from pipeline.errors import NoAnswer
-from pipeline.model import Identified, Identity, Mapped, Packed, Reply, Request, Verdict
+from pipeline.model import Identified, Identity, Mapped, Packed, Reply, Request, Variable, Verdict
 from schemas.event import Event, Identifier
 
 
@@ -23,6 +23,9 @@ class Partner(Protocol):
     def system_of(self, identifier: Identifier) -> str | None:
         """The identifier system (a URI) that the partner accepts this identifier under; None where it takes no such."""
         ...
+
+    part2: bool
+    """It takes substance-use records (42 CFR Part 2): nothing goes but what the route names by facility and program (settings, part2)."""
 
     reads: frozenset[str]
     """Names of the event's fields, and those of its segments, that it reads itself, in `parts`, `variables` and `pack`: they are built whatever the
@@ -67,7 +70,7 @@ class Partner(Protocol):
         """What a result may say of the partner's id: None where it is a business id (the hash stands there instead)."""
         ...
 
-    def variables(self, identified: Identified) -> Mapping[str, str | bool | None]:
+    def variables(self, identified: Identified) -> Mapping[str, Variable]:
         """What templates see as `partner.<name>`; the names stand in mappings/<partner>/mapping.yaml too, for lint. No secret."""
         ...
 

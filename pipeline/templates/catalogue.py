@@ -16,6 +16,7 @@ from jinja2 import Template, TemplateSyntaxError, UndefinedError
 
 from pipeline import __version__
 from pipeline.errors import Parked, SettingsError
+from pipeline.fhir.metadata import Release
 from pipeline.model import EventRule, Finding, Resource
 from pipeline.telemetry import LogEvent, log
 from pipeline.templates import events, tables
@@ -71,6 +72,7 @@ class Compiled:
     """A partner's mapping, ready."""
 
     version: str
+    release: Release
     rules: events.Rules
     tables: Mapping[str, CodeTable]
     templates: tuple[Template, ...]
@@ -110,6 +112,10 @@ class Catalogue:
         """`TYPE^TRIGGER` to EventRule; total over ADT."""
         return self._of(partner).rules
 
+    def release(self, partner: str) -> Release:
+        """The FHIR release of the partner's resources."""
+        return self._of(partner).release
+
     def fields(self, partner: str) -> frozenset[str] | None:
         """Names of the event's fields that the partner's templates can read (reads.py); None: it may be any. The same object until a reload."""
         return self._of(partner).fields
@@ -120,6 +126,10 @@ class Catalogue:
         if pair is None:
             raise SettingsError("there is no such code table", where=f"{self._folder / 'codes' / name}.yaml")
         return _table(pair)
+
+    def identifier_systems(self, partner: str) -> CodeTable:
+        """The table that tells the partner's identifiers."""
+        return self._of(partner).tables[tables.identifier_table(partner, self._of(partner).tables)]
 
     def render(self, partner: str, context: Context) -> Rendered:
         """The resources of one message. Parked(MAPPING_FAILED | MAPPING_DEADLINE), `where` naming file and line.
@@ -270,6 +280,7 @@ def _compiled(partner: str, files: Files, stamp: tuple[tuple[str, int, int], ...
         templates, fields = _compile(environment, files)
     return Compiled(
         version=_version(files),
+        release=_release(files.mapping),
         rules=events.rules(partner, *files.events),
         tables=code_tables,
         templates=templates,
@@ -278,6 +289,14 @@ def _compiled(partner: str, files: Files, stamp: tuple[tuple[str, int, int], ...
         files=files,
         stamp=stamp,
     )
+
+
+def _release(path: Path) -> Release:
+    mapping = load(path)
+    found = next((release for release in Release if release.name == mapping.get("fhir")), None)
+    if found is None:
+        raise YamlMistake(path, mapping.line_of("fhir"), f"fhir must be one of {', '.join(release.name for release in Release)}")
+    return found
 
 
 def _compile(environment: MappingEnvironment, files: Files) -> tuple[tuple[Template, ...], frozenset[str] | None]:

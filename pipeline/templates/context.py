@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pipeline.model import Finding, Hl7, Identity, Intent, Resource
+from pipeline.model import Finding, Hl7, Identity, Intent, Resource, Variable
 from schemas.event import Event
 
 
@@ -16,7 +16,7 @@ class Context:
     intent: Intent
     identities: tuple[Identity, ...] = field(repr=False)
     """The patient's identities that the partner accepts, in order; templates call them `identifiers`."""
-    partner: Mapping[str, str | bool | None] = field(repr=False)
+    partner: Mapping[str, Variable] = field(repr=False)
     """What partners/<partner>.py computes; the names stand in mappings/<partner>/mapping.yaml."""
     site: str
     fields: frozenset[str] | None = None

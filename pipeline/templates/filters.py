@@ -24,6 +24,12 @@ PHONE: Final = re.compile(
 """A telephone number: 3 to 20 digits (E.164 has up to 15, an extension may follow) and what people write between them."""
 
 
+SSN: Final = re.compile(r"[0-9]{3}-?[0-9]{2}-?[0-9]{4}")
+"""A social security number of the United States."""
+NO_SSN: Final = frozenset({"123456789", *(digit * 9 for digit in "0123456789")})
+"""What registrars type where they know none."""
+
+
 LEAST_DIGITS: Final = 3
 MOST_DIGITS: Final = 20
 """Of a telephone number, as PHONE has them."""
@@ -89,6 +95,12 @@ def phone(value: Text) -> Text:
     return _checked(value, lambda text: PHONE.fullmatch(text) is not None, "phone")
 
 
+def ssn(value: Text) -> Text:
+    """A social security number as its nine digits; what cannot be one, and what stands for none, is left out with a finding."""
+    checked = _checked(value, lambda text: SSN.fullmatch(text) is not None and digits(text) not in NO_SSN, "ssn")
+    return digits(checked)
+
+
 def _checked(value: Text, good: Callable[[str], bool], about: str) -> Text:
     if not value or not value.strip():
         return value
@@ -125,7 +137,7 @@ class Lookups:
             return None if value == "" else value
         codes = self._table(table)
         found = codes.find_coded(value) if isinstance(value, Coded) else codes.find(value)
-        if found is None and not (isinstance(value, str) and codes.knows(value)):
+        if found is None and not codes.leaves_out(value):
             note(FindingCode.CODE_UNMAPPED, place_of(value), table)
         return found
 
@@ -151,7 +163,7 @@ class Lookups:
 def filters_of(tables: Mapping[str, CodeTable]) -> dict[str, Callable[..., Any]]:
     """Every filter, by the name that templates use."""
     lookups = Lookups(tables)
-    plain = (digits, email, first, instant, join_names, lower, phone, prefer, strip, upper)
+    plain = (digits, email, first, instant, join_names, lower, phone, prefer, ssn, strip, upper)
     return {"code": lookups.code, "diagnosis": lookups.diagnosis} | {filter_.__name__: filter_ for filter_ in plain}
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Self, TypeVar
 from pipeline.hl7.parts import built
 from pipeline.model import Hl7, Identity
 from pipeline.templates.tables import Concept
-from schemas.event import Event, Frozen, Null, Timestamp
+from schemas.event import Coded, Event, Frozen, Null, Timestamp
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Frozen)
@@ -65,6 +65,8 @@ def place_of(value: object) -> str | None:
     place = getattr(value, "place", None)
     if isinstance(place, str):
         return place
+    if isinstance(value, Coded):
+        return place_of((value.code, value.alternate_code))
     if isinstance(value, list | tuple):
         return next((found for item in value if (found := place_of(item)) is not None), None)
     return None

@@ -6,7 +6,7 @@ file of the same name adds rows and replaces those with the same key. An exact r
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +31,8 @@ class Concept:
 
 
 Target = str | Concept
+IDENTIFIER_SYSTEMS: Final = "identifier-systems"
+"""Which system a patient identifier is accepted under. A partner with other systems has a table of its own, identifier-systems-<partner>."""
 NOTHING: Final = "nothing"
 """A `to` that is known and has no target."""
 
@@ -98,6 +100,13 @@ class CodeTable:
         """Whether the table has a row for the code, be it for nothing."""
         return self._cached(code, system) is not None  # type: ignore[attr-defined]  # made in __post_init__
 
+    def leaves_out(self, value: str | Coded) -> bool:
+        """Whether the table has a row for the code, or for one of a CE's two, and that says `nothing`."""
+        if isinstance(value, str):
+            return self.knows(value)
+        pairs = ((value.code, value.system), (value.alternate_code, value.alternate_system))
+        return any(self.knows(code, system or None) for code, system in pairs if code)
+
     def find_coded(self, coded: Coded, system: str | None = None) -> Target | None:
         """The target of a CE: its code, else its alternate. `system` serves where the CE itself names none (DG1-2 of old senders)."""
         for code, named in ((coded.code, coded.system or system), (coded.alternate_code, coded.alternate_system)):
@@ -134,6 +143,12 @@ def folded(code: str, ignore: Iterable[str]) -> str:
     if "dots" in ignore:
         code = code.replace(".", "").replace(" ", "")
     return code
+
+
+def identifier_table(partner: str, names: Container[str]) -> str:
+    """The name of the table that tells a partner's identifiers: its own where there is one, else the common one."""
+    own = f"{IDENTIFIER_SYSTEMS}-{partner}"
+    return own if own in names else IDENTIFIER_SYSTEMS
 
 
 def identifier_system(table: CodeTable, identifier: Identifier) -> str | None:

@@ -391,7 +391,7 @@ FULL = [
     pid(**{f"_{number}": "1&p&f&q&g^2^3^4&b&c^5^6^7^8^9&a" for number in range(1, 40) if number not in {7, 29, 33}}, _7="2026", _29="2026", _33="2026"),
     "MRG|1^2^3^4&b&c^5^6^2026^2027||1||1||1",
     "|".join(["PV1", *["2026" if number in {44, 45} else "1&2^2^3^4^5^6^7^8^9&b^10^11^12^13" for number in range(1, 51)]]),
-    "PV2|||1^2^3^4^5^6",
+    "PV2|||1^2^3^4^5^6|||||2026",
     "|".join(["DG1", *["2026" if number == 5 else "1^2^3^4^5^6" for number in range(1, 22)]]),
     "|".join(["IN1", *["2026" if number in {12, 13} else "1^2^3^4^5^6" for number in range(1, 50)]]),
     "PID|||2",

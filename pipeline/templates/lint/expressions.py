@@ -115,7 +115,7 @@ class World:
     tables: Mapping[str, CodeTable]
     filters: Mapping[str, Callable[..., Any]]
     tests: frozenset[str]
-    variables: frozenset[str]
+    variables: Mapping[str, "Kind"]
     problems: Problems
     used_tables: set[str] = field(default_factory=set)
     used_macros: set[tuple[Path, str]] = field(default_factory=set)
@@ -210,7 +210,7 @@ class Expressions:
             case Several(item=item):
                 return {**dict.fromkeys(ENDS, item), "length": Plain()}
             case Partner():
-                return dict.fromkeys(self.world.variables, Text())
+                return self.world.variables
             case Loop():
                 return dict.fromkeys(LOOP, UNKNOWN)
             case _:

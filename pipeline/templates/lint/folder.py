@@ -1,6 +1,6 @@
 """All files of a mappings folder: each partner as it comes, then with each site's overlay; then what nobody uses."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -35,8 +35,6 @@ from pipeline.templates.tables import CodeTable
 from schemas.event import Event
 
 MAPPING_KEYS: Final = frozenset({"partner", "fhir", "templates", "variables"})
-PROGRAM_TABLES: Final = frozenset({"identifier-systems"})
-"""Tables that the program looks up by itself: a partner's identifiers are recognised before anything is rendered."""
 UNREADABLE: Final = frozenset({Rule.SYNTAX, Rule.QUOTES, Rule.NOT_JSON})
 OTHER_FOLDERS: Final = frozenset({"codes", "sites"})
 
@@ -45,7 +43,7 @@ OTHER_FOLDERS: Final = frozenset({"codes", "sites"})
 class Seen:
     """What was used somewhere."""
 
-    tables: set[str] = field(default_factory=lambda: set(PROGRAM_TABLES))
+    tables: set[str] = field(default_factory=set)
     macros: set[tuple[Path, str]] = field(default_factory=set)
     templates: set[Path] = field(default_factory=set)
     macros_there: dict[tuple[Path, str], int] = field(default_factory=dict)
@@ -95,8 +93,10 @@ def _partner(
     release = _mapping(mapping, files.mapping, partner, problems)
     if release is None:
         return
-    _elements_of_tables(code_tables, release, problems)
-    _templates(files, mapping, release, code_tables=code_tables, seen=seen, problems=problems)
+    used = _templates(files, mapping, release, code_tables=code_tables, seen=seen, problems=problems)
+    used |= {tables.identifier_table(partner, code_tables)}  # the program looks there by itself, before anything is rendered
+    seen.tables |= used
+    _elements_of_tables((table for name, table in code_tables.items() if name in used), release, problems)
 
 
 def _mapping(mapping: Lined, path: Path, partner: str, problems: Problems) -> Release | None:
@@ -111,8 +111,9 @@ def _mapping(mapping: Lined, path: Path, partner: str, problems: Problems) -> Re
     if not isinstance(variables, Lined):
         problems.add(path, mapping.line_of("variables"), Rule.YAML, "variables must be a mapping: name and a sentence")
     else:
-        for name in variables:
-            if not variables[name] or not isinstance(variables[name], str):
+        for name, said in variables.items():
+            sentence = said[0] if isinstance(said, list) and len(said) == 1 else said
+            if not sentence or not isinstance(sentence, str):
                 problems.add(path, variables.line_of(name), Rule.YAML, f"{name} has no sentence that says what it is")
     releases = {release.name: release for release in Release}
     if mapping.get("fhir") not in releases:
@@ -121,8 +122,8 @@ def _mapping(mapping: Lined, path: Path, partner: str, problems: Problems) -> Re
     return releases[str(mapping["fhir"])]
 
 
-def _elements_of_tables(code_tables: Mapping[str, CodeTable], release: Release, problems: Problems) -> None:
-    for table in code_tables.values():
+def _elements_of_tables(code_tables: Iterable[CodeTable], release: Release, problems: Problems) -> None:
+    for table in code_tables:
         if table.element is None or not table.rows:
             continue
         bound = element(release, table.element)
@@ -134,7 +135,8 @@ def _elements_of_tables(code_tables: Mapping[str, CodeTable], release: Release, 
 
 def _templates(
     files: Files, mapping: Lined, release: Release, *, code_tables: Mapping[str, CodeTable], seen: Seen, problems: Problems
-) -> None:
+) -> set[str]:
+    """All templates of a partner; the tables that they look things up in."""
     trees = dict(_trees(files, problems))
     listed = mapping.get("templates") if isinstance(mapping.get("templates"), list) else []
     if not listed:
@@ -145,7 +147,9 @@ def _templates(
         tables=code_tables,
         filters=filters,
         tests=frozenset(MappingEnvironment(filters).tests),
-        variables=frozenset(variables if isinstance(variables, Lined) else ()),
+        variables={name: Several(Text()) if isinstance(said, list) else Text() for name, said in dict(variables).items()}
+        if isinstance(variables, Lined)
+        else {},
         problems=problems,
     )
     expressions = Expressions(world)
@@ -158,8 +162,8 @@ def _templates(
         seen.templates |= {files.templates[name] for name in _imported(tree) if name in files.templates}
         seen.macros_there |= {(path, macro.name): macro.lineno for macro in tree.find_all(nodes.Macro)}
     seen.templates |= {files.templates[name] for name in listed or () if name in files.templates}
-    seen.tables |= world.used_tables
     seen.macros |= world.used_macros
+    return world.used_tables
 
 
 def _trees(files: Files, problems: Problems) -> Iterator[tuple[str, tuple[Path, nodes.Template]]]:
