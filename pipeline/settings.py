@@ -8,13 +8,15 @@ import os
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipeline.errors import SettingsError
 
 DEFAULTS: Final = Path(__file__).with_name("defaults.yaml")
+OFFLINE: Final = Path(__file__).with_name("offline.yaml")
+"""Partners and routes beside the built-in ones, for what sends nothing."""
 ENVIRONMENT: Final = "EMR_PIPELINE_SETTINGS"
 LOCAL: Final = "emr-pipeline.yaml"
 
@@ -192,6 +194,28 @@ class OperationTimes(Section):
     total: float
 
 
+def _https(base_url: str, example: str) -> str:
+    """A partner's base URL, checked."""
+    from urllib.parse import urlsplit  # noqa: PLC0415 - `--help` does not need it
+
+    try:
+        parts = urlsplit(base_url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError(f"is no URL: {example}") from None
+    if parts.scheme != "https" or not host or not base_url.isprintable() or " " in base_url:
+        raise ValueError(f"must be https:// and a host name, as {example}")
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("may have no query, fragment, user name or password")
+    return base_url.rstrip("/")
+
+
+def _hl7_path(path: str) -> str:
+    if not re.fullmatch(r"[A-Z][A-Z0-9]{2}(\[[1-9]\d*\])?-[1-9]\d*(\[[1-9]\d*\])?(\.[1-9]\d*){0,2}", path):
+        raise ValueError("is no HL7 path, as PV1-10 or ZPI-3.1")
+    return path
+
+
 class RocheSettings(Section):
     """Roche Diabetes Care (contracts/roche.md). Every inferred behaviour is a setting here."""
 
@@ -234,18 +258,7 @@ class RocheSettings(Section):
     @field_validator("base_url")
     @classmethod
     def _address(cls, base_url: str) -> str:
-        from urllib.parse import urlsplit  # noqa: PLC0415 - `--help` does not need it
-
-        try:
-            parts = urlsplit(base_url)
-            host, _ = parts.hostname, parts.port
-        except ValueError:
-            raise ValueError("is no URL: https://HOST/partners/fhir/stu3/api") from None
-        if parts.scheme != "https" or not host or not base_url.isprintable() or " " in base_url:
-            raise ValueError("must be https:// and a host name, as https://HOST/partners/fhir/stu3/api")
-        if parts.query or parts.fragment or "@" in parts.netloc:
-            raise ValueError("may have no query, fragment, user name or password")
-        return base_url.rstrip("/")
+        return _https(base_url, "https://HOST/partners/fhir/stu3/api")
 
 
 class SigningKey(Section):
@@ -311,6 +324,89 @@ class OAuthSettings(Section):
         return self
 
 
+class NjsamsPaths(Section):
+    """Below base_url."""
+
+    write: str = "/Bundle"
+    """Where bundles are posted and put (the brief's form; FHIR's own is the base itself)."""
+
+    @field_validator("write")
+    @classmethod
+    def _path(cls, path: str) -> str:
+        if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", path):
+            raise ValueError("must be a path, as /Bundle")
+        return path
+
+
+class NjsamsSettings(Section):
+    """New Jersey Substance Abuse Monitoring System (contracts/njsams.md). Every inferred behaviour is a setting here."""
+
+    kind: Literal["njsams"]
+    base_url: str
+    """Up to and including /NJSAMS-FHIR-API; the case matters."""
+    tls: TlsFiles = TlsFiles()
+    oauth: OAuthSettings
+    facilities: dict[str, str]
+    """Sending facility (MSH-4.1) to the provider id of the security label that every resource must have; never guessed."""
+    payors: dict[str, str | None] = Field(default_factory=dict)
+    """What an IN1 calls its payor (IN1-3, IN1-2 or IN1-4) to the Organization at NJSAMS, as Organization/12; null leaves that IN1 out."""
+    required_identifiers: tuple[Literal["client-id", "ssn"], ...] = ("client-id", "ssn")
+    """Without one of these the message is parked (FOUND of an older profile); an identifier is never made up."""
+    level_of_care: str = "PV1-10"
+    """HL7 path of what the site's table level-of-care is asked with."""
+    media_type: Literal["application/json+fhir", "application/fhir+json", "application/json"] = "application/json+fhir"
+    paths: NjsamsPaths = NjsamsPaths()
+    update_includes_id: bool = True
+    """The resource of an update has its id, as FHIR wants it; the partner's sample leaves it out (INFERENCE)."""
+    in_flight: int = Field(default=16, gt=0)
+    """Messages that are on their way to the partner at once, from one worker."""
+    create: OperationTimes = OperationTimes(read=60, total=90)
+    """Response times are not published."""
+    update: OperationTimes = OperationTimes(read=60, total=90)
+    search: OperationTimes = OperationTimes(read=30, total=45)
+    visibility_hours: float = Field(default=24, ge=0)
+    """What was written can be read after so long ("at least 24 hours"): no search proves anything before, and an update of it may still be refused."""
+    probe: Literal["on", "off"] = "on"
+    """An unknown create is searched for by identifier once it should be visible; off: a person decides."""
+    probe_margin: float = Field(default=3600, ge=0)
+    """Seconds past visibility_hours before a search."""
+    not_found: Literal["again", "park"] = "again"
+    """What a search then does not find was not done, and is sent again (INFERENCE); park: a person decides."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, base_url: str) -> str:
+        return _https(base_url, "https://HOST/NJSAMS-FHIR-API")
+
+    @field_validator("level_of_care")
+    @classmethod
+    def _place(cls, path: str) -> str:
+        return _hl7_path(path)
+
+    @field_validator("payors")
+    @classmethod
+    def _organizations(cls, payors: dict[str, str | None]) -> dict[str, str | None]:
+        if not all(payor is None or re.fullmatch(r"Organization/[A-Za-z0-9.-]{1,64}", payor) for payor in payors.values()):
+            raise ValueError("each is Organization/ and NJSAMS's id of it, as Organization/12, or null")
+        return payors
+
+    @field_validator("facilities")
+    @classmethod
+    def _providers(cls, facilities: dict[str, str]) -> dict[str, str]:
+        if not all(re.fullmatch(r"\S+( \S+)*", provider) for provider in facilities.values()):
+            raise ValueError("each has a provider id, as EXAMPLE: '123456'")
+        return facilities
+
+
+class Programs(Section):
+    """A facility, and those of its programs whose messages may go."""
+
+    facility: str
+    """MSH-4.1."""
+    programs: tuple[str, ...]
+    """Values at part2_program; "" is a message without one."""
+
+
 class Route(Section):
     """One source topic to one partner operation; its own consumer group."""
 
@@ -326,8 +422,17 @@ class Route(Section):
     """Dead-letter topic; else emr.dead-letters.<route>."""
     facilities: tuple[str, ...] | None = None
     """MSH-4 values that are taken; absent takes all."""
+    part2: tuple[Programs, ...] | None = None
+    """42 CFR Part 2, of a partner that takes substance-use records: what may go to it. Without it nothing goes there."""
+    part2_program: str = "PV1-10"
+    """HL7 path of the program."""
     strict: bool = False
     """Check the message structure against its grammar (hl7apy, 13 ms a message)."""
+
+    @field_validator("part2_program")
+    @classmethod
+    def _place(cls, path: str) -> str:
+        return _hl7_path(path)
 
     @field_validator("start", mode="before")
     @classmethod
@@ -429,7 +534,7 @@ class Settings(Section):
     ledger: LedgerSettings
     keys: Keys
     topics: Topics = Topics()
-    partners: dict[str, RocheSettings]
+    partners: dict[str, Annotated[RocheSettings | NjsamsSettings, Field(discriminator="kind")]]
     routes: dict[str, Route]
     delivery: DeliverySettings = DeliverySettings()
     breaker: BreakerSettings = BreakerSettings()
@@ -465,11 +570,18 @@ def find(explicit: Path | None) -> Path:
     return Path(LOCAL) if Path(LOCAL).is_file() else DEFAULTS
 
 
-def load(path: Path) -> Settings:
+def load_offline(path: Path) -> Settings:
+    """A settings file for what sends nothing: the built-in one has every partner then."""
+    return load(path, beside=OFFLINE if path == DEFAULTS else None)
+
+
+def load(path: Path, *, beside: Path | None = None) -> Settings:
     """Read and check a settings file. SettingsError with the file and the setting of the first mistake, and how many more there are."""
     from pipeline import settings_yaml  # noqa: PLC0415 - `--help` does not need it
 
     tree = settings_yaml.read(path)
+    for section, more in (settings_yaml.read(beside) if beside else {}).items():
+        tree[section] |= more
     base = Path.cwd() if path == DEFAULTS else path.resolve().parent
     try:
         return Settings.model_validate(_resolve(tree, base))
@@ -508,7 +620,10 @@ WORDS: Final = {
 def _first(error: ValidationError, path: Path) -> SettingsError:
     errors = error.errors(include_input=False, include_url=False, include_context=False)
     first = errors[0]
-    setting = ".".join(str(part) for part in first["loc"])
+    loc = first["loc"]
+    if loc[:1] == ("partners",):
+        loc = loc[:2] + loc[3:]  # between them stands the kind, which is no setting's name
+    setting = ".".join(str(part) for part in loc)
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     message = first["msg"].removeprefix("Value error, ")
     what = WORDS.get(first["type"], message)

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 import pipeline
 from pipeline.bus.port import Bus, TopicSettings
 from pipeline.errors import SettingsError
-from pipeline.fhir.validator import Release, Validator
+from pipeline.fhir.validator import Validator
+from pipeline.partners.njsams import Njsams
 from pipeline.partners.port import Partner
 from pipeline.partners.readers import READERS
 from pipeline.partners.reads import Reader
 from pipeline.partners.roche import Roche
 from pipeline.pseudonyms import Pseudonyms
-from pipeline.settings import Kafka, RetentionSettings, Settings
+from pipeline.settings import Kafka, NjsamsSettings, RetentionSettings, RocheSettings, Settings
 from pipeline.stages.plan import Plan
 from pipeline.tally import Tally
 from pipeline.templates.catalogue import Catalogue
@@ -65,16 +66,19 @@ def the_route(settings: Settings, name: str | None) -> str:
 
 def partner_of(settings: Settings, name: str, catalogue: Catalogue) -> Partner:
     """The partner's contract with its settings and the mapping's tables."""
+    settings_of, systems = settings.partners[name], IdentifierSystems(catalogue, settings.partners[name].kind)
+    if isinstance(settings_of, NjsamsSettings):
+        return Njsams(settings_of, systems)
     diabetes = catalogue.table("diabetes-type").targets
     codes = frozenset((target.system, target.code) for target in diabetes if isinstance(target, Concept))
-    return Roche(settings.partners[name], IdentifierSystems(catalogue, "roche"), codes)
+    return Roche(settings_of, systems, codes)
 
 
 class IdentifierSystems:
     """Which system an identifier is accepted under, by the table as it stands: looked up anew when the mapping's version changes."""
 
     def __init__(self, catalogue: Catalogue, partner: str) -> None:
-        """The table is `identifier-systems`."""
+        """The table is `identifier-systems`, or the partner's own."""
         self._catalogue, self._partner = catalogue, partner
         self._version = ""
 
@@ -82,7 +86,7 @@ class IdentifierSystems:
         """The system, a URI; None where the table has none."""
         version = self._catalogue.version(self._partner)
         if version != self._version:
-            self._found, self._version = _lookup(self._catalogue.table("identifier-systems")), version
+            self._found, self._version = _lookup(self._catalogue.identifier_systems(self._partner)), version
         return self._found(identifier.authority_oid, identifier.authority, identifier.type)
 
 
@@ -98,13 +102,14 @@ def _lookup(table: CodeTable) -> Callable[[Text, Text, Text], str | None]:
 
 def plan_of(settings: Settings, route: str, catalogue: Catalogue, pseudonyms: Pseudonyms) -> Plan:
     """All that the pure hops of a route need."""
+    partner = partner_of(settings, settings.routes[route].partner, catalogue)
     return Plan(
         name=route,
         route=settings.routes[route],
         site=settings.site,
-        partner=partner_of(settings, settings.routes[route].partner, catalogue),
+        partner=partner,
         catalogue=catalogue,
-        validator=Validator(Release.STU3),
+        validator=Validator(catalogue.release(partner.name)),
         pseudonyms=pseudonyms,
     )
 
@@ -193,13 +198,13 @@ def transport_of(settings: Settings, name: str, body_cap: int = 1024 * 1024) -> 
     from pipeline.transport.https import HttpsTransport
 
     partner = settings.partners[name]
-    if has_oauth(settings, name):
-        from pipeline.oauth.open import bearer_of
+    if isinstance(partner, RocheSettings):
+        secret = partner.client_secret.read(f"partners.{name}.client_secret")
+        return HttpsTransport(partner.base_url, partner.tls, {"client_secret": secret}, pool=partner.in_flight, body_cap=body_cap)
+    from pipeline.oauth.open import bearer_of
 
-        inner = HttpsTransport(partner.base_url, partner.tls, {}, pool=partner.in_flight, body_cap=body_cap)
-        return bearer_of(name, protected_of(settings, name), inner, pseudonyms_of(settings))
-    secret = partner.client_secret.read(f"partners.{name}.client_secret")
-    return HttpsTransport(partner.base_url, partner.tls, {"client_secret": secret}, pool=partner.in_flight, body_cap=body_cap)
+    inner = HttpsTransport(partner.base_url, partner.tls, {}, pool=partner.in_flight, body_cap=body_cap)
+    return bearer_of(name, protected_of(settings, name), inner, pseudonyms_of(settings))
 
 
 def reader_of(settings: Settings, name: str) -> Reader:

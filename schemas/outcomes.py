@@ -90,6 +90,12 @@ class Reason(StrEnum):
     IDENTIFIER_SYSTEM = "identifier_system", "no identifier of the patient has a system that the partner accepts"
     DIAGNOSIS_REQUIRED = "diagnosis_required", "the route demands a diabetes diagnosis, and the message has none"
     WOULD_ERASE = "would_erase", "an update would erase what the message could not say"
+    NUMBER_MISSING = (
+        "number_missing",
+        "a visit without its number (PV1-19), or a coverage without its policy number (IN1-36): it could not be known again",
+    )
+    FACILITY_NOT_MAPPED = "facility_not_mapped", "the settings name no provider id for the sending facility (MSH-4)"
+    PAYOR_NOT_MAPPED = "payor_not_mapped", "the settings name no organization for the payor of a coverage (IN1)"
     # not sent
     NOT_SENT_DNS = "not_sent_dns", "the partner's host name does not resolve"
     NOT_SENT_CONNECT = "not_sent_connect", "no TCP connection to the partner"
@@ -122,6 +128,7 @@ class Reason(StrEnum):
     REJECTED_NOT_FOUND = "rejected_not_found", "the partner does not know the id that we update"
     REJECTED_CONFLICT = "rejected_conflict", "the partner sees a conflict with what it has"
     REJECTED_OTHER = "rejected_other", "the partner refused the request for a reason that its dossier does not list"
+    REFUSED_LABEL = "refused_label", "the partner refused the security label of this message: the provider id of its facility"
     REFUSED_CLIENT = "refused_client", "the partner refused our client id, secret or organisation: nobody's message"
     REFUSED_CERTIFICATE = "refused_certificate", "the partner refused our client certificate: nobody's message"
     REFUSED_TOKEN = (

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, TypeAdapter
 
-from schemas import roche
+from schemas import njsams, roche
 from schemas.dead_letter import DeadLetter
 from schemas.event import Event
 from schemas.result import Result
@@ -19,10 +19,11 @@ FOLDER: Final = Path(__file__).with_name("published")
 PUBLISHED: Final[dict[str, type[BaseModel] | TypeAdapter[Any]]] = {
     "dead-letter": DeadLetter,
     "event": Event,
+    "njsams-bundle": njsams.BUNDLE,
     "result": Result,
     "roche-bundle": roche.BUNDLE,
 }
-"""File name and model. Of Roche's bundle the schema says the shape only: systems and codes are Terms, and the order is code."""
+"""File name and model. Of a partner's bundle the schema says the shape only: systems and codes are Terms, and the order is code."""
 
 
 def rendered(name: str) -> str:

@@ -11,7 +11,20 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline import settings, settings_yaml
 from pipeline.errors import SettingsError
-from pipeline.settings import DEFAULTS, Embedded, Kafka, OAuthSettings, RocheSettings, Route, Secret, Settings, load
+from pipeline.settings import (
+    DEFAULTS,
+    Embedded,
+    Kafka,
+    NjsamsSettings,
+    OAuthSettings,
+    Programs,
+    RocheSettings,
+    Route,
+    Secret,
+    Settings,
+    load,
+    load_offline,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,7 +44,8 @@ def written(folder: Path, **changes: object) -> Path:
 
 def test_the_built_in_and_the_example_settings_are_whole() -> None:
     assert sorted(load(DEFAULTS).routes) == ["roche-patients"]
-    assert sorted(load(ROOT / "deploy" / "settings.example.yaml").routes) == ["roche-patients"]
+    assert sorted(load_offline(DEFAULTS).routes) == ["njsams-clients", "roche-patients"]
+    assert sorted(load(ROOT / "deploy" / "settings.example.yaml").routes) == ["njsams-clients", "roche-patients"]
 
 
 @pytest.mark.parametrize(
@@ -180,7 +194,9 @@ def names(section: type[BaseModel]) -> set[str]:
 
 def test_the_example_settings_name_every_setting() -> None:
     example = (ROOT / "deploy" / "settings.example.yaml").read_text()
-    every = names(Settings).union(*(names(one) for one in (Embedded, Kafka, OAuthSettings, RocheSettings, Route)))
+    every = names(Settings).union(
+        *(names(one) for one in (Embedded, Kafka, OAuthSettings, RocheSettings, NjsamsSettings, Programs, Route))
+    )
     assert sorted(name for name in every if not re.search(rf"\b{name}:", example)) == []
 
 

@@ -45,7 +45,8 @@ def run(arguments: Namespace) -> int:
 
     if arguments.known is not None and not arguments.known.strip():
         raise SettingsError("which id? give the one under which the partner knows the patient", where="--known")
-    loaded = settings.load(settings.find(arguments.settings))
+    path = settings.find(arguments.settings)
+    loaded = settings.load(path) if arguments.route is None else settings.load_offline(path)
     plan = wiring.plan_offline(loaded, wiring.the_route(loaded, arguments.route))
     return _lines(arguments, plan) if arguments.jsonl else _one(arguments, plan)
 

@@ -32,7 +32,7 @@ def run(arguments: Namespace) -> int:
     from pipeline import settings, wiring
     from pipeline.templates import golden
 
-    loaded = settings.load(arguments.settings or settings.DEFAULTS)
+    loaded = settings.load_offline(arguments.settings or settings.DEFAULTS)
     pairs = list(golden.pairs(loaded.mappings or wiring.MAPPINGS, arguments.partner))
     found = [
         difference

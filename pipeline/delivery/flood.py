@@ -33,7 +33,11 @@ COMMON: Final = frozenset(
         Reason.PROFILE_REQUIRED,
         Reason.PROFILE_INVALID,
         Reason.IDENTIFIER_SYSTEM,
+        Reason.NUMBER_MISSING,
+        Reason.FACILITY_NOT_MAPPED,
+        Reason.PAYOR_NOT_MAPPED,
         # the partner's word: its version, its profile, its data as a whole; identities that nobody imported
+        Reason.REFUSED_LABEL,
         Reason.REJECTED_REQUIRED,
         Reason.REJECTED_STRUCTURE,
         Reason.REJECTED_INVALID,

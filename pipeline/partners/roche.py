@@ -65,6 +65,7 @@ class Roche:
 
     name: str = "roche"
     secret_headers: tuple[str, ...] = ("client_secret",)
+    part2: bool = False
     reads: frozenset[str] = frozenset()
 
     def __init__(

@@ -18,7 +18,7 @@ NAMESPACE: Final = bytes.fromhex("6f0a0f6e53a55f0c9d0a6d1d3c1f7a52")
 def route(decoded: Decoded, plan: Plan) -> Routed:
     """Find the row of the events table and the patient's identities; Filtered or Parked where the message ends here."""
     event = decoded.event
-    rule = _rule(event, plan)
+    rule = _rule(decoded, plan)
     identities, prior = _identities(event, plan)
     value = decoded.received.value or b""
     sender = f"{event.sending_application or ''}^{event.sending_facility or ''}"
@@ -55,7 +55,8 @@ def request_id(route_name: str, value: bytes) -> str:
     return uuid5(NAMESPACE, route_name.encode() + b"\x00" + value)
 
 
-def _rule(event: Event, plan: Plan) -> EventRule:
+def _rule(decoded: Decoded, plan: Plan) -> EventRule:
+    event = decoded.event
     if str(event.processing_id or "") not in plan.site.processing_ids:
         raise Filtered(Reason.NOT_PRODUCTION, where="MSH-11")
     if plan.route.facilities is not None and str(event.sending_facility or "") not in plan.route.facilities:
@@ -69,11 +70,21 @@ def _rule(event: Event, plan: Plan) -> EventRule:
         )
     if rule.action is Action.FILTER:
         raise Filtered(rule.reason, where="MSH-9")
+    if rule.action is not Action.MERGE and plan.partner.part2:  # a merge is recorded here, and nothing of it goes
+        _part2(decoded, plan)
     if rule.action is Action.PARK:
         raise Parked(rule.reason, where="MSH-9")
     if event.others:
         raise Parked(Reason.SEVERAL_PATIENTS, where="PID[2]")
     return rule
+
+
+def _part2(decoded: Decoded, plan: Plan) -> None:
+    """42 CFR Part 2: what the route does not name by facility and program stays here."""
+    facility, path = str(decoded.event.sending_facility or ""), plan.route.part2_program
+    program = str(decoded.hl7(path) or "")
+    if not any(facility == one.facility and program in one.programs for one in plan.route.part2 or ()):
+        raise Filtered(Reason.PART2_NOT_ALLOWED, where=path)
 
 
 def _identities(event: Event, plan: Plan) -> tuple[tuple[Identity, ...], tuple[Identity, ...]]:

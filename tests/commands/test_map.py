@@ -128,7 +128,7 @@ def test_explain_says_what_decided_the_identifiers_system(cx: str, place: str, c
         (["map", "several.hl7", "--message", "3"], "emr-pipeline map: several.hl7: has 2 messages, there is no number 3"),
         (
             ["map", "several.hl7", "--route", "x"],
-            "emr-pipeline map: --route x: no such route in the settings; there is roche-patients",
+            "emr-pipeline map: --route x: no such route in the settings; there is njsams-clients, roche-patients",
         ),
     ],
 )

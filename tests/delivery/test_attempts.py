@@ -15,7 +15,7 @@ from pipeline.errors import NoAnswer, NotSent, ProfileNotMet
 from pipeline.ledger.port import Begun, Held
 from pipeline.ledger.sql import SqlLedger
 from pipeline.model import Decision, Learned, Outcome, Packed, Position, Routed, Seen
-from pipeline.settings import BreakerSettings
+from pipeline.settings import BreakerSettings, RocheSettings
 from pipeline.stages.settle import settle
 from schemas.outcomes import Reason, State
 from tests.delivery.partner_script import House, Scripted, adt, created, issue, reply, settings_with, updated
@@ -335,4 +335,5 @@ def test_a_partner_that_refuses_us_is_asked_again_after_the_longest_pause_and_it
 
 def test_settings_of_the_built_in_are_those_that_these_tests_assume() -> None:
     roche = settings_with(None).partners["roche"]
+    assert isinstance(roche, RocheSettings)
     assert (roche.probe_margin, roche.probe, roche.on_absent) == (5, "on", "park")

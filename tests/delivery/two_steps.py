@@ -32,7 +32,7 @@ from pipeline.model import (
     Verdict,
 )
 from pipeline.partners.roche import Roche
-from pipeline.settings import Settings, load
+from pipeline.settings import RocheSettings, Settings, load
 from pipeline.templates.catalogue import Catalogue
 from schemas.event import Event
 from schemas.outcomes import Reason
@@ -253,7 +253,9 @@ class Clinic(Hospital):
 
 
 def partner_of(settings: Settings, name: str, catalogue: Catalogue) -> TwoSteps:
-    return TwoSteps(settings.partners[name], wiring.IdentifierSystems(catalogue, "roche"))
+    block = settings.partners[name]
+    assert isinstance(block, RocheSettings)
+    return TwoSteps(block, wiring.IdentifierSystems(catalogue, "roche"))
 
 
 @contextmanager

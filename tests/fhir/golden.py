@@ -1,16 +1,22 @@
-"""The bundles of the project's golden pairs: every body of every mappings/*/golden/*.json that is a FHIR resource."""
+"""The bundles of the project's golden pairs: every body of every mappings/*/golden/*.json that is a resource of one FHIR release."""
 
 import json
 from pathlib import Path
 from typing import Any, Final
 
+from pipeline.fhir.validator import Release
+from pipeline.templates.catalogue import Catalogue
+
 MAPPINGS: Final = Path(__file__).parents[2] / "mappings"
 
 
-def golden() -> dict[str, dict[str, Any]]:
+def golden(release: Release = Release.STU3) -> dict[str, dict[str, Any]]:
     """Resources by file and place in it."""
+    mappings = Catalogue(MAPPINGS, "demo")
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(MAPPINGS.glob("*/golden/*.json")):
+        if mappings.release(path.parent.parent.name) is not release:
+            continue
         _collect(json.loads(path.read_text(encoding="utf-8")), str(path.relative_to(MAPPINGS)), found)
     return found
 

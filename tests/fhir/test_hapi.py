@@ -33,11 +33,11 @@ MISSING: Final = [
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=f"HAPI's validator cannot run: no {', '.join(MISSING)}")]
 
 
-def judged(resources: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def judged(resources: Iterable[dict[str, Any]], release: str = "stu3") -> list[dict[str, Any]]:
     """HAPI's verdict on each: {"ok", "errors": [{"location", "message", …}]}."""
     lines = "".join(json.dumps(one) + "\n" for one in resources)
     done = subprocess.run(
-        [ORACLE, PROJECT / ".cache" / "oracle", "stu3"], input=lines, capture_output=True, text=True, timeout=280, check=False
+        [ORACLE, PROJECT / ".cache" / "oracle", release], input=lines, capture_output=True, text=True, timeout=280, check=False
     )
     assert done.returncode in {0, 1}, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -66,6 +66,15 @@ def test_hapi_has_no_error_on_any_golden_bundle_and_sample() -> None:
 
     verdicts = dict(zip(sent, judged(sent.values()), strict=True))
 
+    assert {name: verdict["errors"] for name, verdict in verdicts.items() if not verdict["ok"]} == {}
+
+
+def test_hapi_has_no_error_on_any_golden_bundle_in_r4() -> None:
+    sent = golden(Release.R4B)
+
+    verdicts = dict(zip(sent, judged(sent.values(), "r4"), strict=True))
+
+    assert len(sent) > 50
     assert {name: verdict["errors"] for name, verdict in verdicts.items() if not verdict["ok"]} == {}
 
 

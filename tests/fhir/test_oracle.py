@@ -1,8 +1,10 @@
 """fhir.resources as the oracle of the compiled checks: both verdicts on valid resources and on broken ones; differences have reasons."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
+from fhir.resources.R4B import get_fhir_model_class as r4b_model
 from fhir.resources.STU3 import get_fhir_model_class
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -28,9 +30,9 @@ PLACES_WHERE_IT_CHECKS_LESS: Final = {
 }
 
 
-def accepts(resource: dict[str, Any]) -> bool:
+def accepts(resource: dict[str, Any], models: Callable[[str], Any] = get_fhir_model_class) -> bool:
     try:
-        get_fhir_model_class(resource["resourceType"]).model_validate(resource)
+        models(resource["resourceType"]).model_validate(resource)
     except (ValidationError, KeyError, ValueError, TypeError):  # the last three: it does not expect some damage at all
         return False
     return True
@@ -46,6 +48,15 @@ def test_both_accept_what_is_valid(name: str) -> None:
 
     assert VALIDATOR.check(resource) == ()
     assert accepts(resource)
+
+
+R4: Final = golden(Release.R4B)
+
+
+@pytest.mark.parametrize("name", R4)
+def test_both_accept_what_is_valid_in_r4(name: str) -> None:
+    assert Validator(Release.R4B).check(R4[name]) == ()
+    assert accepts(R4[name], r4b_model)
 
 
 @pytest.mark.parametrize("name", everything())

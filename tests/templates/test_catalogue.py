@@ -9,7 +9,7 @@ from pipeline import offline
 from pipeline.commands.test import converter
 from pipeline.errors import SettingsError
 from pipeline.model import Action, Kind, Outcome
-from pipeline.settings import DEFAULTS, load
+from pipeline.settings import DEFAULTS, load, load_offline
 from pipeline.stages.mapping import context_of
 from pipeline.templates import catalogue as module
 from pipeline.templates import golden
@@ -113,9 +113,10 @@ def test_a_site_changes_a_row_of_the_events(tmp_path: Path) -> None:
 
 def test_every_golden_pair_is_as_expected() -> None:
     pairs = list(golden.pairs(MAPPINGS))
-    convert = converter(load(DEFAULTS), "roche")
-    assert len(pairs) >= 25
-    assert [difference.lines for pair in pairs if (difference := golden.compare(pair, convert)) is not None] == []
+    convert = {partner: converter(load_offline(DEFAULTS), partner) for partner in ("roche", "njsams")}
+    assert len(pairs) >= 100
+    differences = (golden.compare(pair, convert[pair.partner]) for pair in pairs)
+    assert [difference.lines for difference in differences if difference is not None] == []
 
 
 def test_a_pair_that_differs_is_shown_as_a_diff_and_rewritten_on_demand(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ class Edit(NamedTuple):
 PATIENT, HEADER, CONDITION, MACROS = (f"roche/{name}.json.j2" for name in ("patient", "message-header", "condition", "macros"))
 GENDER, DIABETES, SYSTEMS = (f"codes/{name}.yaml" for name in ("gender", "diabetes-type", "identifier-systems"))
 EVENTS, MAPPING = "events.yaml", "roche/mapping.yaml"
+CLIENT = "njsams/patient.json.j2"
 SITE_GENDER = "sites/demo/codes/gender.yaml"
 
 EDITS = [
@@ -122,7 +123,7 @@ EDITS = [
     Edit(Rule.YAML, MAPPING, "fhir: STU3", "fhir: STU2"),
     Edit(Rule.YAML, MAPPING, "  - condition.json.j2", "  - conditions.json.j2", -3),
     Edit(Rule.UNUSED, MAPPING, "  - condition.json.j2\n", "", told_in=CONDITION),
-    Edit(Rule.UNUSED, PATIENT, '{{ patient.gender | code("gender") }}', '"other"', told_in=GENDER),
+    Edit(Rule.UNUSED, CLIENT, 'patient.language | code("language")', "patient.language", told_in="codes/language.yaml"),
     Edit(Rule.EVENTS, EVENTS, "events: [A14]", "events: [A15]", 4),
     Edit(Rule.EVENTS, EVENTS, "events: [A14], ", "events: [A08], "),
     Edit(Rule.EVENTS, EVENTS, "events: [A14]", "events: [A84]"),
