@@ -35,7 +35,11 @@ HEAPS: Final = 2
 
 def configure(parser: ArgumentParser) -> None:
     parser.add_argument("routes", nargs="*", metavar="ROUTE", help="routes of the settings (else all)")
-    parser.add_argument("--drain", action="store_true", help="end when all that is in the source topics now is settled")
+    parser.add_argument(
+        "--drain",
+        action="store_true",
+        help="end when all that is in the source topics now is settled; exit 4 where the flood breaker stands",
+    )
     parser.add_argument("--http", metavar="HOST:PORT", help="answer /healthz, /readyz and /metrics here, and nowhere else")
     settings_argument(parser)
 

@@ -119,6 +119,8 @@ class Flood:
         self._next: float | None = None
         """When the next one may try; None while all flows."""
         self._trying: set[Hashable] = set()
+        self.tries = 0
+        """Messages that were tried since the route stopped, and parked as those before them."""
 
     def ask(self, by: Hashable | None = None) -> float:
         """0.0: go. Else the seconds until it is worth asking again."""
@@ -142,7 +144,9 @@ class Flood:
                     self._count(reason if parked else None)
             elif tried and state is State.DELIVERED:
                 self._over()
-            elif tried and not parked:
+            elif tried and parked:
+                self.tries += 1
+            elif tried:
                 self._next = self._clock()
 
     def back(self, by: Hashable | None = None) -> None:
@@ -176,6 +180,7 @@ class Flood:
     def _stop(self) -> None:
         self._reason = Counter(reason for reason in self._window if reason is not None).most_common(1)[0][0]
         self._next = self._clock() + self._settings.pause
+        self.tries = 0
         log(
             LogEvent.FLOOD_STOPPED,
             route=self._route,
@@ -187,7 +192,7 @@ class Flood:
         )
 
     def _over(self) -> None:
-        self._next, self._reason, self._in_a_row = None, None, 0
+        self._next, self._reason, self._in_a_row, self.tries = None, None, 0, 0
         self._window.clear()
         self._trying.clear()
         log(LogEvent.FLOOD_OVER, route=self._route)

@@ -85,6 +85,10 @@ class Intake:
             if self._courier.replay(taken):
                 self._pool.rejoin(taken.item.position, taken.item.lanes)
 
+    def no_replay_left(self) -> bool:
+        """Whether every released plan is at its end."""
+        return not self._courier.replaying and self._steady(self._replayer.idle)
+
     def park_overdue(self, hold: float, *, fair: bool) -> None:
         """What waits too long behind another. Not for a partner that is away, nor just after: then all of them wait, and nothing would be gained.
 

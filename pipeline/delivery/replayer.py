@@ -12,7 +12,7 @@ from itertools import count
 from typing import Final
 
 from pipeline.delivery.rate import Rate
-from pipeline.ledger.plans import Replays, Taken
+from pipeline.ledger.plans import PlanState, Replays, Taken
 
 LOOK: Final = 1.0
 """Seconds between looks for new items, where none is in hand: how soon a released plan begins."""
@@ -41,10 +41,11 @@ class Replayer:
         for partition in partitions:
             self._holders[partition] = f"{self._process}.{next(self._number)}"
 
-    @property
     def idle(self) -> bool:
-        """Whether nothing is in hand, and what there is was looked for."""
-        return not self._hand and self._looked
+        """Whether nothing is left of any plan: neither in hand, nor with another worker, nor with nobody, as where no partition is ours yet."""
+        return (
+            not self._hand and self._looked and all(one.state is not PlanState.RELEASED for one in self._replays.all(self._route))
+        )
 
     def gone(self, partitions: Iterable[int]) -> None:
         """They are not ours any more."""

@@ -27,7 +27,7 @@ from pipeline.delivery.offsets import Offsets, Progress
 from pipeline.delivery.pool import Pool
 from pipeline.delivery.replayer import Replayer
 from pipeline.delivery.steady import Outages, Steady, Stopped
-from pipeline.errors import BusError, BusGap, BusLost, BusRebalancing, BusUnavailable
+from pipeline.errors import BusError, BusGap, BusLost, BusRebalancing, BusUnavailable, Refused
 from pipeline.failpoints import Point, reach
 from pipeline.health import NotReady
 from pipeline.ledger.port import Ledger
@@ -48,6 +48,8 @@ SHORT_POLL: Final = 0.02
 BATCH: Final = 500
 AHEAD: Final = 500
 """Messages that may wait for a free thread before reading pauses; twice `in_flight`, where that is more."""
+DRAIN_TRIES: Final = 3
+"""Messages that a stopped route tries, and parks, until draining it is given up: nobody would be there to mend what they share."""
 
 
 class Worker:
@@ -106,9 +108,11 @@ class Worker:
         """Enough for the next poll, few enough to cost little memory."""
         self._committed_at = time.monotonic()
         self._until: dict[TopicPartition, int] | None = None
+        self._in_vain: Refused | None = None
+        """Why draining was given up."""
 
     def drain(self) -> None:
-        """Stop when all that stands in the source topic now is settled and committed."""
+        """Stop when all that stands in the source topic now is settled and committed; Refused (by `run`) where a flood holds it up for good."""
         self._until = {partition: end for partition, (_, end) in self.bus.bounds(self.topics.source).items()}
 
     def run(self) -> None:
@@ -134,6 +138,8 @@ class Worker:
         self.courier.often.look(last=True)
         self._raise_failed()
         log(LogEvent.WORKER_STOPPED, route=self.plan.name, settled=self.offsets.progress.read)
+        if self._in_vain is not None:
+            raise self._in_vain
 
     def _first_start(self) -> None:
         """It is recorded; afterwards a missing offset is an error, never a silent jump (DESIGN decision 1)."""
@@ -149,9 +155,16 @@ class Worker:
             self._take(self._poll(POLL if self._until is None and not self._paused else SHORT_POLL))
             if not self._paused and not self.intake.unrestored:
                 self.intake.replay()
+            drained = self._drained()
         except Stopped:
             return
-        if self._drained():
+        if drained:
+            self.stop.set()
+        elif self._until is not None and self.flood.tries >= DRAIN_TRIES:
+            self._in_vain = Refused(
+                f"{DRAIN_TRIES} more were tried, and parked: mend what most of them share, then drain again; nothing is lost",
+                where="the route was stopped by the flood breaker",
+            )
             self.stop.set()
         elif time.monotonic() - self._committed_at > COMMIT_EVERY:
             self.commit()
@@ -310,12 +323,9 @@ class Worker:
         try:
             read = self._consumer.position(self._until)
             self.offsets.passed(read)
-            if (
-                self.offsets.unsettled
-                or self.courier.replaying
-                or not self.replayer.idle
-                or any(read.get(each, end) < end for each, end in self._until.items())
-            ):
+            if self.offsets.unsettled or any(read.get(each, end) < end for each, end in self._until.items()):
+                return False
+            if not self.intake.no_replay_left():
                 return False
             self.commit()
             committed = self._consumer.committed(self._until)

@@ -64,6 +64,18 @@ def test_so_many_parked_in_a_row_stop_the_route_and_the_line_names_the_most_freq
     assert WHY.sentence in line["do"]
 
 
+def test_it_counts_what_was_tried_in_vain() -> None:
+    route = Route()
+    route.stop()
+    for number in range(1, 4):
+        route.now += SETTINGS.pause
+        route.settle(WHY)
+        assert route.flood.tries == number
+    route.now += SETTINGS.pause
+    route.settle(State.DELIVERED)
+    assert (route.stopped(), route.flood.tries) == (False, 0)
+
+
 def test_a_share_of_the_window_stops_it_though_never_many_in_a_row() -> None:
     route = Route()
     for _ in range(4):

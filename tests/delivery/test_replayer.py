@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.delivery.replayer import LOOK, Replayer
 from pipeline.errors import LedgerError
-from pipeline.ledger.plans import Item, ItemClass, Mode, Replays, Taken
+from pipeline.ledger.plans import Item, ItemClass, Mode, PlanState, Replay, Replays, Taken
 from pipeline.model import Position
 from schemas.outcomes import State
 
@@ -28,6 +28,11 @@ class Plans:
     left: list[Taken] = field(default_factory=list)
     asked: list[dict[int, str]] = field(default_factory=list)
     away: bool = False
+    plans: list[Replay] = field(default_factory=list)
+
+    def all(self, route: str | None = None) -> list[Replay]:
+        assert route == "r"
+        return self.plans
 
     def next(self, route: str, topic: str, holders: Mapping[int, str], most: int) -> list[Taken]:
         assert (route, topic) == ("r", "t")
@@ -136,3 +141,17 @@ def test_each_plan_has_its_own_rate(clock: Clock) -> None:
     assert offsets(made.due(10)) == [1, 2]
     clock.now += 0.03
     assert offsets(made.due(10)) == [3]
+
+
+def plan(state: PlanState) -> Replay:
+    return Replay("r1", "r", 0, "ana", None, "{}", "hash", 1.0, Mode(), state)
+
+
+@pytest.mark.parametrize(("state", "idle"), [(PlanState.RELEASED, False), (PlanState.PAUSED, True), (PlanState.DONE, True)])
+def test_where_no_partition_is_its_own_yet_it_is_idle_only_if_no_plan_is_released(
+    clock: Clock, state: PlanState, idle: bool
+) -> None:
+    """As after a crash on Kafka: the group gives the partitions when the dead member's session is over."""
+    one = replayer(Plans(plans=[plan(state)]), clock, ())
+    assert one.due(5) == []
+    assert one.idle() is idle

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import LedgerError
+from pipeline.delivery.worker import DRAIN_TRIES
+from pipeline.errors import LedgerError, Refused
 from pipeline.ledger.port import Ledger
 from pipeline.model import Position, Seen
 from schemas.outcomes import State
-from tests.delivery.partner_script import House, adt, run_beside, until
+from tests.delivery.partner_script import House, adt, issue, run_beside, settings_with, until
 
 
 @pytest.fixture
@@ -51,3 +52,17 @@ def test_a_stop_while_the_ledger_is_away_ends_the_worker_and_the_next_one_does_t
     assert (house.paths(), house.committed()) == ([], 0)
     house.work()
     assert (house.settled(), house.committed()) == ([(State.DELIVERED, None)], 1)
+
+
+def test_a_drain_is_given_up_where_the_flood_breaker_stands_and_nobody_is_there_to_mend_anything(house: House) -> None:
+    house.settings = settings_with(lambda tree: tree["flood"].update(parked=2, pause=0.2))
+    messages = [adt(control_id=str(number), patient=f"{number:02}345678Z") for number in range(30)]
+    house.send(*messages)
+    with pytest.raises(Refused, match="drain again"):
+        house.work([issue(400, "required")] * len(messages))
+    parked = len(house.settled())
+    assert 2 + DRAIN_TRIES <= parked < len(messages)
+    assert (house.committed() or 0) <= parked
+    house.script.answers.clear()
+    house.work()
+    assert house.settled()[parked:] == [(State.DELIVERED, None)] * (len(messages) - parked)
