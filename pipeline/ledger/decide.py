@@ -1,6 +1,7 @@
 """What an operator says of a parked record: it arrived, it did not, it is not wanted. One transaction with its audit; refused where it would break a promise.
 
-An unknown create may not be discarded: its patient could then be created twice. It is resolved.
+An unknown create may not be discarded: its patient could then be created twice. It is resolved. So is what a crash left open, once nobody is at it:
+its time is over, and it is parked, or its bytes are gone, without which no worker goes on with it.
 """
 
 from sqlalchemy import Connection, select
@@ -53,15 +54,16 @@ def _settle(connection: Connection, decided: Decided, deliveries: Deliveries, id
 def _allowed(decided: Decided, before: Row, *, holds: bool) -> None:
     where = str(decided.deed.position)
     resolves = decided.deed.what is not What.DISCARD
-    if before.open:
+    left_open = before.open and (before.deadline_ms or 0) < decided.deed.at_ms and (decided.gone or before.state == State.PARKED)
+    if before.open and not left_open:
         raise Refused("the worker is at it: wait until it is parked", where=where)
-    if before.state != State.PARKED and not (resolves and holds):
+    if before.state != State.PARKED and not (resolves and (holds or left_open)):
         raise Refused(f"it is {before.state}: only what is parked can be decided upon", where=where)
     if before.reason == Reason.MERGE_NEEDS_REKEY and holds:
         raise Refused(
             "a merge that waits for the partner is ended with emr-pipeline identities import, or identities forget", where=where
         )
-    unknown = holds or before.reason in OUTCOME_UNKNOWN
+    unknown = holds or left_open or before.reason in OUTCOME_UNKNOWN
     if resolves and not unknown:
         raise Refused("its outcome is not unknown: there is nothing to resolve; replay or discard it", where=where)
     if not resolves and unknown:

@@ -37,7 +37,7 @@ HERE: Final = and_(
 
 SELECT: Final = Prepared(select(*(DELIVERIES.c[name] for name in DELIVERY), CLAIMS).where(HERE))
 BEFORE: Final = Prepared(
-    select(*(DELIVERIES.c[name] for name in ("id", "state", "reason", "intent", "result_id", "intents", "open")))
+    select(*(DELIVERIES.c[name] for name in ("id", "state", "reason", "intent", "result_id", "intents", "open", "deadline_ms")))
     .where(HERE)
     .with_for_update()
 )
@@ -339,20 +339,22 @@ class Deliveries:
 
     def write_absent(self, connection: Connection, delivery: int, at_ms: int) -> None:
         """An operator says that the partner does not have it: parked still, and nobody waits for it any more."""
-        values = {"state": State.PARKED.value, "reason": Reason.OPERATOR.value, "place": None, "at_ms": at_ms}
+        values = {"state": State.PARKED.value, "reason": Reason.OPERATOR.value, "place": None, "at_ms": at_ms, "open": False}
         UPDATE.all(connection, {"k_id": delivery} | values)
+        LEAVE.all(connection, {"k_id": delivery})
 
     def write_decided(self, connection: Connection, outcome: Outcome, before: Row, **more: Any) -> None:  # noqa: ANN401 - column values
         """What an operator says: what the attempts before told (status, response time) stays."""
         said = of_outcome(outcome, self._pseudonyms)
         values = {name: value for name, value in said.items() if value is not None or name in {"reason", "place", "pointer"}}
         UPDATE.all(connection, {"k_id": before.id} | values | more)
+        LEAVE.all(connection, {"k_id": before.id})
 
-    def settled(self, settlement: Settlement) -> dict[str, Any]:
+    def settled(self, settlement: Settlement, before: Row | None = None) -> dict[str, Any]:
         """The columns that only a settlement writes. Closed, nothing of it is half done: a resend begins with its first step."""
         first = {"step": 0} if settlement.outcome.state in CLOSED or settlement.outcome.again else {}
         return first | {
-            "open": False,
+            "open": settlement.keeps_open and before is not None and bool(before.open),
             "result_id": settlement.result_id,
             "result": self._pseudonyms.seal(settlement.result),
             "emitted": False,

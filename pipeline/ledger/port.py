@@ -76,6 +76,8 @@ class Settlement:
     """Keyed hashes of what the partner has the newest of by now."""
     after: int | None = None
     """As in Begun: settled only where the row still has so many intents, but for `delivered`, which is true whoever learned it. None: whatever it has."""
+    keeps_open: bool = False
+    """Parked, and what became of the intent that a crash left open is not known yet: it stays open, so that whoever goes on knows of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,8 @@ class Decided:
     """The partner's own id of the patient, of `resolve --delivered`."""
     then: tuple[Replay, Item] | None = None
     """Of `resolve --absent`: the plan, released, that sends the record."""
+    gone: bool = False
+    """Its bytes are nowhere any more: no worker goes on with what a crash left open of it, and a person may end that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,7 +233,7 @@ class SqlLedger:
         before = self._deliveries.before(connection, outcome.route, outcome.received.position)
         if before is not None and self._stays(before, settlement):
             return False
-        written = self._deliveries.settled(settlement)
+        written = self._deliveries.settled(settlement, before)
         if before is not None and outcome.again and State(before.state) in CLOSED and outcome.state is not State.DELIVERED:
             del written["at_ms"]
             self._deliveries.write_beside(connection, before, **written)

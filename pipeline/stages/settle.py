@@ -31,9 +31,16 @@ class Written:
 
 
 def settle(
-    outcome: Outcome, plan: Plan, *, results_topic: str, dead_letter_topic: str, at_ms: int, after: int | None = None
+    outcome: Outcome,
+    plan: Plan,
+    *,
+    results_topic: str,
+    dead_letter_topic: str,
+    at_ms: int,
+    after: int | None = None,
+    keeps_open: bool = False,
 ) -> Written:
-    """The settlement for the ledger and the records for the topics. `after`: how many intents its caller knows of (Settlement.after)."""
+    """The settlement for the ledger and the records for the topics. `after`: how many intents its caller knows of; `keeps_open`: see Settlement."""
     result = result_of(outcome, plan, at_ms, after)
     text = result.model_dump_json(exclude_none=True)
     settlement = Settlement(
@@ -45,6 +52,7 @@ def settle(
         merged=_merged(outcome),
         subjects=_subjects(outcome),
         after=after,
+        keeps_open=keeps_open,
     )
     return Written(
         settlement,

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import wiring
 from pipeline.bus.embedded_producer import EmbeddedProducer
+from pipeline.delivery.payloads import Payloads
 from pipeline.errors import BusUnavailable, NoAnswer
+from pipeline.ledger.sql import now_ms
 from schemas.outcomes import Reason, State
-from tests.commands.replaying import Call, Hospital, caller
-from tests.delivery.partner_script import ROUTE, adt, issue
+from tests.commands.replaying import MONDAY, TUESDAY, Call, Hospital, caller
+from tests.delivery.partner_script import ROUTE, Killed, adt, issue
 
 
 @pytest.fixture
@@ -150,3 +153,53 @@ def test_wrong_input_is_one_line(house: Hospital, call: Call, words: list[str]) 
     code, out, err = call(*words)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert house.state(0)[0] is State.PARKED
+
+
+# what a crash left open, and nobody can go on with
+
+
+def left_open(house: Hospital, monkeypatch: pytest.MonkeyPatch, *, minutes_ago: int) -> None:
+    """An update that was sent when its process ended; its bytes are nowhere any more."""
+    house.send(adt("A04", "1", time=MONDAY))
+    house.work()
+    house.send(adt("A08", "2", time=TUESDAY))
+    clock, house.clock = house.clock, lambda: wiring.clock() - minutes_ago * 60_000
+    with pytest.raises(Killed):
+        house.work([Killed()])
+    house.clock = clock
+    assert house.state(1) == (State.PENDING, None)
+    monkeypatch.setattr(Payloads, "find", lambda *_: None)
+
+
+def test_what_was_left_open_and_has_no_bytes_is_ended_by_a_person_and_the_lane_is_free(
+    house: Hospital, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_open(house, monkeypatch, minutes_ago=5)
+    assert call("discard", "his.adt/0/1", "--why", "gone")[0] == 4  # it may have arrived: that is said first
+    assert call("resolve", "his.adt/0/1", "--delivered", "--why", "asked")[0] == 0
+    assert house.state(1) == (State.DELIVERED, Reason.OPERATOR)
+    house.send(adt("A08", "3", time=TUESDAY))
+    house.work()
+    assert house.state(2) == (State.DELIVERED, None)
+
+
+def test_it_may_be_absent_and_then_discarded(house: Hospital, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    left_open(house, monkeypatch, minutes_ago=5)
+    assert call("resolve", "his.adt/0/1", "--absent", "--why", "asked")[0] == 0
+    assert house.state(1) == (State.PARKED, Reason.OPERATOR)
+    assert call("discard", "his.adt/0/1", "--why", "gone")[0] == 0
+    assert house.state(1) == (State.DISCARDED, Reason.OPERATOR)
+    house.send(adt("A08", "3", time=TUESDAY))
+    house.work()
+    assert house.state(2) == (State.DELIVERED, None)
+
+
+def test_as_long_as_its_time_is_not_over_or_its_bytes_are_there_it_is_the_workers(
+    house: Hospital, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as gone:
+        left_open(house, gone, minutes_ago=0)
+        assert call("resolve", "his.adt/0/1", "--delivered", "--why", "asked")[0] == 4
+    house.ledger.close()
+    monkeypatch.setattr(wiring, "clock", lambda: now_ms() + 300_000)
+    assert call("resolve", "his.adt/0/1", "--delivered", "--why", "asked")[0] == 4
