@@ -69,6 +69,13 @@ WAIT: Final = Prepared(update(IDENTITIES).where(KEY, IDENTITIES.c.creating.is_(N
 RECHAIN: Final = Prepared(
     update(IDENTITIES).where(IDENTITIES.c.partner == bindparam("k_partner"), IDENTITIES.c.merged_into == bindparam("k_hash"))
 )
+PLACE: Final = Prepared(postgresql.insert(IDENTITIES).on_conflict_do_nothing().returning(IDENTITIES.c.hash))
+LOCK: Final = Prepared(select(IDENTITIES.c.hash).where(KEY).with_for_update())
+DROP_EMPTY: Final = Prepared(
+    delete(IDENTITIES).where(
+        KEY, IDENTITIES.c.known == false(), IDENTITIES.c.merged_into.is_(None), IDENTITIES.c.creating.is_(None)
+    )
+)
 
 
 @cache
@@ -229,8 +236,11 @@ class Identities:
 
         Held where that would be a cycle, or a create of either is open that is not of this delivery (`own`).
         """
+        involved = (*merged.prior, merged.survivor, *merged.waiting)
+        made: list[str] = []
         if connection.dialect.name == "postgresql":
             connection.execute(select(FACTS.c.name).where(FACTS.c.name == MERGES).with_for_update())
+            made = self._wait_for_claims(connection, partner, involved, at_ms)
         survivor = self.hash(merged.survivor)
         last = self._merged_into(connection, partner, survivor) or survivor
         for identity in sorted(merged.prior, key=self.hash):
@@ -243,7 +253,23 @@ class Identities:
             _upsert(connection.dialect.name, *values).all(connection, self._new(partner, identity) | values)
             # Chains are kept one link long: what was merged into the prior goes with it, each at its own event time.
             RECHAIN.all(connection, {"k_partner": partner, "k_hash": prior, "merged_into": last})
-        self._nobody_creates(connection, partner, (*merged.prior, merged.survivor, *merged.waiting), own)
+        self._nobody_creates(connection, partner, involved, own)
+        for value in made:
+            DROP_EMPTY.all(connection, {"k_partner": partner, "k_hash": value})
+
+    def _wait_for_claims(self, connection: Connection, partner: str, identities: Iterable[Identity], at_ms: int) -> list[str]:
+        """A claim that is not committed yet is waited for, and none is made until this ends: each identity's row is locked, or written (these are told).
+
+        In the order in which claims are made, so that two sessions never wait for each other.
+        """
+        made: list[str] = []
+        for identity in sorted(set(identities), key=self.hash):
+            new = self._new(partner, identity) | {"at_ms": at_ms}
+            if PLACE.first(connection, new) is not None:
+                made.append(new["hash"])
+            else:
+                LOCK.first(connection, {"k_partner": partner, "k_hash": new["hash"]})
+        return made
 
     def _nobody_creates(self, connection: Connection, partner: str, identities: Iterable[Identity], own: int | None) -> None:
         """Looked at last: once a prior is written, a create of another worker either stands there or is refused."""
