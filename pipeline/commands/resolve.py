@@ -73,7 +73,8 @@ def decide(arguments: Namespace, what: "What") -> int:
 
 def _decide(arguments: Namespace, what: "What", position: "Position", things: "Opened") -> int:
     from pipeline import wiring
-    from pipeline.delivery.planning import Payloads, settlement_of
+    from pipeline.delivery.payloads import Payloads
+    from pipeline.delivery.planning import settlement_of
     from pipeline.ledger.plans import Deed, What
 
     row = _row(arguments.route, position, things)

@@ -7,7 +7,7 @@ nor the memory waits for it, and goes on from where the ledger has it.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache
 from typing import Final, Protocol
 
 from pipeline import flow
@@ -18,6 +18,7 @@ from pipeline.delivery.emitter import Emission
 from pipeline.delivery.flood import Flood
 from pipeline.delivery.lanes import Ticket
 from pipeline.delivery.often import Often
+from pipeline.delivery.payloads import Payloads
 from pipeline.delivery.pool import Again
 from pipeline.errors import Parked, Superseded
 from pipeline.failpoints import Point, reach
@@ -29,12 +30,13 @@ from pipeline.stages.plan import Plan
 from pipeline.stages.settle import SETTLED, dead_letter, result_of, result_record, settle
 from pipeline.tally import Tally
 from pipeline.telemetry import LogEvent, log
-from schemas.dead_letter import PREFIX
 from schemas.outcomes import CLOSED, COMES_BACK, Reason, State
 from schemas.result import Result
 
 ELSEWHERE_PAUSE: Final = 0.5
 """Seconds until the ledger is asked again about a record that another process has in hand."""
+OLDER: Final = 256
+"""Parked messages that are kept as they were read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,8 @@ class Courier:
             tally,
         )
         self._hold = hold
+        self.payloads = Payloads(bus, topics.dead_letters)
+        self._older = lru_cache(maxsize=OLDER)(self._read_older)
         self._blocked: dict[Position, Position] = {}
         """Parked records and what stands in their way, so that their bytes need not be fetched to look."""
         self._back: dict[Position, Task] = {}
@@ -176,7 +180,7 @@ class Courier:
             return self._replayed(taken, seen)
         if seen is None or seen.state in CLOSED or (seen.state is State.PARKED and seen.reason not in COMES_BACK):
             return None
-        received = self.hands.steady(lambda: self.bus.fetch(position) or letter_of(self.bus, self.topics.dead_letters, position))
+        received = self.hands.steady(lambda: self.payloads.received(position))
         if received is None:
             self._gone(position)
             return None
@@ -192,7 +196,7 @@ class Courier:
         position = taken.item.position
         payload = taken.item.payload or position
         what = replay.left(taken, seen)
-        received = self.hands.steady(lambda: self.bus.fetch(payload)) if what is not replay.Left.NOTHING else None
+        received = self.hands.steady(lambda: self.payloads.find(payload)) if what is not replay.Left.NOTHING else None
         if seen is None or received is None:
             if what is not replay.Left.NOTHING:
                 self._gone(position)
@@ -263,7 +267,7 @@ class Courier:
             return
         decoded = work.routed.decoded
         outcome = flow.ended_outcome(Parked(reason), decoded.received, self.plan, decoded, work.routed)
-        if not self._write(outcome, work.intents):
+        if not self._write(outcome, work.intents, keeps_open=work.crashed):
             self._elsewhere(task)  # settled there, its offset passes; else its stub goes on from what the ledger says
 
     def _settled(self, task: Task, outcome: Outcome) -> Again | None:
@@ -285,9 +289,8 @@ class Courier:
             if parked.kind is not Kind.SNAPSHOT or delivered.routed.rule.kind is not Kind.SNAPSHOT:
                 continue
             position = parked.position
-            received = self.hands.steady(partial(self.bus.fetch, position))
+            older = self._older(position)
             seen = self._seen(position)
-            older = flow.read(received, self.plan) if received is not None else None
             if (
                 isinstance(older, Routed)
                 and seen is not None
@@ -299,13 +302,18 @@ class Courier:
                 )
                 self._write(outcome, seen.intents)
 
+    def _read_older(self, position: Position) -> Routed | Outcome | None:
+        """What is parked of a patient, as it was read; None where its bytes are gone. Asked for by each delivery of that patient, so some are kept."""
+        received = self.hands.steady(lambda: self.payloads.received(position))
+        return flow.read(received, self.plan) if received is not None else None
+
     def _count(self, outcome: Outcome) -> None:
         answer = outcome.answer
         if answer is not None:
             elapsed = answer.reply.elapsed_ms if answer.reply else None
             self.tally.attempted(self.plan.name, answer.request.operation, answer.verdict.decision, elapsed)
 
-    def _write(self, outcome: Outcome, after: int | None, taken: Taken | None = None) -> bool:
+    def _write(self, outcome: Outcome, after: int | None, taken: Taken | None = None, *, keeps_open: bool = False) -> bool:
         """Ledger, then topics; whether the ledger took it."""
         topics, position = self.topics, outcome.received.position
         written = settle(
@@ -315,6 +323,7 @@ class Courier:
             dead_letter_topic=topics.dead_letters,
             at_ms=self.hands.clock(),
             after=after,
+            keeps_open=keeps_open,
         )
         settlement = written.settlement
         if not self.hands.steady(lambda: self.hands.ledger.settle(settlement)):
@@ -368,7 +377,7 @@ class Courier:
         seen = self._seen(position)
         if seen is None or seen.result is None:
             return
-        received = self.hands.steady(lambda: self.bus.fetch(position) or letter_of(self.bus, self.topics.dead_letters, position))
+        received = self.hands.steady(lambda: self.payloads.received(position))
         if received is not None:
             self.emit_again(received, seen)
             return
@@ -386,21 +395,3 @@ class Courier:
 
     def _seen(self, position: Position) -> Seen | None:
         return self.hands.steady(lambda: self.hands.ledger.seen(self.plan.name, position))
-
-
-def letter_of(bus: Bus, topic: str, position: Position) -> Received | None:
-    """The original message from the dead letters, where its source has not kept it; None where it is not there either."""
-    wanted = {
-        PREFIX + name: str(value).encode()
-        for name, value in (
-            ("source_topic", position.topic),
-            ("source_partition", position.partition),
-            ("source_offset", position.offset),
-        )
-    }
-    for record in bus.read(topic):
-        headers = dict(record.headers)
-        if wanted.items() <= headers.items():
-            kept = tuple((name, value) for name, value in record.headers if not name.startswith(PREFIX))
-            return replace(record, position=position, headers=kept)
-    return None

@@ -1,19 +1,18 @@
 """Making a replay plan, and what an operator decides of one record: the bytes are found, today's hops are asked. Nothing is sent to a partner."""
 
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from pipeline import flow
-from pipeline.bus.port import Bus
+from pipeline.delivery.payloads import Payloads
 from pipeline.delivery.replay import Classed, classed, hash_of, item_of, latest_only, received_of
 from pipeline.ledger.plans import Deed, Item, ItemClass, ItemState, Mode, PlanState, Replay, What
 from pipeline.ledger.port import Decided, Delivery, Ledger
 from pipeline.model import Learned, Outcome, Position, Received, Routed
 from pipeline.stages.plan import Plan
 from pipeline.stages.settle import Written, settle
-from schemas.dead_letter import PREFIX
 from schemas.outcomes import Reason, State
 
 ALPHABET: Final = "23456789abcdefghjkmnpqrstuvwxyz"
@@ -26,33 +25,6 @@ RATE: Final = 10.0
 def new_id() -> str:
     """A name for a plan that a person can type."""
     return "r" + "".join(secrets.choice(ALPHABET) for _ in range(DIGITS))
-
-
-class Payloads:
-    """The bytes of source records: from the source topic, else from the dead letters, which do not expire."""
-
-    def __init__(self, bus: Bus, dead_letters: str) -> None:
-        """The dead letters are read once, and only where a source record is gone."""
-        self._bus, self._topic = bus, dead_letters
-        self._letters: dict[str, Position] | None = None
-
-    def find(self, position: Position) -> Received | None:
-        """The record as it is found, with the place where it is."""
-        found = self._bus.fetch(position)
-        if found is not None:
-            return found
-        if self._letters is None:
-            self._letters = dict(self._read())
-        letter = self._letters.get(str(position))
-        return self._bus.fetch(letter) if letter is not None else None
-
-    def _read(self) -> Iterator[tuple[str, Position]]:
-        if self._topic not in self._bus.topics():
-            return
-        for record in self._bus.read(self._topic):
-            said = {name: value.decode("utf-8", "replace") for name, value in reversed(record.headers)}
-            place = [said.get(f"{PREFIX}source_{part}", "") for part in ("topic", "partition", "offset")]
-            yield "/".join(place), record.position
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +105,7 @@ def settlement_of(
     )
     written = settle(outcome, plan, results_topic=topics[0], dead_letter_topic=topics[1], at_ms=deed.at_ms)
     learned = _learned(routed, ledger, partner_id) if routed is not None and state is State.DELIVERED else ()
-    return Decision(Decided(deed, replace(written.settlement, learned=learned), partner_id), written)
+    return Decision(Decided(deed, replace(written.settlement, learned=learned), partner_id, gone=received is None), written)
 
 
 def _learned(routed: Routed, ledger: Ledger, partner_id: str | None) -> tuple[Learned, ...]:
@@ -146,7 +118,7 @@ def _learned(routed: Routed, ledger: Ledger, partner_id: str | None) -> tuple[Le
 def absent_of(deed: Deed, row: Delivery, received: Received | None, plan: Plan) -> Decision:
     """Not there, says an operator: a create may leave again, and this record is sent by a plan of its own, which is released at once."""
     if received is None:
-        return Decision(Decided(deed), None)
+        return Decision(Decided(deed, gone=True), None)
     read = flow.read(received_of(row.position, received), plan)
     one = Classed(row, ItemClass.WILL_SEND, routed=read if isinstance(read, Routed) else None)
     item = replace(item_of(one, received.position, Mode()), was=State.PARKED, state=ItemState.WAITING)

@@ -65,6 +65,8 @@ class Evidence:
     crashes: int = 0
     over: bool = True
     """The faults have stopped and a worker has drained: nothing may be open any more."""
+    replays: Sequence[str] = ()
+    """The names of the route's plans: what one sends again of what was delivered goes under a bundle id of its own."""
 
     @property
     def states(self) -> Counter[State]:
@@ -101,6 +103,12 @@ class Evidence:
         return self._requests.get(bundle_id(self.route, value), [])
 
     @cached_property
+    def resent(self) -> Mapping[str, bytes]:
+        """The bundle ids that a replay may send delivered messages again under, and the message of each."""
+        values = {value for records in self.sent.values() for value in records.values() if value}
+        return {bundle_id(self.route, value, replay): value for value in values for replay in self.replays}
+
+    @cached_property
     def _rows(self) -> Mapping[Position, Delivery]:
         return {row.position: row for row in reversed(self.rows)}
 
@@ -128,9 +136,10 @@ class Evidence:
         return found
 
 
-def bundle_id(route: str, value: bytes) -> str:
-    """Of the message bundle that the message becomes."""
-    return uuid5(bytes.fromhex(request_id(route, value).replace("-", "")), b"Bundle")
+def bundle_id(route: str, value: bytes, replay: str | None = None) -> str:
+    """Of the message bundle that the message becomes; of one that was delivered before, as a replay sends it again."""
+    name = f"Bundle-{replay}" if replay else "Bundle"
+    return uuid5(bytes.fromhex(request_id(route, value).replace("-", "")), name.encode())
 
 
 COVERAGES: Final = 5
@@ -174,6 +183,7 @@ def gather(
         letters = list(things.bus.read(settings.dead_letters_of(route)))
         rows = list(things.ledger.find(Query(route=route, most=1_000_000)))
         offsets = things.bus.committed(settings.group_of(route), source)
+        replays = [one.id for one in things.ledger.replays.all(route)]
         committed = {partition: offsets.get(partition) for partition in bounds}
     parsed = [Result.model_validate_json(record.value) for record in result_records if record.value]
     texts |= {f"result record {record.position}": _record_text(record) for record in result_records}
@@ -197,6 +207,7 @@ def gather(
         canaries={**traffic.canaries, **ids, **(secrets or {})},
         crashes=crashes,
         over=over,
+        replays=replays,
     )
 
 
@@ -274,7 +285,8 @@ def told(evidence: Evidence) -> Iterator[str]:
         if results and evidence.over and results[-1].state != row.state:
             yield f"{row.position}: the ledger says {row.state}, its result {results[-1].state}"
         ids = {one.result_id for one in results}
-        if len(ids) > 1 + sum(one.state is State.PARKED for one in {one.result_id: one for one in results}.values()):
+        parked = sum(one.state is State.PARKED for one in {one.result_id: one for one in results}.values())
+        if len(ids) > max(1 + parked, len({one.replay_id for one in results})):
             yield f"{row.position}: {len(ids)} different results settle it"
         if row.state is State.PARKED and evidence.over:
             letter = letters.get(row.position)
@@ -288,16 +300,29 @@ def effects(evidence: Evidence) -> Iterator[str]:
     """Effects per message at most 1, repeats explained: by an attempt that told nothing, or by a crash, and then flagged. None without an intent."""
     known = {bundle_id(evidence.route, value): value for records in evidence.sent.values() for value in records.values() if value}
     for bundle in dict.fromkeys(one.bundle_id for one in evidence.effects if one.effect != NOTHING):
-        if bundle not in known:
+        if bundle not in known and bundle not in evidence.resent:
             yield f"the partner took bundle {bundle}, which no record becomes"
+    either = {**known, **evidence.resent}
     for history in _histories(evidence).values():
         again = Counter(one.bundle_id for one in _collapsed(history))
         for bundle, number in again.items():
-            if number > 1 and bundle in known:
-                yield f"{evidence.place_of(known[bundle])}: took effect {number} times, with something else in between"
+            if number > 1 and bundle in either:
+                yield f"{evidence.place_of(either[bundle])}: took effect {number} times, with something else in between"
     for value in known.values():
         if place := evidence.place_of(value):
             yield from _repeats(evidence, place, evidence.effects_of(value))
+    yield from _resent_again(evidence)
+
+
+def _resent_again(evidence: Evidence) -> Iterator[str]:
+    """What a replay sends of what was delivered: once, and again only where a crash or an attempt that told nothing explains it."""
+    for bundle, number in Counter(one.bundle_id for one in evidence.effects if one.effect != NOTHING).items():
+        value = evidence.resent.get(bundle or "")
+        place = evidence.place_of(value) if value is not None else None
+        if place is not None:
+            untold = sum(not one.settled for one in evidence.results_of(place))
+            if number - 1 - untold > evidence.crashes:
+                yield f"{place}: resent {number} times by one replay without a reason, with {evidence.crashes} crashes"
 
 
 def _repeats(evidence: Evidence, place: Position, taken: Sequence[Effect]) -> Iterator[str]:
@@ -338,8 +363,9 @@ def order(evidence: Evidence) -> Iterator[str]:
     What was sent again stands late in the source and is old: a newer one that was parked may go after it, when it is replayed.
     """
     by_value = {message.value: message for message in evidence.traffic.messages if message.value}
-    places = {bundle_id(evidence.route, value): evidence.place_of(value) for value in by_value}
     by_bundle = {bundle_id(evidence.route, value): message for value, message in by_value.items()}
+    by_bundle |= {bundle: by_value[value] for bundle, value in evidence.resent.items() if value in by_value}
+    places = {bundle: evidence.place_of(message.value or b"") for bundle, message in by_bundle.items()}
     for patient, history in _histories(evidence).items():
         bundles = list(dict.fromkeys(one.bundle_id for one in history if one.bundle_id in by_bundle))
         stands = [(place, by_bundle[bundle].minute) for bundle in bundles if (place := places[bundle])]

@@ -275,6 +275,34 @@ def test_when_a_person_ends_what_stands_in_the_way_the_patients_messages_go_on_b
     assert states(house) == ["parked", "delivered", "delivered"]
 
 
+def test_what_a_crash_left_open_is_flagged_though_it_was_parked_for_its_lane(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The patient's messages came in two partitions, and the one that was out stands behind another. Guard: Settlement.keeps_open."""
+    house = House(tmp_path, change=change, partitions=2)
+    house.send(create(1))
+    house.work()
+    house.send(update(2))
+    with pytest.raises(Killed):
+        house.work([Killed()])
+    house.send(update(3), partition=1)  # which is read first
+    house.settings.delivery.__dict__["per_patient"] = 1
+    worker, out = house.worker(), Position(house.topics.source, 0, 1)
+    ask = worker.flood.ask
+
+    def ask_when_parked(by: object = None) -> float:
+        seen = house.ledger.seen(ROUTE, out)
+        return ask(by) if seen is not None and seen.state is not State.PENDING else 0.02
+
+    monkeypatch.setattr(worker.flood, "ask", ask_when_parked)
+    with working(house, worker):
+        until(lambda: states(house) == ["delivered"] * 3)
+        worker.emitter.flush(60)
+    told = [one for one in house.results() if (one.source_partition, one.source_offset, one.settled) == (0, 1, True)]
+    assert [(one.state, one.reason, one.possible_duplicate) for one in told] == [(*BLOCKED, False), (*DELIVERED, True)]
+    house.close()
+
+
 # bytes that are gone
 
 

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from pipeline import wiring
 from pipeline.bus.embedded import EmbeddedBus
 from pipeline.bus.port import RebalanceListener, Record, TopicPartition
-from pipeline.delivery.planning import Payloads, judge, replay_of
+from pipeline.delivery.payloads import Payloads
+from pipeline.delivery.planning import judge, replay_of
 from pipeline.delivery.worker import Worker
 from pipeline.errors import BusError, BusGap, BusLost, BusRebalancing, BusUnavailable, NoAnswer
 from pipeline.ledger.plans import Deed, Mode, PlanState, What

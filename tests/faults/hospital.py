@@ -6,14 +6,17 @@ fifth of a second after the last byte. Whoever tests with a slow partner sets th
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Final
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import yaml
 
@@ -23,7 +26,8 @@ from pipeline.bus.port import Record
 from pipeline.sandbox.roche import RocheSandbox
 from pipeline.settings import Settings, load
 from pipeline.trial.invariants import Evidence, gather, violations
-from pipeline.trial.traffic import Traffic
+from pipeline.trial.rates import percentile
+from pipeline.trial.traffic import Message, Patient, Traffic, adt
 from schemas.outcomes import State
 
 ROOT: Final = Path(__file__).parents[2]
@@ -34,6 +38,8 @@ PROBE_SECONDS: Final = 0.2
 WORST_CREATE: Final = 10.0
 BOUND: Final = 90.0
 """Seconds that a loaded machine may take for what takes two."""
+WATCHED: Final = ("--http", "127.0.0.1:0")
+"""A worker that answers /readyz and /metrics."""
 
 
 class Worker:
@@ -79,6 +85,16 @@ class Worker:
         """Its log lines of these events."""
         lines = (json.loads(line) for line in self.said.splitlines() if line.startswith("{"))
         return [line for line in lines if line["event"] in names]
+
+    def answers(self, path: str) -> tuple[int, str]:
+        """What one that was started with WATCHED says there: status and body."""
+        (there,) = self.events("http_started")
+        try:
+            with urlopen(f"http://127.0.0.1:{there['port']}{path}", timeout=BOUND) as answer:
+                return answer.status, answer.read().decode()
+        except HTTPError as refused:
+            with refused:
+                return refused.code, refused.read().decode()
 
 
 class Hospital:
@@ -175,6 +191,26 @@ class Hospital:
             bus.create_topics(wiring.topic_settings(settings))
             with bus.producer() as producer:
                 producer.append([Record(self.source, message.value, key=message.key) for message in traffic.messages])
+
+    def live(
+        self, people: Sequence[Patient], random_: random.Random, count: int, *, every: float, minute: int
+    ) -> dict[bytes, float]:
+        """Updates of patients by chance, one after the other, so many seconds apart: each message, and when it was on the topic."""
+        appended: dict[bytes, float] = {}
+        with closing(open_bus(self.settings)) as bus, bus.producer() as producer:
+            for number in range(minute, minute + count):
+                patient = random_.choice(people)
+                message = Message(adt(patient, "A08", number), patient.name.encode(), patient.name, number, "A08")
+                producer.append([Record(self.source, message.value, key=message.key)])
+                self.traffic += Traffic((message,), (patient,))
+                appended[message.value or b""] = time.time()
+                time.sleep(every)
+        return appended
+
+    def p95(self, name: str, appended: Mapping[bytes, float]) -> float:
+        """Seconds from the topic to what the partner did or said."""
+        evidence = self.evidence(name, over=False)
+        return percentile([evidence.requests_of(value)[0].time - at for value, at in appended.items()], 0.95)
 
     def command(self, *words: str, at: Iterable[str] = (), clock: float = 0) -> list[str]:
         """A command of ours, through the launcher where failpoints or a clock are asked for."""

@@ -54,8 +54,8 @@ def check_moment(point: Point, there: Evidence) -> None:
             assert any(not there.settled(position) for position in settled)
         case Point.AFTER_RESULT_PRODUCED:
             assert any(there.settled(position) for position in settled)
-        case Point.AFTER_COMMIT:
-            assert any(there.committed.values())
+        case Point.AFTER_COMMIT:  # on a slow machine the first one is of where reading began: nothing is settled yet
+            assert any(offset is not None for offset in there.committed.values())
         case Point.AFTER_POLL:
             assert there.bounds
 

@@ -41,6 +41,11 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     return evidence
 
 
+def test_a_resend_of_the_newest_is_no_violation(good: Evidence) -> None:
+    again = resent(good, updates(good)[-1])
+    assert violations(replace(good, replays=["r1"], effects=[*good.effects, again])) == []
+
+
 def test_a_good_run_has_no_violations_and_ends_as_its_traffic_says(good: Evidence) -> None:
     assert violations(good) == []
     assert good.states == good.traffic.states
@@ -173,6 +178,24 @@ def effects_out_of_order(good: Evidence) -> Evidence:
     one, two, *_ = updates(good)
     swapped = {one.number: two, two.number: one}
     return replace(good, effects=[swapped.get(each.number, each) for each in good.effects])
+
+
+def resent(evidence: Evidence, effect: Effect) -> Effect:
+    """The same message, as the replay `r1` sends it again."""
+    values = [value for records in evidence.sent.values() for value in records.values() if value]
+    value = next(value for value in values if bundle_id(ROUTE, value) == effect.bundle_id)
+    return replace(effect, bundle_id=bundle_id(ROUTE, value, "r1"))
+
+
+@wrong("resent 2 times by one replay without a reason")
+def a_resend_that_goes_twice(good: Evidence) -> Evidence:
+    again = resent(good, updates(good)[-1])
+    return replace(good, replays=["r1"], effects=[*good.effects, again, again])
+
+
+@wrong("an older version after a newer one")
+def an_old_version_that_a_replay_sends_again(good: Evidence) -> Evidence:
+    return replace(good, replays=["r1"], effects=[*good.effects, resent(good, updates(good)[0])])
 
 
 @wrong("an older version after a newer one")

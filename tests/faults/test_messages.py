@@ -17,7 +17,7 @@ from pipeline.trial.invariants import Evidence, violations
 from pipeline.trial.traffic import Message, Patient, Traffic, adt, of_one, seeded
 from schemas.outcomes import FindingCode, Reason, State
 from tests.faults.conftest import THOROUGH, Make
-from tests.faults.hospital import PARTNER, Hospital
+from tests.faults.hospital import PARTNER, WATCHED, Hospital
 
 Seen = Callable[[str], None]
 
@@ -437,7 +437,7 @@ def test_an_hour_that_happens_twice_or_never_loses_nothing(hospital: Hospital, s
 
 # K1
 
-SILENT: Final = "patient name, MRN, BSN, SSN, partner ids, client secret: in no log, result, header or row"
+SILENT: Final = "patient name, MRN, BSN, SSN, partner ids, client secret: in no log, metric, result, header or row"
 
 
 @pytest.mark.fault("K1", SILENT)
@@ -461,6 +461,11 @@ def test_everything_at_once_and_nobody_is_named(make_hospital: Make, seed: int, 
         if worker.wait() == -signal.SIGKILL:
             hospital.crashes += 1
     partner.inject("refuse_tls", next=2)
+    worker = hospital.start(*WATCHED)
+    hospital.until(lambda: sum(hospital.states().values()) == len(hospital.traffic.messages))
+    for path in ("/metrics", "/readyz"):
+        Path(hospital.folder / f"said-{path[1:]}.txt").write_text(worker.answers(path)[1])
+    assert worker.end() == 0, hospital.logs()
     assert hospital.drain() == 0, hospital.logs()
     for words in (["find"], ["find", "--json"], ["results", "--json"], ["dead-letters"], ["dead-letters", "--json"], ["doctor"]):
         said = hospital.run(*words)

@@ -1,11 +1,14 @@
 """F7 and C2: what must be written cannot be. Topics, ledger, disk, key. No new work, no offset passes, and all goes on when it can be again."""
 
+import contextlib
 import resource
 import shutil
 import sqlite3
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -18,7 +21,7 @@ from pipeline.trial.invariants import violations
 from pipeline.trial.traffic import seeded
 from schemas.outcomes import State
 from tests.faults.conftest import THOROUGH, Make
-from tests.faults.hospital import PARTNER, Hospital
+from tests.faults.hospital import PARTNER, WATCHED, Hospital
 from tests.faults.proxy import Order, Proxy
 
 Seen = Callable[[str], None]
@@ -66,12 +69,14 @@ def configure(bus: dict[str, Any], topic: str, most_bytes: str) -> None:
 @pytest.mark.once
 @pytest.mark.parametrize("which", WHICH)
 def test_a_topic_of_ours_cannot_be_written(hospital: Hospital, seed: int, which: str, seen: Seen) -> None:
-    """Guard: Worker._emit comes before the offset, and Steady gives up nothing."""
+    """Guard: Worker._emit comes before the offset, and Steady gives up nothing; Worker.reasons says that it is not ready."""
     hospital.fill(seeded(seed, patients=4, garbage=2))
     with unwritable(hospital, topic_of(hospital, which)):
-        worker = hospital.start("--drain")
+        worker = hospital.start("--drain", *WATCHED)
         hospital.until(lambda: worker.events("bus_away"))
         time.sleep(1)
+        status, why = worker.answers("/readyz")
+        assert (status, "results_not_writable" in why) == (503, True)
         there = hospital.evidence(over=False)
         assert violations(there) == []
         assert (len(there.results) if which == "results" else len(there.letters)) == 0
@@ -80,7 +85,23 @@ def test_a_topic_of_ours_cannot_be_written(hospital: Hospital, seed: int, which:
     after = hospital.evidence()
     assert violations(after) == []
     assert after.states == after.traffic.states
-    seen("results and dead letters, embedded and Kafka: committed stood, all came when it could be written")
+    seen("results and dead letters, embedded and Kafka: not ready, committed stood, all came when it could be written")
+
+
+@pytest.mark.fault("F7", HELD)
+@pytest.mark.once
+@THOROUGH
+def test_it_is_ready_again_when_the_topic_can_be_written(hospital: Hospital, seed: int) -> None:
+    hospital.fill(seeded(seed, patients=2))
+    worker = hospital.start(*WATCHED)
+    hospital.until(lambda: worker.events("http_started") and worker.answers("/readyz")[0] == 200)
+    with unwritable(hospital, topic_of(hospital, "results")):
+        hospital.fill(seeded(seed + 500, patients=2))
+        hospital.until(lambda: worker.answers("/readyz")[0] == 503)
+    hospital.until(lambda: worker.answers("/readyz")[0] == 200)
+    assert worker.end() == 0, hospital.logs()
+    assert hospital.drain() == 0, hospital.logs()
+    assert hospital.violations() == []
 
 
 @pytest.mark.fault("F7", HELD)
@@ -135,7 +156,7 @@ def test_killed_while_a_topic_cannot_be_written_it_emits_at_the_next_start(hospi
 
 
 @contextmanager
-def full_disk(pid: int) -> Iterator[None]:
+def no_growing_file(pid: int) -> Iterator[None]:
     """No file of this process grows beyond a few kilobytes: to SQLite a disk on which nothing can be written."""
     _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (LOG_BYTES, hard))
@@ -143,16 +164,49 @@ def full_disk(pid: int) -> Iterator[None]:
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
 
 
+@contextmanager
+def full(disk: Path) -> Iterator[None]:
+    """Not a byte is left on it."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for piece in (1 << 16, 1 << 12, 1):
+            with contextlib.suppress(OSError):
+                while file.write(b"0" * piece) == piece:
+                    pass
+    yield
+    filler.unlink()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path | None]:
+    """A small disk, where this user may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    command = [mount, "-t", "tmpfs", "-o", "size=32m", "emr-pipeline-faults", str(folder)] if mount else ["false"]
+    mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    yield folder if mounted else None
+    if mounted:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
 @pytest.mark.fault("C2", NO_NEW_WORK)
-def test_the_disk_is_full_for_a_while(hospital: Hospital, seed: int, seen: Seen) -> None:
-    """Guard: Delivery._begin writes the intent before the transport is asked. Ledger and bus are on that disk."""
-    partner = hospital.partners[PARTNER]
-    partner.set(latency=0.05)
+@pytest.mark.parametrize("way", ["disk", pytest.param("limit", marks=THOROUGH)])
+def test_the_disk_is_full_for_a_while(small_disk: Path | None, make_hospital: Make, seed: int, way: str, seen: Seen) -> None:
+    """Guard: Delivery._begin writes the intent before the transport is asked. Ledger and bus are on that disk; who may mount none has the limit twice."""
+    hospital = make_hospital()
+    partner = hospital.partner(latency=0.5)
+    disk = small_disk if way == "disk" else None
+    if disk is not None:
+        hospital.tree["bus"]["path"] = str(disk / "bus")
+        hospital.tree["ledger"]["url"] = f"sqlite:///{disk / 'ledger.sqlite'}"
+    hospital.set(in_flight=4)  # so that most is still to come when the disk is full
     hospital.fill(seeded(seed, patients=30, updates=1))
     worker = hospital.start("--drain")
     hospital.until(lambda: partner.requests >= 5)
-    with full_disk(worker.pid):
-        hospital.until(lambda: worker.events("ledger_away", "bus_away"))
+    with full(disk) if disk is not None else no_growing_file(worker.pid):
+        partner.set(latency=0.0)
+        hospital.until(lambda: worker.events("ledger_away"))
         asked = hospital.asked()
         time.sleep(1.5)
         assert partner.requests == asked
@@ -161,7 +215,9 @@ def test_the_disk_is_full_for_a_while(hospital: Hospital, seed: int, seen: Seen)
     after = hospital.evidence()
     assert violations(after) == []
     assert after.states == after.traffic.states
-    seen("disk full: nothing sent for as long; damaged ledger and lost key: nothing sent at all")
+    seen(
+        f"disk full ({'a mounted one' if disk is not None else 'by a limit'}): nothing sent for as long; damaged ledger, lost key: nothing at all"
+    )
 
 
 @pytest.mark.fault("C2", NO_NEW_WORK)
@@ -242,7 +298,8 @@ def test_the_hash_key_is_lost(hospital: Hospital, seed: int, lost: str) -> None:
 def test_postgresql_is_away_for_a_while(make_hospital: Make, seed: int, order: Order) -> None:
     """Connections end or are swallowed in mid-run; a transaction whose COMMIT was not answered is looked at again, not repeated blindly."""
     hospital = make_hospital(ledger="postgres")
-    partner = hospital.partner(latency=0.02)
+    partner = hospital.partner(latency=0.5)
+    hospital.set(in_flight=4)
     direct = make_url(hospital.tree["ledger"]["url"])
     hospital.fill(seeded(seed, patients=20, updates=1))
     with Proxy((str(direct.host), direct.port or 5432)) as proxy:
@@ -252,9 +309,11 @@ def test_postgresql_is_away_for_a_while(make_hospital: Make, seed: int, order: O
         proxy.order(order)
         if order.refuse:
             proxy.drop_all()
+        partner.set(latency=0.0)
         asked = hospital.asked()
         time.sleep(1.5)
         assert partner.requests == asked
+        assert worker.running
         proxy.clear()
         assert worker.wait() == 0, hospital.logs()
         after = hospital.evidence()

@@ -38,7 +38,13 @@ def configure(parser: ArgumentParser) -> None:
     plan.add_argument("--include-delivered", action="store_true", help="what was delivered too, as updates; needs --why")
     plan.add_argument("--force", action="store_true", help="what is stale or was discarded too; needs --why")
     plan.add_argument("--why", metavar="TEXT", help="for the audit; no patient data")
-    plan.add_argument("--rate", type=rate_of, default=10.0, metavar="N", help="records a second (10)")
+    plan.add_argument(
+        "--rate",
+        type=rate_of,
+        default=10.0,
+        metavar="N",
+        help="records a second that each worker takes up (10): two workers that share the route send twice as many",
+    )
     plan.add_argument("--most", type=int, default=MOST, metavar="N", help=f"how many records at most ({MOST})")
     plan.add_argument("--diff", action="store_true", help="the FHIR elements of each record that differ from what was sent")
     plan.add_argument(

@@ -37,7 +37,8 @@ def check(arguments: Namespace) -> None:
 def make(arguments: Namespace, things: "Opened") -> int:
     """Judge, keep, show; 3 where something selected needs a person before it can go."""
     from pipeline import wiring
-    from pipeline.delivery.planning import Payloads, judge, replay_of
+    from pipeline.delivery.payloads import Payloads
+    from pipeline.delivery.planning import judge, replay_of
     from pipeline.ledger.plans import Deed, Mode, What
 
     arguments.route = wiring.the_route(things.settings, arguments.route)

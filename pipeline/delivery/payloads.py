@@ -1,0 +1,55 @@
+"""The bytes of source records: from the source topic, else from the dead letters, which do not expire. Nothing is decided here.
+
+Any thread may ask. The dead letters are read where a source record is gone, and each of them once: only their places are kept in memory.
+"""
+
+import threading
+from collections.abc import Iterator
+from typing import Final
+
+from pipeline.bus.port import Bus, TopicPartition
+from pipeline.delivery.replay import received_of
+from pipeline.model import Position, Received
+from schemas.dead_letter import PREFIX
+
+SOURCE: Final = tuple(f"{PREFIX}source_{part}" for part in ("topic", "partition", "offset"))
+
+
+class Payloads:
+    """See the module."""
+
+    def __init__(self, bus: Bus, dead_letters: str) -> None:
+        """`dead_letters`: their topic, which need not be there yet."""
+        self._bus, self._topic = bus, dead_letters
+        self._guard = threading.Lock()
+        self._letters: dict[str, Position] = {}
+        self._next: dict[TopicPartition, int] = {}
+
+    def find(self, position: Position) -> Received | None:
+        """The record as it is found, with the place where it is."""
+        found = self._bus.fetch(position)
+        if found is not None:
+            return found
+        letter = self._letter(position)
+        return self._bus.fetch(letter) if letter is not None else None
+
+    def received(self, position: Position) -> Received | None:
+        """The source record by its bytes, wherever they are; None where they are nowhere any more."""
+        found = self.find(position)
+        return received_of(position, found) if found is not None else None
+
+    def _letter(self, position: Position) -> Position | None:
+        with self._guard:
+            if str(position) not in self._letters:
+                self._letters.update(self._read_on())
+            return self._letters.get(str(position))
+
+    def _read_on(self) -> Iterator[tuple[str, Position]]:
+        """From where the last look ended."""
+        if self._topic not in self._bus.topics():
+            return
+        for record in self._bus.read(self._topic, start=self._next):
+            at = record.position
+            self._next[TopicPartition(at.topic, at.partition)] = at.offset + 1
+            said = {name: value.decode("utf-8", "replace") for name, value in reversed(record.headers)}  # ours stand first
+            yield "/".join(said.get(name, "") for name in SOURCE), at
