@@ -402,6 +402,7 @@ def test_a_partner_that_goes_and_comes_back_is_two_lines(capsys: pytest.CaptureF
         (Reason.NOT_SENT_TLS, "tls.ca"),
         (Reason.NOT_SENT_DNS, "DNS"),
         (Reason.NOT_SENT_CONNECT, "firewall"),
+        (Reason.NOT_SENT_TOKEN, "token endpoint"),
         (Reason.TIMEOUT, "tried again"),
     ],
 )

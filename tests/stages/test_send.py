@@ -49,6 +49,9 @@ def test_an_attempt_holds_what_went_out_what_came_back_and_what_it_means() -> No
         (Reason.NOT_SENT_TLS, Decision.FAILED),
         (Reason.NOT_SENT_CERTIFICATE, Decision.HALTED),
         (Reason.REFUSED_CERTIFICATE, Decision.HALTED),
+        (Reason.NOT_SENT_TOKEN, Decision.FAILED),
+        (Reason.REFUSED_TOKEN, Decision.HALTED),
+        (Reason.LOGIN_NEEDED, Decision.HALTED),
     ],
 )
 def test_what_was_not_sent_is_tried_again_or_halts_and_is_never_unknown(reason: Reason, decision: Decision) -> None:
