@@ -171,7 +171,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str | int, ...]]]] = {
 }
 """What a table shows of a type; of the others the id."""
 HEADERS: Final = {kind: tuple(columns) for kind, columns in COLUMNS.items()}
-WIDEST: Final = 40
+WIDEST: Final = 80
 
 
 def _cells(kind: str, resource: "Resource") -> tuple[str, ...]:
