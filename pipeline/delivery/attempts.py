@@ -166,6 +166,8 @@ class Delivery:
         self.crashed = here is not None and here.open and here.sent_ms is not None
         self.last_sent_ms = here.sent_ms if here else None
         """Wall clock of a create that may have arrived, where only the ledger remembers it."""
+        self.early = here is not None and here.reason is Reason.AWAITING_PROBE
+        """An update came before the partner had processed what it updates: the same again, once it should have."""
         self.probe_due = probe_due
         """Monotonic: when a probe begins to prove something."""
         self.troubled_since: float | None = None
@@ -259,6 +261,8 @@ class Delivery:
         return Later(HELD_PAUSE, Reason.BLOCKED_BEHIND, behind=held.by) if held.by else Later(0)
 
     def _try(self, packed: Packed, request: Request) -> Outcome | Later:
+        if self.unknown and self.early and (wait := self._until_probe(request)) > 0:
+            return Later(wait, Reason.AWAITING_PROBE)
         request = self.plan.partner.of_attempt(packed, request, self.attempt + 1)
         asked = self._now()
         self._begin(packed, request, is_probe=False)
@@ -352,7 +356,7 @@ class Delivery:
     def _out_of_patience(self, answer: Answer) -> bool:
         """Whether this message has been answered with failures for too long: nothing that waits long holds up the others."""
         decision = answer.verdict.decision
-        if decision not in {Decision.FAILED, Decision.UNKNOWN}:
+        if decision not in {Decision.FAILED, Decision.UNKNOWN} or (answer.probe and answer.verdict.learned):
             return False
         if answer.reply is None and (answer.verdict.reason in NOT_SENT or self.hands.gate.state is not GateState.CLOSED):
             return False  # not sent; or no answer, of a partner that answers nobody
@@ -392,6 +396,7 @@ class Delivery:
             case Decision.UNKNOWN if not answer.probe or answer.request.operation == packed.requests[0].operation:
                 # a create, or a probe that is the same create once more: it may be working from now on
                 self.last_sent_ms, self.sent_step = self.hands.clock(), packed.requests[0].step
+                self.early = answer.verdict.reason is Reason.AWAITING_PROBE
                 self.probe_due = self.hands.monotonic() + self.plan.partner.probe_after(answer.request.operation)
 
     def _pause(self, packed: Packed, answer: Answer) -> Later:

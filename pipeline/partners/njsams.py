@@ -389,7 +389,7 @@ class _Written:
         if failed:
             whole = operation is Operation.UPDATE or len(failed) == len(entries)
             self.said = Said.OUTCOME if whole else Said.PARTLY
-            self.status = max(failed) if whole else self.status
+            self.status = max(failed, key=_tells) if whole else self.status
             self.codes = self.codes or tuple(code for entry in entries for code in _codes(entry))
             return
         located = [_located(entry, item.kind) for entry, item in zip(entries, items, strict=True)]
@@ -533,6 +533,11 @@ def _status(entry: object) -> int:
     """Of `201 Created` 201; 0 where there is none."""
     found = re.match(r"\s*([1-9]\d\d)\b", str(_response(entry).get("status", "")), re.ASCII)
     return int(found[1]) if found else 0
+
+
+def _tells(status: int) -> tuple[bool, int]:
+    """Which of several failed entries says most: not one that failed because another did (424)."""
+    return status != 424, status  # noqa: PLR2004 - RFC 4918 section 11.4
 
 
 def _located(entry: object, kind: str) -> str | None:
