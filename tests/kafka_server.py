@@ -127,7 +127,7 @@ def _from_jars(*words: str, environment: dict[str, str] | None = None) -> Server
     data = Path(tempfile.mkdtemp(prefix="emr-kafka-")) / "data"
     command = [str(SCRIPT), "start", "--port", "0", "--data", str(data), "--while", str(os.getpid()), *words]
     started = subprocess.run(
-        command, capture_output=True, text=True, timeout=180, check=False, env={**os.environ, **(environment or {})}
+        command, capture_output=True, text=True, timeout=280, check=False, env={**os.environ, **(environment or {})}
     )
     if started.returncode != 0:
         raise AssertionError(f"{SCRIPT} failed:\n{started.stderr}")

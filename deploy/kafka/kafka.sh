@@ -170,7 +170,7 @@ again() { # ready is: its plain port takes a connection
 }
 
 await() { # ready is: an admin client gets an answer
-  local limit=$((SECONDS + 90)) node
+  local limit=$((SECONDS + 180)) node
   for node in $(seq "$brokers"); do
     until grep -q "Kafka Server started" "$data/broker-$node.log"; do
       if [ "$(running | wc -l)" -lt "$brokers" ] || [ $SECONDS -gt $limit ]; then

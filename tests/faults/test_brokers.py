@@ -85,7 +85,7 @@ def nothing_out(hospital: Hospital) -> bool:
 @pytest.mark.parametrize("order", DEAF)
 @THOROUGH
 def test_the_broker_is_away_for_a_while(make_hospital: Make, behind: Behind, order: Order, seed: int, seen: Seen) -> None:
-    """Guard: BusUnavailable is no refusal (kafka_client.failure): taken as one, the worker ends. Steady holds the results."""
+    """What holds it: an error of Kafka is an outage unless it is known to be for good (kafka_client.failure); Steady holds the results."""
     random_ = random.Random(f"{seed}{order.refuse}")
     hospital = make_hospital(bus="kafka", servers=behind.server.plain)
     hospital.partner(latency=0.5)
@@ -113,7 +113,7 @@ def test_the_broker_is_away_for_a_while(make_hospital: Make, behind: Behind, ord
 def test_a_worker_is_cut_off_from_its_group_and_works_on_until_it_hears_that_it_is_no_member(
     make_hospital: Make, behind: Behind, order: Order, seed: int, seen: Seen
 ) -> None:
-    """Two send for the same patients at once, and the ledger lets one. Guards: Ledger.begin, one open intent per lane; the check of the generation."""
+    """Two have the same records in hand, and one sends. Several guards stand behind each other: what is lost is forgotten, and Ledger.begin lets one."""
     random_ = random.Random(f"{seed}{order.refuse}")
     hospital = make_hospital(bus="kafka", ledger="postgres", servers=behind.server.plain)
     hospital.tree["topics"]["partitions"] = 4
@@ -155,7 +155,7 @@ def without(cluster: Server, node: int, *topics: str) -> Iterator[None]:
 @pytest.mark.parametrize("which", ["source", "results"])
 @THOROUGH
 def test_a_leader_dies_in_mid_traffic(make_hospital: Make, which: str, seed: int, seen: Seen) -> None:
-    """Guard: the producer is made anew after a delivery that failed, acks=all; the consumer polls on through BusUnavailable."""
+    """What holds it: acks=all with two copies in sync, and a poll, a commit and a result that fail are tried again."""
     killed_in_mid_traffic(make_hospital, seed, which)
     seen("three brokers: leader of the source and of the results killed, all delivered by the other two")
 
@@ -163,7 +163,7 @@ def test_a_leader_dies_in_mid_traffic(make_hospital: Make, which: str, seed: int
 @pytest.mark.fault("R5", REFUSED)
 @THOROUGH
 def test_the_groups_coordinator_dies_in_mid_traffic(make_hospital: Make, seed: int, seen: Seen) -> None:
-    """Guard: a commit that fails is none (Worker.commit tells offsets.committed only afterwards)."""
+    """What holds it: a commit that fails is none (Worker.commit tells offsets.committed only afterwards)."""
     killed_in_mid_traffic(make_hospital, seed, "coordinator")
     seen("three brokers: the coordinator killed, the next one took the commits")
 

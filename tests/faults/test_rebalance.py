@@ -59,7 +59,7 @@ def end_all(hospital: Hospital) -> None:
 def test_members_join_leave_and_die_while_messages_flow(
     several: Callable[..., Hospital], rebalance: str, seed: int, seen: Seen
 ) -> None:
-    """Guard: Worker.revoked settles and commits what runs, and Worker.mine takes nothing of another's; Ledger.begin, one open intent per lane."""
+    """What holds it: Worker.revoked settles and commits what runs, Worker.mine takes nothing of another's, Ledger.begin lets one send."""
     random_ = random.Random(f"{seed}{rebalance}")
     hospital = several(rebalance=rebalance)
     hospital.fill(seeded(seed, patients=10))
@@ -110,7 +110,7 @@ def test_a_worker_that_joins_has_its_share_while_the_other_still_works_off_what_
 def test_a_worker_that_stood_still_for_longer_than_its_session_goes_on_and_sends_nothing_twice(
     several: Callable[..., Hospital], seed: int, seen: Seen
 ) -> None:
-    """Guard: the consumer asks the group before it hands out or commits anything after a session; epochs, and the ledger's intents."""
+    """What holds it: the consumer asks the group before it hands out anything after a session; epochs, and the ledger's intents."""
     random_ = random.Random(seed)
     hospital = several()
     hospital.partners[PARTNER].set(latency=0.4)

@@ -60,7 +60,7 @@ def stopped(hospital: Hospital, worker: Worker, asked: int) -> str:
 def test_records_that_retention_took_before_they_were_read_stop_the_worker(
     hospital: Hospital, administrator: Administrator, seed: int, seen: Seen
 ) -> None:
-    """Guard: auto_offset_reset is none. With earliest the worker goes on behind the gap."""
+    """What holds it: auto_offset_reset is none. With earliest the worker would go on behind the gap."""
     begun(hospital, seed)
     asked = hospital.partners[PARTNER].requests
     before = hospital.evidence()
@@ -110,7 +110,7 @@ def test_a_topic_that_was_made_anew_stops_the_worker_until_it_has_a_name_of_its_
 def test_a_topic_that_is_made_anew_under_a_running_worker_stops_it(
     hospital: Hospital, administrator: Administrator, seed: int
 ) -> None:
-    """Guard: Membership.check_ids in every poll. kafka-python fetches by name, and would read on in the middle of the new topic."""
+    """What holds it: Membership.check_ids, and an offset that went with the topic. kafka-python fetches by name, and might read on in the new one."""
     hospital.fill(seeded(seed, patients=4, garbage=0, merges=0))
     worker = hospital.start()
     hospital.until(hospital.settled)
