@@ -165,9 +165,9 @@ class Hospital:
     @property
     def path(self) -> Path:
         """The settings as they are now, in their file."""
-        path = self.folder / "settings.yaml"
-        path.write_text(yaml.safe_dump(self.tree))
-        return path
+        path, new = self.folder / "settings.yaml", self.folder / "settings.new"
+        new.write_text(yaml.safe_dump(self.tree))
+        return new.replace(path)  # at once: a worker that starts may be reading it
 
     @property
     def settings(self) -> Settings:
