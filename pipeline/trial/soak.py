@@ -40,7 +40,7 @@ SAMPLE_SECONDS: Final = 5.0
 GENTLE: Final = 0.5
 """The share of the time after which no worker is ended any more."""
 DRAIN_SECONDS: Final = 300.0
-CANARIES: Final = 300
+CANARIES: Final = 60
 """So many texts are looked for in all that must be silent: each of them costs a reading of everything."""
 IN_FLIGHT: Final = 64
 PROBE_MARGIN: Final = -9.8
