@@ -31,7 +31,7 @@ from pipeline.settings import Settings
 from pipeline.stages.route import request_id
 from pipeline.trial.traffic import Traffic
 from schemas.dead_letter import PREFIX
-from schemas.outcomes import CLOSED, State
+from schemas.outcomes import CLOSED, OUTCOME_UNKNOWN, State
 from schemas.result import Result
 
 SETTLED: Final = CLOSED | {State.PARKED}
@@ -320,7 +320,10 @@ def _resent_again(evidence: Evidence) -> Iterator[str]:
         value = evidence.resent.get(bundle or "")
         place = evidence.place_of(value) if value is not None else None
         if place is not None:
-            untold = sum(not one.settled for one in evidence.results_of(place))
+            untold = sum(
+                not one.settled or (one.state is State.PARKED and one.reason in OUTCOME_UNKNOWN)
+                for one in evidence.results_of(place)
+            )
             if number - 1 - untold > evidence.crashes:
                 yield f"{place}: resent {number} times by one replay without a reason, with {evidence.crashes} crashes"
 
@@ -332,7 +335,9 @@ def _repeats(evidence: Evidence, place: Position, taken: Sequence[Effect]) -> It
         yield f"{place}: the partner took it, and the ledger has no intent of it"
     elif row is not None and len(taken) > row.attempt:
         yield f"{place}: the partner took it {len(taken)} times, and the ledger knows of {row.attempt} attempts"
-    untold = sum(not one.settled for one in evidence.results_of(place))
+    untold = sum(
+        not one.settled or (one.state is State.PARKED and one.reason in OUTCOME_UNKNOWN) for one in evidence.results_of(place)
+    )
     unexplained = len(taken) - 1 - untold
     if unexplained > evidence.crashes:
         yield f"{place}: sent again {unexplained} times without a reason, with {evidence.crashes} crashes"

@@ -37,7 +37,7 @@ STRANGE: Final = 0.005
 """Of all messages: what nobody can read (D1)."""
 TICK: Final = 0.05
 SAMPLE_SECONDS: Final = 5.0
-GENTLE: Final = 0.5
+GENTLE: Final = 0.45
 """The share of the time after which no worker is ended any more."""
 DRAIN_SECONDS: Final = 300.0
 CANARIES: Final = 60

@@ -8,10 +8,12 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from pipeline.bus.port import TopicPartition
+from pipeline.model import Position
 from pipeline.sandbox.log import CREATED, UPDATED, Effect
 from pipeline.trial.invariants import Evidence, bundle_id, tables, violations
 from pipeline.trial.traffic import seeded
-from schemas.outcomes import State
+from schemas.outcomes import Reason, State
+from schemas.result import Result
 from tests.faults.conftest import Make
 from tests.faults.hospital import ROUTE, Hospital
 
@@ -220,6 +222,42 @@ def test_a_newer_one_that_was_parked_may_go_after_an_old_one_that_was_sent_again
         ],
     )
     assert not [said for said in violations(evidence) if "order" in said or "after a newer" in said]
+
+
+def test_what_was_parked_with_an_unknown_outcome_may_be_sent_again_without_a_crash(good: Evidence) -> None:
+    one, *_ = updates(good)
+    place = next(
+        place
+        for value in (message.value for message in good.traffic.messages if message.value)
+        if bundle_id(ROUTE, value) == one.bundle_id and (place := good.place_of(value))
+    )
+    row = good.row_at(place)
+    assert row is not None
+    twice = replace(
+        good,
+        effects=[each for number in good.effects for each in ((number, number) if number == one else (number,))],
+        rows=[replace(each, attempt=2) if each == row else each for each in good.rows],
+        results=[
+            replace_result(each, reason)
+            for each in good.results
+            for reason in ((Reason.CONNECTION_LOST, None) if at(each) == place else (None,))
+        ],
+    )
+    assert violations(twice) == []
+    assert any("without a reason" in said for said in violations(replace(twice, results=good.results)))
+
+
+def replace_result(result: Result, reason: Reason | None) -> Result:
+    """Parked for the reason, under an id of its own; as it is where there is none."""
+    return (
+        result
+        if reason is None
+        else result.model_copy(update={"state": State.PARKED, "reason": reason, "result_id": f"{result.result_id}-before"})
+    )
+
+
+def at(result: Result) -> Position:
+    return Position(result.source_topic, result.source_partition, result.source_offset)
 
 
 @wrong("is not known at all")

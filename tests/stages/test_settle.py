@@ -60,6 +60,12 @@ def test_a_result_is_keyed_by_the_request_id() -> None:
     assert one.result.key == str(Result.model_validate_json(one.settlement.result).request_id).encode()
 
 
+def test_results_of_what_nobody_could_read_share_a_key_of_their_own() -> None:
+    unread = received(b"garbage")
+    outcomes = [Outcome(unread, PLAN.name, "roche", state, Reason.NOT_HL7) for state in (State.PARKED, State.DISCARDED)]
+    assert [written(one).result.key for one in outcomes] == [b"his.adt/0/0", b"his.adt/0/0"]
+
+
 @pytest.mark.parametrize("outcome", [delivered(), ended(adt(authority="NOBODY"), PLAN), ended(adt("A03"), PLAN)])
 def test_neither_result_nor_headers_hold_a_patient(outcome: Outcome) -> None:
     one = written(outcome)
