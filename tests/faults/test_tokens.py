@@ -120,7 +120,7 @@ def test_a_slow_token_endpoint_is_asked_once(njsams: tuple[Hospital, NjsamsSandb
 
 @pytest.mark.fault("F9", PROMISE)
 def test_tokens_that_end_in_mid_stream_cost_one_refresh_and_one_resend_each(njsams: tuple[Hospital, NjsamsSandbox]) -> None:
-    """Guard: BearerTransport sends once more; those who had the same token share the refresh (TokenCache.instead_of)."""
+    """Guard: BearerTransport sends once more after a 401."""
     hospital, sandbox = njsams
     sandbox.set(latency=0.5)
     fill(hospital, number=4 * MESSAGES)
@@ -142,7 +142,7 @@ def test_tokens_that_end_in_mid_stream_cost_one_refresh_and_one_resend_each(njsa
 def test_a_token_endpoint_that_fails_opens_the_breaker_and_nothing_is_sent_until_it_is_back(
     njsams: tuple[Hospital, NjsamsSandbox], fault: str, reason: Reason, line: str
 ) -> None:
-    """Guard: a missing token is NotSent; a failure is shared for a pause (TokenCache._again)."""
+    """The breaker and the pause after a failure (TokenCache) both keep the requests few; tests/oauth looks at the pause alone."""
     hospital, sandbox = njsams
     sandbox.inject(fault, operation="token")
     fill(hospital)
@@ -162,7 +162,7 @@ def test_a_token_endpoint_that_fails_opens_the_breaker_and_nothing_is_sent_until
 def test_a_client_that_is_refused_halts_the_route_with_one_line_until_it_is_mended(
     njsams: tuple[Hospital, NjsamsSandbox], tmp_path: Path
 ) -> None:
-    """Guard: REFUSED_TOKEN is nobody's message (send.NOBODYS_MESSAGE). The secret is mended in the running process."""
+    """The secret is mended in the running process."""
     hospital, sandbox = njsams
     wrong = tmp_path / "secret"
     wrong.write_text("not the secret")
