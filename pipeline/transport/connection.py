@@ -4,15 +4,19 @@ urllib3 and http.client do HTTP on top of it. They may not resend here, and see 
 raises NotSent or NoAnswer, so nothing above it has to guess. Rules of the TLS part: RELIABILITY section 1.
 """
 
+import http.client
 import select
 import socket
 import ssl
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 
+from urllib3 import HTTPResponse
 from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
+from urllib3.util.url import _encode_target
 
 from pipeline.errors import NoAnswer, NotSent
 from pipeline.failpoints import Point, reach
@@ -96,6 +100,8 @@ class Connection(HTTPSConnection):
     """time.monotonic() when it went back to the pool."""
     idle_most: float = 0.0
     """Seconds that the server says it keeps it; 0 where it says nothing."""
+    putheader = http.client.HTTPConnection.putheader
+    """urllib3's looks in each value for a mark that nobody sets here."""
     _used = False
     _held: list[bytes] | None = None
 
@@ -107,8 +113,8 @@ class Connection(HTTPSConnection):
         self._used = False
         self.is_verified = True
 
-    def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - urllib3's
-        """Send head and body in one piece: shorter than a TLS record, it leaves whole or not at all."""
+    def request(self, method: str, url: str, body: Any = None, headers: Mapping[str, Any] | None = None, **_: Any) -> None:  # noqa: ANN401 - urllib3's
+        """Send head and body in one piece: shorter than a TLS record, it leaves whole or not at all. As urllib3's, without its guesses."""
         exchange = current()
         exchange.phase = Reason.NOT_SENT_CONNECT
         exchange.fresh = not self._used
@@ -117,12 +123,27 @@ class Connection(HTTPSConnection):
         self.sock.exchange = exchange
         self._held = []
         try:
-            super().request(method, url, *args, **kwargs)
+            self.putrequest(method, url, skip_accept_encoding=True)
+            for name, value in (headers or {}).items():
+                self.putheader(name, value)
+            self.endheaders(body)
             whole = b"".join(self._held)
         finally:
             self._held = None
         self.sock.sendall(whole)
         reach(Point.AFTER_BYTES_SENT)
+
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as urllib3's
+        """The head of the answer; its body is still to be read."""
+        came = http.client.HTTPConnection.getresponse(self)
+        return HTTPResponse(
+            came,
+            came.getheaders(),  # type: ignore[arg-type] # urllib3's word for it leaves out what it takes
+            came.status,
+            preload_content=False,
+            decode_content=False,
+            original_response=came,
+        )
 
     def send(self, data: Any) -> None:  # noqa: ANN401 - http.client's own buffer types
         """Hold what http.client would send in pieces."""
@@ -136,6 +157,21 @@ class Pool(HTTPSConnectionPool):
     ConnectionCls = Connection
     idle = 4.0
     """Seconds. Servers close idle connections after 5 s and more, and one that closes as we send costs an unknown outcome."""
+
+    def urlopen(self, method: str, url: str, body: Any = None, headers: Any = None, **_: Any) -> HTTPResponse:  # type: ignore[override] # noqa: ANN401 - urllib3's own types
+        """As urllib3's, without what nobody here asks it for: retries, redirects, proxies."""
+        connection: Connection = self._get_conn()
+        try:
+            if connection.is_closed:
+                connection.connect()
+            connection.request(method, _encode_target(url), body, headers)
+            response = connection.getresponse()
+        except BaseException:
+            connection.close()
+            self._put_conn(None)
+            raise
+        response._connection, response._pool = connection, self  # noqa: SLF001 - as urllib3 does, for response.release_conn
+        return response
 
     def _get_conn(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - urllib3's own type
         exchange = current()

@@ -1,11 +1,10 @@
-"""A partner over HTTPS: a `requests` session with a pool of its own, mutual TLS, deadlines and a body cap.
+"""A partner over HTTPS: `requests` below its session, with a pool of its own, mutual TLS, deadlines and a body cap.
 
 It sends each request once. It follows no redirect, uses no proxy, keeps no cookie and reads no environment. No error, log line or
 repr of it holds a URL, a header or a body.
 """
 
 import http.client
-import http.cookiejar
 import logging
 import re
 import threading
@@ -41,47 +40,32 @@ for name in ("connection", "connectionpool", "response", "util.retry"):
 
 
 class _Adapter(HTTPAdapter):
-    """Leads every request to our pool, with our TLS context and nothing of certifi's."""
+    """Leads every request to our pool. Asked without a session: what that adds is a memory, hooks and redirects, which nobody here wants."""
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(max_retries=0)
-        self.max_retries = False  # type: ignore[assignment] # urllib3: raise at once, and never wrap into MaxRetryError
         self.pool = pool
 
-    def get_connection_with_tls_context(self, *_: Any, **__: Any) -> Pool:  # noqa: ANN401 - the signature is requests'
-        return self.pool
-
-    def cert_verify(self, *_: Any, **__: Any) -> None:  # noqa: ANN401 - as above; the context verifies
-        return
+    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:  # noqa: ANN401 - the signature is requests'
+        """The head of the answer. As requests', without what is looked up in it for others: cookies, proxies, a character set."""
+        response = requests.Response()
+        response.raw = self.pool.urlopen(request.method or "", request.path_url, request.body, request.headers)
+        response.status_code = response.raw.status
+        return response
 
     def close(self) -> None:
         self.pool.close()
         super().close()
 
 
-class _Session(requests.Session):
-    """A session without memory."""
-
-    def __init__(self, pool: Pool) -> None:
-        super().__init__()
-        self.trust_env = False
-        self.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-        self.adapters.clear()
-        self.mount("https://", _Adapter(pool))
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002 - the signature is requests'
-        """None: requests would read a redirect's body whole, past our cap, only to offer the next request."""
-        return None
-
-
 class _Wire:
-    """Credentials and the session that was made with them."""
+    """Credentials and the adapter that was made with them."""
 
     def __init__(self, credentials: certificates.Credentials, host: str, port: int, size: int, idle: float) -> None:
         self.credentials = credentials
         pool = Pool(host, port, maxsize=size, block=True, ssl_context=credentials.context, retries=False)
         pool.idle = idle
-        self.session = _Session(pool)
+        self.adapter = _Adapter(pool)
 
 
 class HttpsTransport:
@@ -143,17 +127,17 @@ class HttpsTransport:
             with self._sent(exchange, wire, self._addressed("GET", path)):
                 return  # its body is nobody's
         finally:
-            wire.session.close()
+            wire.adapter.close()
 
     def close(self) -> None:
         """Let go of connections."""
         with self._lock:
             wire, self._wire = self._wire, None
         if wire is not None:
-            wire.session.close()
+            wire.adapter.close()
 
     def _ready(self) -> _Wire:
-        """The session for the certificate files as they are now; NotSent where they cannot work."""
+        """The adapter for the certificate files as they are now; NotSent where they cannot work."""
         wire, now = self._wire, time.monotonic()
         if wire is None or now >= self._look_again:
             wire = self._look(now)
@@ -177,16 +161,15 @@ class HttpsTransport:
                 raise
             return old  # a renewal half done (new certificate, old key) stops nobody: it is looked at again, and ours still has its dates
         if old is not None:
-            old.session.close()
+            old.adapter.close()
         return _Wire(credentials, self._host, self._port, self._pool, self._idle)
 
     @contextmanager
     def _sent(self, exchange: Exchange, wire: _Wire, prepared: requests.PreparedRequest) -> Iterator[requests.Response]:
         """The answer, its body still to be read. Whatever goes wrong, there or in what is done with it, is NotSent or NoAnswer."""
-        times = exchange.timeouts
         CURRENT.exchange = exchange
         try:
-            with wire.session.send(prepared, stream=True, allow_redirects=False, timeout=(times.connect, times.read)) as response:
+            with wire.adapter.send(prepared) as response:
                 yield response
         except (NotSent, NoAnswer):
             raise

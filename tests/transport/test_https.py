@@ -96,6 +96,12 @@ def test_the_request_goes_out_as_it_was_packed_with_the_secret_added(files: File
     assert body == b'{"a":1}'
 
 
+def test_what_a_url_may_not_hold_goes_out_percent_encoded(files: Files) -> None:
+    with partner(files, answer(OK)) as (server, transport):
+        transport.exchange(a_request("/Patient?identifier=urn:oid:1.2|é%2f"))
+    assert server.requests[0].startswith(b"PUT /base/Patient?identifier=urn:oid:1.2%7C%C3%A9%2F HTTP/1.1\r\n")
+
+
 def test_a_connection_is_used_again(files: Files) -> None:
     with partner(files, answer(OK)) as (server, transport):
         assert [transport.exchange(a_request()).status for _ in range(3)] == [200, 200, 200]
