@@ -158,3 +158,35 @@ def test_the_threads_of_a_worker_share_few_heaps() -> None:
 
     assert heaps() > run.HEAPS
     assert heaps("few") <= run.HEAPS
+
+
+COLLECTIONS = """
+import gc, sys
+from pipeline import flow, settings, wiring
+from pipeline.commands import run
+from pipeline.model import Position, Received
+from pipeline.trial.stream import Stream
+loaded = settings.load(settings.DEFAULTS)
+plan = wiring.plan_offline(loaded, wiring.the_route(loaded, None))
+records = [Received(Position("adt", 0, number), each.value) for number, each in enumerate(Stream("adt").rounds(500, 500))]
+flow.read(records[0], plan)
+if len(sys.argv) > 1:
+    run._let_threads_work()
+runs = []
+gc.callbacks.append(lambda phase, _: runs.append(phase) if phase == "stop" else None)
+waiting = [flow.read(each, plan) for each in records]
+print(len(runs))
+"""
+
+
+def test_the_collector_does_not_go_through_memory_again_and_again_while_messages_are_read() -> None:
+    """Each message is hundreds of objects that stay until it is settled, and none of them is garbage."""
+
+    def collections(*options: str) -> int:
+        said = subprocess.run(
+            [sys.executable, "-c", COLLECTIONS, *options], capture_output=True, text=True, check=True, timeout=120
+        )
+        return int(said.stdout)
+
+    assert collections() > 20
+    assert collections("seldom") <= 2
