@@ -86,6 +86,7 @@ class TlsServer:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._open: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
         self._closing = False
         threading.Thread(target=self._accept, daemon=True).start()
         return self
@@ -94,8 +95,15 @@ class TlsServer:
         self._closing = True
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for sock in self._open:
-            sock.close()
+        for sock in list(self._open):
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue  # ended already, or handed over to its TLS socket
+        for thread in list(self._threads):
+            thread.join(
+                10
+            )  # each closes its own: a number that is free while a thread still reads it would be the next test's socket
 
     @property
     def url(self) -> str:
@@ -109,7 +117,9 @@ class TlsServer:
                 return
             self.connections += 1
             self._open.append(raw)
-            threading.Thread(target=self._serve, args=(raw, self.connections), daemon=True).start()
+            thread = threading.Thread(target=self._serve, args=(raw, self.connections), daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def _serve(self, raw: socket.socket, number: int) -> None:
         sock = raw
