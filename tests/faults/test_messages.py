@@ -462,7 +462,7 @@ def test_everything_at_once_and_nobody_is_named(make_hospital: Make, seed: int, 
             hospital.crashes += 1
     partner.inject("refuse_tls", next=2)
     worker = hospital.start(*WATCHED)
-    hospital.until(lambda: sum(hospital.states().values()) == len(hospital.traffic.messages))
+    hospital.until(lambda: worker.events("http_started") and sum(hospital.states().values()) == len(hospital.traffic.messages))
     for path in ("/metrics", "/readyz"):
         Path(hospital.folder / f"said-{path[1:]}.txt").write_text(worker.answers(path)[1])
     assert worker.end() == 0, hospital.logs()
