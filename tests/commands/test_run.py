@@ -82,7 +82,7 @@ def test_a_second_worker_is_refused_with_exit_4(settings: Path, partner: RocheSa
     assert (second.returncode, len(said.splitlines())) == (4, 1)
 
 
-def test_a_route_that_cannot_go_on_ends_with_exit_2_and_one_line(settings: Path) -> None:
+def test_a_route_whose_place_is_gone_ends_with_exit_4_and_one_line(settings: Path) -> None:
     """Started, and its offset is gone."""
     loaded = load(settings)
     with wiring.opened(loaded) as things:
@@ -92,7 +92,7 @@ def test_a_route_that_cannot_go_on_ends_with_exit_2_and_one_line(settings: Path)
             producer.append([Record(loaded.routes[ROUTE].source, adt())])
     worker = start(settings, "--drain", stderr=subprocess.PIPE)
     _, said = worker.communicate(timeout=60)
-    assert worker.returncode == 2
+    assert worker.returncode == 4
     assert [line.partition(f"{ROUTE}: ")[0] for line in said.splitlines() if not line.startswith("{")] == ["emr-pipeline run: "]
 
 
