@@ -15,7 +15,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
-demo: $(READY)  ## the main job on this machine: embedded bus, partner stand-in, sample traffic over MLLP
+demo: $(READY)  ## the main job on this machine: embedded bus, partner stand-ins, sample traffic over MLLP
 	$(BIN)/emr-pipeline demo
 
 test: $(READY) check  ## lint, types, import contract, mappings, all tests (starts a real Kafka and PostgreSQL where it can)

@@ -140,6 +140,7 @@ def refusing(pair: Pair, name: str) -> Callable[[], object]:
 def test_what_is_wrong_with_one_partner_is_nothing_to_the_other(
     pair: Pair, name: str, wrong: Callable[[Pair, str], Callable[[], object]], seed: int, seen: Seen
 ) -> None:
+    """Guards: a gate and places in flight for each partner (wiring.workers)."""
     del seed
     other = "roche" if name == "njsams" else "njsams"
     mend = wrong(pair, name)
