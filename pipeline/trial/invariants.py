@@ -12,6 +12,7 @@ bundle twice in a row on a patient is one effect: a PUT is its own probe. So are
 import base64
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -186,12 +187,13 @@ def gather(
         replays = [one.id for one in things.ledger.replays.all(route)]
         committed = {partition: offsets.get(partition) for partition in bounds}
     parsed = [Result.model_validate_json(record.value) for record in result_records if record.value]
-    texts |= {f"result record {record.position}": _record_text(record) for record in result_records}
+    own = {part.id for one in effects for part in one.written}
+    texts |= {f"result record {record.position}": _without(own, record) for record in result_records}
     texts |= {f"header of dead letter {letter.position}": str(_own_headers(letter)) for letter in letters}
     texts |= {f"ledger table {name}": text for name, text in tables(settings.ledger.url).items()}
     texts["request ids at the partner"] = " ".join(one.request_id or "" for one in effects)
     ids = {one.partner_id: "partner id" for one in effects if one.partner_id and one.effect == CREATED}
-    ids |= {part.id: "partner id" for one in effects for part in one.written}
+    ids |= dict.fromkeys(own, "partner id")
     values = [value for records in sent.values() for value in records.values()]
     return Evidence(
         route=route,
@@ -232,6 +234,13 @@ def _file_text(path: Path) -> str:
 
 def _record_text(record: Received) -> str:
     return " ".join((_latin(record.key), str([(name, _latin(value)) for name, value in record.headers]), _latin(record.value)))
+
+
+def _without(own: AbstractSet[str], record: Received) -> str:
+    """A result may say which id the partner gave, where it is none of the hospital's."""
+    text = _record_text(record)
+    told = Result.model_validate_json(record.value).partner_id if record.value else None
+    return text.replace(f'"partner_id":"{told}"', "") if told in own else text
 
 
 def _latin(value: bytes | None) -> str:
@@ -336,9 +345,11 @@ def _repeats(evidence: Evidence, place: Position, taken: Sequence[Effect]) -> It
     elif row is not None and len(taken) > row.attempt:
         yield f"{place}: the partner took it {len(taken)} times, and the ledger knows of {row.attempt} attempts"
     untold = sum(
-        not one.settled or (one.state is State.PARKED and one.reason in OUTCOME_UNKNOWN) for one in evidence.results_of(place)
+        one.reason is not None and (not one.settled or (one.state is State.PARKED and one.reason in OUTCOME_UNKNOWN))
+        for one in evidence.results_of(place)
     )
-    unexplained = len(taken) - 1 - untold
+    steps = len({one.operation for one in taken})  # a message may be an update and then a create
+    unexplained = len(taken) - steps - untold
     if unexplained > evidence.crashes:
         yield f"{place}: sent again {unexplained} times without a reason, with {evidence.crashes} crashes"
     elif unexplained > 0 and (results := evidence.settled(place)) and not any(one.possible_duplicate for one in results):

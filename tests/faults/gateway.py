@@ -9,7 +9,7 @@ import ssl
 import threading
 from typing import Final, Self
 
-from pipeline.sandbox.roche import RocheSandbox
+from pipeline.sandbox.running import Sandbox
 
 VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 PIECE: Final = 64 * 1024
@@ -18,7 +18,7 @@ PIECE: Final = 64 * 1024
 class Gateway:
     """`with Gateway(sandbox, "1.3") as gateway: gateway.base_url`."""
 
-    def __init__(self, sandbox: RocheSandbox, tls: str) -> None:
+    def __init__(self, sandbox: Sandbox, tls: str) -> None:
         files = sandbox.files
         self._sandbox = sandbox
         self._here = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

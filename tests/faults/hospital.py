@@ -24,7 +24,9 @@ import yaml
 from pipeline import wiring
 from pipeline.bus.open import open_bus
 from pipeline.bus.port import Record
+from pipeline.sandbox.njsams import NjsamsSandbox
 from pipeline.sandbox.roche import RocheSandbox
+from pipeline.sandbox.running import Sandbox
 from pipeline.settings import Settings, load
 from pipeline.trial.invariants import Evidence, gather, violations
 from pipeline.trial.rates import percentile
@@ -36,6 +38,7 @@ ROUTE: Final = "roche-patients"
 PARTNER: Final = "roche"
 Change = Callable[[dict[str, Any]], None]
 PROBE_SECONDS: Final = 0.2
+LAG_SECONDS: Final = 1.0
 WORST_CREATE: Final = 10.0
 BOUND: Final = 90.0
 """Seconds that a loaded machine may take for what takes two."""
@@ -103,7 +106,7 @@ class Hospital:
 
     def __init__(self, folder: Path, bus: dict[str, Any], ledger: str | None = None, *, prefix: str = "") -> None:
         self.folder = folder
-        self.partners: dict[str, RocheSandbox] = {}
+        self.partners: dict[str, Sandbox] = {}
         self.workers: list[Worker] = []
         self.crashes = 0
         self.traffic = Traffic(())
@@ -155,6 +158,33 @@ class Hospital:
         }
         return sandbox
 
+    def clinic(self, name: str = "njsams", **knobs: Any) -> NjsamsSandbox:  # noqa: ANN401 - as knobs.turned
+        """NJSAMS with its route. The worst there is: a second create makes a second one; what was written can be read after a second."""
+        folder = self.folder / f"sandbox-{name}"
+        sandbox = self._stack.enter_context(NjsamsSandbox(folder, {"visible_after_hours": LAG_SECONDS / 3600, **knobs}))
+        self.partners[name] = sandbox
+        self.tree["site"]["overlay"] = "demo"  # its table of levels of care
+        self.tree["partners"][name] = {
+            "kind": "njsams",
+            "base_url": sandbox.base_url,
+            "tls": {"ca": str(folder / "ca.pem")},
+            "facilities": {"CLINIC": "123456"},
+            "payors": {"MEDICAID": "Organization/12"},
+            "visibility_hours": LAG_SECONDS / 3600,
+            "probe_margin": PROBE_SECONDS,
+            "oauth": {"client_id": "emr-pipeline", "client_secret": {"file": str(folder / "client-secret")}},
+            **{operation: {"connect": 3, "read": 10, "total": 15} for operation in ("create", "update", "search")},
+        }
+        self.tree["routes"][f"{name}-clients"] = {
+            "partner": name,
+            "source": f"{self.prefix}clinic",
+            "start": "earliest",
+            "dead_letters": f"{self.prefix}dead-{name}",
+            "group": f"{self.prefix}group-{name}",
+            "part2": [{"facility": "CLINIC", "programs": ["SUD-OP"]}],
+        }
+        return sandbox
+
     def change(self, change: Change) -> None:
         """Some settings."""
         change(self.tree)
@@ -176,6 +206,7 @@ class Hospital:
 
     @property
     def source(self) -> str:
+        """Of the first route."""
         return next((str(route["source"]) for route in self.tree["routes"].values()), f"{self.prefix}adt")
 
     @property
