@@ -15,6 +15,7 @@ from kafka.structs import OffsetAndMetadata
 
 from pipeline.bus.kafka_client import connect, failure, patiently, theirs
 from pipeline.bus.kafka_consumer import KafkaBusConsumer, received
+from pipeline.bus.kafka_fetch import STUCK_SECONDS, Fetcher
 from pipeline.bus.kafka_membership import metadata_of
 from pipeline.bus.kafka_producer import KafkaBusProducer
 from pipeline.bus.limits import MOST_BYTES, OVERHEAD_BYTES, check_name, no_such_topic
@@ -29,8 +30,6 @@ OLD_SECONDS: Final = 5.0
 """A client that has known the cluster for less is not the one to blame."""
 REST_SECONDS: Final = 60.0
 """No question takes so long: after this no thread is in a client any more that another took the place of."""
-STUCK_SECONDS: Final = 30.0
-"""A read without a group that gets nothing for this long has failed."""
 
 
 class KafkaBus:
@@ -39,12 +38,11 @@ class KafkaBus:
     def __init__(self, settings: Kafka) -> None:
         self._settings = settings
         self._guard = threading.Lock()
-        self._fetching = threading.Lock()
         self._admin_client: Any = None
         self._admin_since = 0.0
         self._old: list[tuple[float, Any]] = []
         """Admin clients that others took the place of, and since when."""
-        self._fetcher: Any = None
+        self._fetcher = Fetcher(self._reader, self.bounds)
         self._handed: list[KafkaBusProducer | KafkaBusConsumer] = []
 
     def producer(self) -> KafkaBusProducer:
@@ -142,29 +140,18 @@ class KafkaBus:
 
     def fetch(self, position: Position) -> Received | None:
         """See the port."""
-        partition = TopicPartition(position.topic, position.partition)
-        with self._fetching:  # a client takes five questions at a time, and says of the sixth that its broker is away
-            bounds = self.bounds(position.topic).get(partition)
-            if bounds is None or not bounds[0] <= position.offset < bounds[1]:
-                return None
-            if self._fetcher is None:
-                self._fetcher = self._reader(
-                    max_partition_fetch_bytes=1, max_poll_records=1
-                )  # the first batch comes whole, and no more (KIP-74)
-            self._fetcher.assign(theirs([partition]))
-            for found in self._from(self._fetcher, {partition: position.offset}, {partition: bounds[1]}):
-                return found if found.position == position else None
-        return None
+        return self._fetcher.fetch(position)
 
     def close(self) -> None:
         """Close what was handed out, then our own connections."""
         for each in self._handed:
             each.close()
+        self._fetcher.close()
         with self._guard:
-            for client in (self._fetcher, self._admin_client, *(admin for _, admin in self._old)):
+            for client in (self._admin_client, *(admin for _, admin in self._old)):
                 if client is not None:
                     client.close()
-            self._fetcher = self._admin_client = None
+            self._admin_client = None
 
     def _admin(self) -> Any:  # noqa: ANN401 - kafka-python has no types
         with self._guard:

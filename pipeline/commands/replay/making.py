@@ -47,7 +47,7 @@ def make(arguments: Namespace, things: "Opened") -> int:
     if len(rows) > query.most:
         raise Refused(f"more than {query.most} records are selected: narrow the filters, or raise --most", where="replay plan")
     if not rows:
-        print(json.dumps({"plan": None, "records": 0}) if arguments.json else "nothing is selected: no plan was made")
+        print(json.dumps({"plan": None, "records": 0, "sends": 0}) if arguments.json else "nothing is selected: no plan was made")
         return DONE
     plan = wiring.plan_of(things.settings, arguments.route, things.catalogue, things.pseudonyms)
     mode = Mode(arguments.latest_only, arguments.include_delivered, arguments.force)
