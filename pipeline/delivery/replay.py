@@ -102,14 +102,16 @@ def _packed(delivery: Delivery, routed: Routed, packed: Packed, plan: Plan, *, s
         item_class = ItemClass.UNKNOWN_NEEDS_PROBE
     if stale:
         item_class = ItemClass.STALE
-    if (
-        item_class is ItemClass.UNKNOWN_NEEDS_PROBE
-        and packed.requests[0].intent is Intent.CREATE
-        and plan.partner.probe(packed) is None
-    ):
+    if item_class is ItemClass.UNKNOWN_NEEDS_PROBE and not _can_tell(packed, plan):
         return Classed(delivery, ItemClass.STILL_PARKED, Reason.PROBE_CANNOT_TELL, routed=routed)
     now = fingerprint(packed.mapped.resources, str(delivery.position), plan.pseudonyms)
     return Classed(delivery, item_class, routed=routed, packed=packed, differs=differing(delivery.sent, now))
+
+
+def _can_tell(packed: Packed, plan: Plan) -> bool:
+    """Whether a probe can find out what became of its create; an update is its own."""
+    creates = [request for request in packed.requests if request.intent is Intent.CREATE]
+    return all(plan.partner.probe(replace(packed, requests=(request,))) is not None for request in creates)
 
 
 def overlooking(knowledge: Knowledge, mode: Mode) -> Knowledge:

@@ -55,7 +55,7 @@ class Partner(Protocol):
         ...
 
     def probe(self, packed: Packed) -> Request | None:
-        """The request that finds out whether an unknown one was done, with an id of its own; None where nothing can tell."""
+        """The request that finds out whether an unknown one was done (`packed` has that one alone), with an id of its own; None where nothing can tell."""
         ...
 
     def judge_probe(self, packed: Packed, probe: Request, came: Reply | NoAnswer) -> Verdict:

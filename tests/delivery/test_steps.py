@@ -291,3 +291,14 @@ def test_the_intent_of_each_request_names_its_step(known: Clinic) -> None:
         patched.setattr(known.ledger, "begin", begins)
         known.drain()
     assert begun == [(0, Intent.UPDATE), (1, Intent.CREATE)]
+
+
+def test_a_plan_says_that_nobody_can_tell_what_became_of_an_unknown_second_step(
+    known: Clinic, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TwoSteps, "probe", lambda *_: None)
+    known.drain(Fault.NONE, Fault.SWALLOWED)
+    assert known.state(1) == (State.PARKED, Reason.PROBE_CANNOT_TELL)
+    capsys.readouterr()
+    main(["replay", "plan", "--state", "parked", "--json", "--settings", str(known.settings_file)])
+    assert json.loads(capsys.readouterr().out)["classes"] == {"still_parked": 1}
