@@ -5,7 +5,7 @@ the security label of its facility. Sources: the partner's page, and the dossier
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import quote
@@ -35,7 +35,7 @@ from pipeline.partners import answers
 from pipeline.partners.njsams_verdicts import SEARCHES, Flag, Operation, Said, Signal, row_of
 from pipeline.settings import NjsamsSettings, OperationTimes
 from schemas.event import Coverage, Event, Identifier
-from schemas.njsams import CHECK, SYSTEMS, Terms
+from schemas.njsams import CHECK, LABEL, SYSTEMS, Terms
 from schemas.outcomes import FindingCode, Reason
 
 KNOWN: Final = 0
@@ -224,11 +224,12 @@ class Njsams:
         return Packed(mapped, requests)
 
     def _items(self, mapped: Mapped, step: int) -> tuple[Item, ...]:
-        """The entries of a step."""
+        """The entries of a step. Of a patient of whom something newer went, what NJSAMS has stays as it is there: the person, and its coverages."""
+        stale = mapped.identified.stale_patient
         return tuple(
             item
             for item in _all_items(mapped)
-            if (item.partner_id is None) is (step == NEW) and not (item.kind == "Patient" and mapped.identified.stale_patient)
+            if (item.partner_id is None) is (step == NEW) and not (stale and item.kind != "Encounter" and item.partner_id is not None)
         )
 
     def _request(self, identified: Identified, operation: Operation, items: tuple[Item, ...]) -> Request:
@@ -419,7 +420,8 @@ class _Searched:
     def _read(self, wanted: list[Item], entries: list[Any], *, more: bool) -> None:
         there = [one for entry in entries if isinstance(one := entry.get("resource") if isinstance(entry, dict) else None, dict)]
         matches = {item.identity: {str(one.get("id")) for one in there if _same(item, one)} for item in wanted}
-        if any(len(ids) > 1 or not all(ID.fullmatch(one) for one in ids) for ids in matches.values()):
+        unclear = any(len(ids) > 1 or not all(ID.fullmatch(one) for one in ids) for ids in matches.values())
+        if unclear or any(_nearly(item, one) for item in wanted if not matches[item.identity] for one in there):
             self.said = Said.UNCLEAR
             return
         self.ids = {identity: next(iter(ids)) for identity, ids in matches.items() if ids}
@@ -428,30 +430,55 @@ class _Searched:
 
 
 def _same(item: Item, there: Resource) -> bool:
-    """Whether a resource of NJSAMS's is what we sent: by identifier; a coverage by payor and policy number."""
-    if there.get("resourceType") != item.kind:
-        return False
-    if item.kind == "Coverage":
-        return _policy(item.resource) is not None and _policy(item.resource) == _policy(there)
-    return bool(_identifiers(item.resource, item.identity.system) & _identifiers(there, item.identity.system))
+    """Whether a resource of NJSAMS's is what we sent: by identifier, a coverage by payor and policy number; and not under another's label."""
+    return _ours(item, there) and bool(_keys(item, item.resource) & _keys(item, there))
 
 
-def _identifiers(resource: Resource, system: str) -> set[str]:
-    """Values of one system, compared without case."""
-    given = resource.get("identifier")
+def _nearly(item: Item, there: Resource) -> bool:
+    """Whether it is what we sent but for its label, its number's system or case: ours or another's, which nobody here can tell."""
+    its = _policy(there) if item.kind == "Coverage" else _identifiers(there, {item.identity.system, None})
+    mine = {key.lower() for key in _keys(item, item.resource)}
+    return there.get("resourceType") == item.kind and bool(mine & {key.lower() for key in its})
+
+
+def _ours(item: Item, there: Resource) -> bool:
+    """Of the kind that we sent, and under our label; one that is shown without a label may be ours (B: read sample)."""
+    labels = _labels(there)
+    return there.get("resourceType") == item.kind and (not labels or bool(labels & _labels(item.resource)))
+
+
+def _keys(item: Item, resource: Resource) -> set[str]:
+    """What it is known by there."""
+    return _policy(resource) if item.kind == "Coverage" else _identifiers(resource, {item.identity.system})
+
+
+def _labels(resource: Resource) -> set[str]:
+    """The provider ids whose label it has."""
+    meta = resource.get("meta")
+    given = meta.get("security") if isinstance(meta, dict) else None
     return {
-        str(one["value"]).strip().lower()
+        str(one["code"])
         for one in (given if isinstance(given, list) else ())
-        if isinstance(one, dict) and one.get("system") == system and one.get("value")
+        if isinstance(one, dict) and one.get("system") == LABEL and one.get("code")
     }
 
 
-def _policy(resource: Resource) -> tuple[str, str] | None:
+def _identifiers(resource: Resource, systems: Set[str | None]) -> set[str]:
+    """Values of these systems; None: of those without one."""
+    given = resource.get("identifier")
+    return {
+        str(one["value"]).strip()
+        for one in (given if isinstance(given, list) else ())
+        if isinstance(one, dict) and one.get("system") in systems and one.get("value")
+    }
+
+
+def _policy(resource: Resource) -> set[str]:
     payors, number = resource.get("payor"), resource.get("subscriberId")
     first = payors[0] if isinstance(payors, list) and payors else None
     reference = first.get("reference") if isinstance(first, dict) else None
     found = LOCATION.fullmatch(reference) if isinstance(reference, str) else None
-    return (found["id"], str(number).strip()) if found and number else None
+    return {f"{found['id']}|{str(number).strip()}"} if found and number else set()
 
 
 def _all_items(mapped: Mapped) -> Iterator[Item]:

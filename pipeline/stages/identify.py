@@ -55,8 +55,12 @@ def identify(routed: Routed, knowledge: Knowledge) -> Identified:
 
 
 def _stale(routed: Routed, knowledge: Knowledge) -> bool:
-    """Only snapshots, by event time; equal, missing or ambiguous: the position decides (RELIABILITY section 2)."""
-    return routed.rule.kind is Kind.SNAPSHOT and _older(routed, knowledge.last_event_ms, knowledge.last_position)
+    """Only what says all of its subject, by event time; equal, missing or ambiguous: the position decides (RELIABILITY section 2).
+
+    That is a snapshot, and what takes back a visit: the visit goes out whole with it, and sent in its order the newer one would have gone over it.
+    """
+    whole = routed.rule.kind is Kind.SNAPSHOT or (routed.rule.kind is Kind.CANCEL and routed.about is not None)
+    return whole and _older(routed, knowledge.last_event_ms, knowledge.last_position)
 
 
 def _older(routed: Routed, last: int | None, there: Position | None) -> bool:

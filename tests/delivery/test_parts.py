@@ -107,6 +107,14 @@ def test_a_visit_that_the_partner_never_got_needs_no_taking_back(house: Clinic, 
     assert V1 not in house.registry.created
 
 
+def test_what_takes_back_a_visit_and_is_older_than_what_went_of_it_stays_at_home(house: Clinic) -> None:
+    """Sent once more under another control id: the visit was admitted again since."""
+    house.send(visit("A01", "1"), visit("A11", "2", time=TUESDAY), visit("A01", "3", time=WEDNESDAY))
+    house.send(visit("A11", "4", time=TUESDAY))
+    house.drain()
+    assert states(house) == [*[(State.DELIVERED, None)] * 3, (State.SUPERSEDED, Reason.STALE)]
+
+
 def test_what_takes_back_a_visit_that_is_parked_waits_for_it(house: Clinic) -> None:
     house.send(visit("A01", "1"))
     house.drain(Fault.REFUSED)

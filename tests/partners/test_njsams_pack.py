@@ -125,6 +125,22 @@ def test_older_demographics_stay_at_home_where_newer_ones_came_with_another_visi
     assert [one["request"]["url"] for one in entries(put)] == [f"Encounter/{ENCOUNTER}"]
 
 
+def test_so_do_older_coverages_but_not_those_that_are_new() -> None:
+    sent = packed(adt(policies=POLICIES), PLAN, known=PATIENT, parts=[ENCOUNTER, COVERAGE])
+    stale = replace(sent.mapped, identified=replace(sent.mapped.identified, stale_patient=True))
+    put, post = PLAN.partner.pack(stale).requests
+    assert [one["request"]["url"] for one in entries(put)] == [f"Encounter/{ENCOUNTER}"]
+    assert [one["resource"]["subscriberId"] for one in entries(post)] == ["P-2"]
+
+
+def test_who_is_not_known_any_more_goes_whole_however_new_what_was_delivered() -> None:
+    """Forgotten by an operator: the references of what is new need the person."""
+    sent = packed(adt(policies=POLICIES), PLAN)
+    stale = replace(sent.mapped, identified=replace(sent.mapped.identified, stale_patient=True))
+    (post,) = PLAN.partner.pack(stale).requests
+    assert [one["request"]["url"] for one in entries(post)] == ["Patient", "Encounter", "Coverage", "Coverage"]
+
+
 # the label
 
 

@@ -13,6 +13,7 @@ from pipeline.errors import NoAnswer
 from pipeline.model import Decision, Learned, Packed, Reply, Request, Subject, Verdict
 from pipeline.partners.njsams import Njsams
 from pipeline.partners.njsams_verdicts import SEARCHES, TABLE, WRITES, Flag, Operation, Said, Signal, row_of
+from schemas.njsams import CLIENT_ID, LABEL
 from schemas.outcomes import OUTCOME_UNKNOWN, Reason
 from tests.partners.njsams_samples import (
     BASE,
@@ -287,6 +288,18 @@ def test_the_patient_is_searched_for_then_its_encounter_then_its_coverages_and_e
     assert unknown.known == {Subject.PATIENT: "p1", Subject.VISIT: "e1", Subject.COVERAGE: "c1"}
 
 
+def test_what_is_shown_without_its_label_is_found_too() -> None:
+    assert Unknown().told(reply(200, found(there(CREATE, "Patient", meta={})))).learned
+
+
+def test_a_policy_under_another_label_is_not_ours_and_not_nobodys() -> None:
+    unknown = Unknown()
+    for kind in ("Patient", "Encounter"):
+        unknown.told(reply(200, found(there(CREATE, kind))))
+    other = there(CREATE, "Coverage", meta={"security": [{"system": LABEL, "code": "999999"}]})
+    assert said(unknown.told(reply(200, found(other)))) == (D.PARKED, R.PROBE_CANNOT_TELL)
+
+
 def test_what_is_not_found_is_absent_or_by_the_setting_a_persons_business() -> None:
     none = reply(200, orjson.dumps({"resourceType": "Bundle", "type": "search-result"}))
     assert said(Unknown().told(none)) == (D.ABSENT, None)
@@ -297,10 +310,9 @@ def test_what_is_not_found_is_absent_or_by_the_setting_a_persons_business() -> N
     "came",
     [
         found(there(CREATE, "Patient", identifier=[{"system": "http://hl7.org/fhir/sid/us-ssn", "value": "C-1001"}])),
-        found(there(CREATE, "Patient", identifier=[{"value": "C-1001"}])),
         found({"resourceType": "OperationOutcome", "issue": [{"severity": "information", "code": "informational"}]}),
     ],
-    ids=["another system", "no system", "a hint"],
+    ids=["another system", "a hint"],
 )
 def test_somebody_elses_record_is_not_ours(came: bytes) -> None:
     assert Unknown().told(reply(200, came)).decision is D.ABSENT
@@ -312,11 +324,14 @@ def test_somebody_elses_record_is_not_ours(came: bytes) -> None:
         reply(200, found(there(CREATE, "Patient"), there(CREATE, "Patient", id="p2"))),
         reply(200, found(link=[{"relation": "next", "url": "x"}])),
         reply(200, found(there(CREATE, "Patient", id="a/b"))),
+        reply(200, found(there(CREATE, "Patient", identifier=[{"value": "C-1001"}]))),
+        reply(200, found(there(CREATE, "Patient", identifier=[{"system": CLIENT_ID, "value": "c-1001"}]))),
+        reply(200, found(there(CREATE, "Patient", meta={"security": [{"system": LABEL, "code": "999999"}]}))),
         reply(400, outcome()),
         reply(403, outcome("forbidden")),
         reply(404, outcome("not-found")),
     ],
-    ids=["two", "further pages", "a strange id", "400", "403", "404"],
+    ids=["two", "further pages", "a strange id", "no system", "another case", "another label", "400", "403", "404"],
 )
 def test_a_search_that_cannot_tell_parks_for_a_person(came: Reply) -> None:
     assert said(Unknown().told(came)) == (D.PARKED, R.PROBE_CANNOT_TELL)
