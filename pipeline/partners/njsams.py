@@ -229,7 +229,8 @@ class Njsams:
         return tuple(
             item
             for item in _all_items(mapped)
-            if (item.partner_id is None) is (step == NEW) and not (stale and item.kind != "Encounter" and item.partner_id is not None)
+            if (item.partner_id is None) is (step == NEW)
+            and not (stale and item.kind != "Encounter" and item.partner_id is not None)
         )
 
     def _request(self, identified: Identified, operation: Operation, items: tuple[Item, ...]) -> Request:

@@ -10,7 +10,7 @@ from typing import Final
 
 from pipeline.errors import Parked
 from pipeline.fhir.degrade import degrade
-from pipeline.model import Finding, Identified, Intent, Mapped, Resource
+from pipeline.model import Finding, Identified, Intent, Kind, Mapped, Resource, Subject
 from pipeline.settings import Absent
 from pipeline.stages.decode import decode
 from pipeline.stages.plan import Plan
@@ -26,6 +26,10 @@ MUST_NOT_LOSE: Final = (
     ("Patient", "gender", "PID-8"),
 )
 """(resource, element, where the message has it): an update never erases these because they could not be read."""
+OF_THE_VISIT: Final = (("start", "PV1-44"), ("end", "PV1-45"))
+"""The same of the period of a visit that the partner has: without its end it would be open again."""
+MANDATORY: Final = {"Encounter.class": "PV1-2"}
+"""Where the message should have had what FHIR makes mandatory: an element that is not there knows no place."""
 
 
 def mapping(identified: Identified, plan: Plan) -> Mapped:
@@ -72,7 +76,7 @@ def _checked(resources: tuple[Resource, ...], context: Context, plan: Plan) -> t
         if not plan.validator.check(resource):
             kept.append(resource)
             continue
-        places = plan.catalogue.trace(plan.partner.name, context) if places is None else places
+        places = {**MANDATORY, **plan.catalogue.trace(plan.partner.name, context)} if places is None else places
         mended, found = degrade(resource, plan.validator)
         found = tuple(with_place(finding, places) for finding in found)
         errors = [finding for finding in found if finding.severity is Severity.ERROR]
@@ -110,6 +114,16 @@ def _loses_nothing(identified: Identified, resources: Iterable[Resource], findin
             unsaid = plan.site.absent is Absent.UNCHANGED and not isinstance(decoded.hl7(place), Null)
             if unreadable or unsaid:
                 raise Parked(Reason.WOULD_ERASE, where=f"{kind}.{element} ({place})")
+        if resource.get("resourceType") == "Encounter" and any(part.kind is Subject.VISIT for part in identified.part_ids):
+            _keeps_the_period(resource, noticed, OF_THE_VISIT[:1] if identified.routed.rule.kind is Kind.CANCEL else OF_THE_VISIT)
+
+
+def _keeps_the_period(encounter: Resource, noticed: tuple[Finding, ...], held: Iterable[tuple[str, str]]) -> None:
+    """What takes back a discharge takes its end, readable or not."""
+    period = encounter.get("period", {})
+    for element, place in held:
+        if element not in period and any(_about(finding, "Encounter", f"period.{element}", place) for finding in noticed):
+            raise Parked(Reason.WOULD_ERASE, where=f"Encounter.period.{element} ({place})")
 
 
 LOSSES: Final = frozenset(
