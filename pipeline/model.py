@@ -139,6 +139,8 @@ class Identity:
     value: str = field(repr=False)
     place: str | None = field(default=None, compare=False)
     """Where in the message it stood."""
+    under: str = ""
+    """Of a partner that keeps each sender's records apart: whose it is there. Two senders' equal numbers are then two."""
 
 
 @dataclass(frozen=True, slots=True)

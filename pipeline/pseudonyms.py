@@ -63,9 +63,9 @@ class Pseudonyms:
         """The patient on a route: lane of the ledger, `patient` of results, what `find --patient-id` asks for."""
         return self.hash("lane", route, system, value)
 
-    def identity(self, kind: str, system: str, value: str) -> str:
+    def identity(self, kind: str, system: str, value: str, under: str = "") -> str:
         """Something that a partner may know under an id of its own, as it stands in the ledger."""
-        return self.hash("identity", kind, system, value)
+        return self.hash("identity", kind, system, value, *([under] if under else ()))
 
     def control_id(self, event: Event) -> str | None:
         """MSH-10 for results and ledger: as it came, or hashed where it does not look like one, or where MSH-9 shows that the fields are shifted."""

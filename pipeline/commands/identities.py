@@ -1,7 +1,8 @@
 """The patients (and visits, coverages) that a partner knows: brought into the ledger, shown as it has them, or taken out where it has them not.
 
 import reads CSV with the columns kind, system, value, partner_id (comma or semicolon; partner_id may be empty): kind is patient, visit or coverage,
-system and value are the identifier as the partner's mapping has it, partner_id is the partner's own id. All rows are checked first; one that is wrong, and nothing
+system and value are the identifier as the partner's mapping has it, partner_id is the partner's own id. Of NJSAMS, which keeps each provider's
+records apart, a fifth column, under, has the provider id (setting facilities); with one facility it may be left out. All rows are checked first; one that is wrong, and nothing
 is imported. A row that replaces the partner id of a patient who is known already is named.
 export shows hashes instead of values: the ledger has nothing else. forget reads the same CSV (partner_id does not matter, and may be left
 out) and refuses all where the ledger does not know one of them. Its audit is a line of the log, without values.
@@ -11,6 +12,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,12 +22,15 @@ from pipeline.errors import SettingsError
 if TYPE_CHECKING:
     from pipeline.ledger.sql import SqlLedger
     from pipeline.model import Learned
+    from pipeline.partners.port import Partner
     from pipeline.settings import Settings
 
 EXAMPLE: Final = """  emr-pipeline identities import --partner roche patients.csv
   emr-pipeline identities export --partner roche --json
   emr-pipeline identities forget --partner roche gone-there.csv"""
 COLUMNS: Final = ("kind", "system", "value", "partner_id")
+UNDER: Final = "under"
+"""A fifth one, where the partner keeps each sender's records apart: of NJSAMS the provider id."""
 SHOWN: Final = 20
 """Mistakes of a file that are named one by one."""
 
@@ -53,8 +58,7 @@ def run(arguments: Namespace) -> int:
     return {"import": _import, "export": _export, "forget": _forget}[arguments.what](arguments, loaded, partner)
 
 
-def _partner(loaded: "Settings", name: str | None) -> str:
-    """The name under which the ledger has the partner."""
+def _partner(loaded: "Settings", name: str | None) -> "Partner":
     from pipeline import wiring
 
     there = ", ".join(sorted(loaded.partners))
@@ -63,7 +67,7 @@ def _partner(loaded: "Settings", name: str | None) -> str:
     name = name or next(iter(loaded.partners))
     if name not in loaded.partners:
         raise SettingsError(f"no such partner in the settings; there is {there}", where="--partner")
-    return wiring.partner_of(loaded, name, wiring.catalogue_of(loaded)).name
+    return wiring.partner_of(loaded, name, wiring.catalogue_of(loaded))
 
 
 @contextmanager
@@ -77,10 +81,11 @@ def _ledger(loaded: "Settings") -> "Iterator[SqlLedger]":
         ledger.close()
 
 
-def _import(arguments: Namespace, loaded: "Settings", partner: str) -> int:
+def _import(arguments: Namespace, loaded: "Settings", there: "Partner") -> int:
     import json
 
-    rows, wrong = read(_lines(arguments.file))
+    partner = there.name
+    rows, wrong = placed(*read(_lines(arguments.file)), there.unders)
     if wrong:
         return _refuse(arguments, wrong, "wrong, nothing was imported", WRONG)
     with _ledger(loaded) as ledger:
@@ -107,19 +112,20 @@ def _replaced(ledger: "SqlLedger", loaded: "Settings", partner: str, rows: "list
     pseudonyms = Pseudonyms(loaded.keys.patient_hash.read("keys.patient_hash"))
     replaced: list[int] = []
     for line, row in rows:
-        known = there.get(pseudonyms.identity(row.identity.kind, row.identity.system, row.identity.value))
+        known = there.get(pseudonyms.identity(row.identity.kind, row.identity.system, row.identity.value, row.identity.under))
         if None not in {known, row.partner_id} and known != row.partner_id:
             replaced.append(line)
     return replaced
 
 
-def _forget(arguments: Namespace, loaded: "Settings", partner: str) -> int:
+def _forget(arguments: Namespace, loaded: "Settings", there: "Partner") -> int:
     import json
     import os
 
     from pipeline.telemetry import LogEvent, log
 
-    rows, wrong = read(_lines(arguments.file), without_id=True)
+    partner = there.name
+    rows, wrong = placed(*read(_lines(arguments.file), without_id=True), there.unders)
     if wrong:
         return _refuse(arguments, wrong, "wrong, nothing was forgotten", WRONG)
     with _ledger(loaded) as ledger:
@@ -154,7 +160,7 @@ def _refuse(arguments: Namespace, wrong: "list[tuple[int, str]]", what: str, cod
     return code
 
 
-def _export(arguments: Namespace, loaded: "Settings", partner: str) -> int:
+def _export(arguments: Namespace, loaded: "Settings", partner: "Partner") -> int:
     import csv
     import json
 
@@ -167,7 +173,7 @@ def _export(arguments: Namespace, loaded: "Settings", partner: str) -> int:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         if not arguments.json:
             writer.writerow(names)
-        for row in ledger.export_identities(partner):
+        for row in ledger.export_identities(partner.name):
             if arguments.json:
                 print(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False))
             else:
@@ -201,12 +207,12 @@ def read(lines: Iterable[str], *, without_id: bool = False) -> "tuple[list[tuple
     there: dict[object, int] = {}
     try:
         header = tuple(cell.strip() for cell in next(reader, []))
-        if header != COLUMNS and not (without_id and header == COLUMNS[:-1]):
+        if header not in {COLUMNS, (*COLUMNS, UNDER)} and not (without_id and header in {COLUMNS[:-1], (*COLUMNS[:-1], UNDER)}):
             return [], [(1, f"the first line has to be {','.join(COLUMNS)}")]
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue
-            row = _row(cells, len(header))
+            row = _row(cells, header)
             if isinstance(row, str):
                 wrong.append((reader.line_num, row))
             elif row.identity in there:
@@ -219,16 +225,40 @@ def read(lines: Iterable[str], *, without_id: bool = False) -> "tuple[list[tuple
     return rows, wrong
 
 
-def _row(cells: list[str], columns: int) -> "Learned | str":
+def placed(
+    rows: "list[tuple[int, Learned]]", wrong: "list[tuple[int, str]]", unders: "frozenset[str]"
+) -> "tuple[list[tuple[int, Learned]], list[tuple[int, str]]]":
+    """Each row with whose record it is at the partner: said, or the only one there is. One that nobody's message would find is wrong."""
+    only = next(iter(unders)) if len(unders) == 1 else ""
+    kept: list[tuple[int, Learned]] = []
+    for line, row in rows:
+        identity = replace(row.identity, under=row.identity.under or only)
+        if (identity.under in unders) if unders else not identity.under:
+            kept.append((line, replace(row, identity=identity)))
+        else:
+            wrong = [
+                *wrong,
+                (
+                    line,
+                    "under is no provider id of the partner's settings (facilities)"
+                    if unders
+                    else "under is not for this partner",
+                ),
+            ]
+    return kept, sorted(wrong)
+
+
+def _row(cells: list[str], header: tuple[str, ...]) -> "Learned | str":
     from pipeline.model import Identity, Learned, Subject
 
-    if len(cells) != columns:
-        return f"{len(cells)} columns instead of {columns}"
-    kind, system, value, partner_id = (*(cell.strip() for cell in cells), "")[: len(COLUMNS)]
+    if len(cells) != len(header):
+        return f"{len(cells)} columns instead of {len(header)}"
+    said = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+    kind, system, value, partner_id, under = (said.get(name, "") for name in (*COLUMNS, UNDER))
     if kind not in {subject.value for subject in Subject}:
         return f"kind is none of {', '.join(Subject)}"
     if not system or not value:
         return "system is empty" if not system else "value is empty"
-    if not all(cell.isprintable() for cell in (system, value, partner_id)):
-        return "a control character in system, value or partner_id"
-    return Learned(Identity(Subject(kind), system, value), partner_id or None)
+    if not all(cell.isprintable() for cell in (system, value, partner_id, under)):
+        return "a control character in system, value, partner_id or under"
+    return Learned(Identity(Subject(kind), system, value, under=under), partner_id or None)

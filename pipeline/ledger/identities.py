@@ -115,7 +115,7 @@ class Identities:
 
     def hash(self, identity: Identity) -> str:
         """How an identity stands in the ledger."""
-        return self._pseudonyms.identity(identity.kind, identity.system, identity.value)
+        return self._pseudonyms.identity(identity.kind, identity.system, identity.value, identity.under)
 
     def claim(self, connection: Connection, partner: str, identities: Iterable[Identity], delivery: int, at_ms: int) -> None:
         """A create is about to leave. Held where another one is open, or the partner has the patient, or it was merged away.

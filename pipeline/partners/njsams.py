@@ -5,7 +5,8 @@ the security label of its facility. Sources: the partner's page, and the dossier
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import quote
@@ -119,6 +120,15 @@ class Njsams:
         """See partners/port.py."""
         return self._identifier_systems(identifier)
 
+    def under(self, event: Event) -> str:
+        """See partners/port.py: the provider id of the facility's label (C 10.2). Of one that is not mapped nothing goes."""
+        return self._settings.facilities.get(str(event.sending_facility or ""), "")
+
+    @property
+    def unders(self) -> frozenset[str]:
+        """See partners/port.py."""
+        return frozenset(self._settings.facilities.values())
+
     def parts(self, event: Event) -> tuple[Identity, ...]:
         """See partners/port.py: the visit, then coverages in the order of IN1. Parked: NUMBER_MISSING, PAYOR_NOT_MAPPED."""
         visit = self._visit(event)
@@ -134,7 +144,7 @@ class Njsams:
             return None
         if number is None or not number.value:
             raise Parked(Reason.NUMBER_MISSING, where="PV1-19")
-        return Identity(Subject.VISIT, _visit_system(number, event), number.value, "PV1-19.1")
+        return Identity(Subject.VISIT, _visit_system(number, event), number.value, "PV1-19.1", self.under(event))
 
     def _coverages(self, event: Event) -> Iterator[tuple[Identity | None, str | None]]:
         """Of each IN1 its identity and its payor; neither where it is not to go: a payor that is left out, or the same coverage once more.
@@ -153,7 +163,7 @@ class Njsams:
             if not coverage.policy_number:
                 raise Parked(Reason.NUMBER_MISSING, where=f"{place}-36")
             known_by = f"{payor}|{coverage.policy_number}|{self._client(event)}"
-            identity = Identity(Subject.COVERAGE, "urn:emr-pipeline:coverage", known_by, f"{place}-36")
+            identity = Identity(Subject.COVERAGE, "urn:emr-pipeline:coverage", known_by, f"{place}-36", self.under(event))
             yield (None, None) if identity in seen else (identity, payor)
             seen.add(identity)
 
@@ -464,7 +474,7 @@ def _labels(resource: Resource) -> set[str]:
     }
 
 
-def _identifiers(resource: Resource, systems: Set[str | None]) -> set[str]:
+def _identifiers(resource: Resource, systems: AbstractSet[str | None]) -> set[str]:
     """Values of these systems; None: of those without one."""
     given = resource.get("identifier")
     return {

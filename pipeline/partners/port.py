@@ -24,6 +24,15 @@ class Partner(Protocol):
         """The identifier system (a URI) that the partner accepts this identifier under; None where it takes no such."""
         ...
 
+    def under(self, event: Event) -> str:
+        """Whose records a message's are there (Identity.under); empty where the partner has but one of each patient, whoever sends."""
+        ...
+
+    @property
+    def unders(self) -> frozenset[str]:
+        """All that `under` says of messages that may go; none where it says nothing."""
+        ...
+
     part2: bool
     """It takes substance-use records (42 CFR Part 2): nothing goes but what the route names by facility and program (settings, part2)."""
 

@@ -92,6 +92,12 @@ class Roche:
         """See partners/port.py."""
         return self._identifier_systems(identifier)
 
+    def under(self, event: Event) -> str:  # noqa: ARG002 - the port's signature; an organisation has one connection of its own
+        """See partners/port.py."""
+        return ""
+
+    unders: frozenset[str] = frozenset()
+
     def parts(self, event: Event) -> tuple[Identity, ...]:  # noqa: ARG002 - the port's signature; it keeps patients alone
         """See partners/port.py."""
         return ()

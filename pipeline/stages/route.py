@@ -88,8 +88,8 @@ def _part2(decoded: Decoded, plan: Plan) -> None:
 
 
 def _identities(event: Event, plan: Plan) -> tuple[tuple[Identity, ...], tuple[Identity, ...]]:
-    patient = event.patient
-    identities = tuple(dict.fromkeys(_accepted(patient.identifiers, "PID-3", plan))) if patient else ()
+    patient, under = event.patient, plan.partner.under(event)
+    identities = tuple(dict.fromkeys(_accepted(patient.identifiers, "PID-3", plan, under))) if patient else ()
     if not identities:
         if patient is None or not any(identifier.value for identifier in patient.identifiers):
             raise Parked(Reason.PATIENT_MISSING, where="PID-3" if patient else "PID")
@@ -104,13 +104,13 @@ def _identities(event: Event, plan: Plan) -> tuple[tuple[Identity, ...], tuple[I
     prior = tuple(
         identity
         for number, merge in enumerate(event.prior, 1)
-        for identity in _accepted(merge.identifiers, f"MRG[{number}]-1" if number > 1 else "MRG-1", plan)
+        for identity in _accepted(merge.identifiers, f"MRG[{number}]-1" if number > 1 else "MRG-1", plan, under)
     )
     # A number that stands in PID-3 and MRG-1 alike, as a national one does, is the survivor's: it does not end.
     return identities, tuple(identity for identity in prior if identity not in identities)
 
 
-def _accepted(identifiers: Iterable[Identifier], place: str, plan: Plan) -> list[Identity]:
+def _accepted(identifiers: Iterable[Identifier], place: str, plan: Plan, under: str) -> list[Identity]:
     accepted = []
     for number, identifier in enumerate(identifiers, 1):
         value = identifier.value
@@ -120,5 +120,5 @@ def _accepted(identifiers: Iterable[Identifier], place: str, plan: Plan) -> list
         where = f"{place}[{number}].1" if number > 1 else f"{place}.1"
         if "\N{REPLACEMENT CHARACTER}" in str(value):
             raise Parked(Reason.CHARSET, where=where)
-        accepted.append(Identity(Subject.PATIENT, system, str(value), where))
+        accepted.append(Identity(Subject.PATIENT, system, str(value), where, under))
     return accepted

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from pipeline.commands.identities import read
+from pipeline.commands.identities import placed, read
 from tests.commands import hospital
 from tests.ledger.samples import CIP, PSEUDONYMS
 
@@ -117,6 +117,29 @@ def test_who_is_not_known_is_not_forgotten_and_neither_is_anybody_else(
 def test_semicolons_do_as_well() -> None:
     rows, wrong = read([HEAD.replace(",", ";"), f"patient;{CIP};CIP1;"])
     assert ([(line, row.partner_id) for line, row in rows], wrong) == ([(2, None)], [])
+
+
+ROW = "patient,https://fhir.njsams.rutgers.edu/NJSAMS-fhir/client-id,C-1,8d5802a8"
+
+
+@pytest.mark.parametrize(
+    ("unders", "said", "under"),
+    [
+        (frozenset(), "", ""),
+        (frozenset(), ",123456", None),
+        (frozenset({"123456"}), "", "123456"),
+        (frozenset({"123456", "234567"}), ",234567", "234567"),
+        (frozenset({"123456", "234567"}), "", None),
+        (frozenset({"123456"}), ",999999", None),
+    ],
+)
+def test_a_row_stands_under_a_provider_that_messages_come_from_or_is_refused(
+    unders: frozenset[str], said: str, under: str | None
+) -> None:
+    head = f"{HEAD},under" if said else HEAD
+    rows, wrong = placed(*read([head, f"{ROW}{said}"]), unders)
+    assert [row.identity.under for _, row in rows] == ([] if under is None else [under])
+    assert [line for line, _ in wrong] == ([2] if under is None else [])
 
 
 def test_a_partner_that_is_not_there_is_one_line(settings: str, capsys: pytest.CaptureFixture[str]) -> None:

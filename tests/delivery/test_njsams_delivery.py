@@ -62,6 +62,15 @@ def test_after_an_admission_an_update_is_one_put_and_makes_no_second_encounter_o
     assert urls == ["Patient/p1", "Encounter/e1", "Coverage/c1"]
 
 
+def test_another_providers_client_with_the_same_number_is_created_and_not_written_over_the_first(desk: Desk) -> None:
+    run(desk, adt(), done("Patient/p1", "Encounter/e1"))
+    outcome = run(desk, adt("A08", facility="CLINIC-A", service="SUD-OP"), done("Patient/p2", "Encounter/e2"), offset=1)
+    assert (outcome.state, desk.house.paths()) == (State.DELIVERED, ["POST /Bundle", "POST /Bundle"])
+    assert run(desk, adt("A08"), ok(2), offset=2).state is State.DELIVERED
+    urls = [one["request"]["url"] for one in orjson.loads(desk.house.script.requests[2].body)["entry"]]
+    assert urls == ["Patient/p1", "Encounter/e1"]
+
+
 def test_a_known_patient_with_a_new_visit_is_two_requests_in_order(desk: Desk) -> None:
     run(desk, adt(), done("Patient/p1", "Encounter/e1"))
     outcome = run(desk, adt("A01", visit="V-2"), ok(1), done("Encounter/e2"), offset=1)

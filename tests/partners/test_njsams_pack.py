@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.model import Outcome, Packed, Subject
+from pipeline import flow
+from pipeline.model import Outcome, Packed, Position, Received, Routed, Subject
 from pipeline.settings import Programs
 from schemas.njsams import LABEL
 from schemas.outcomes import Reason, State
@@ -142,6 +143,23 @@ def test_who_is_not_known_any_more_goes_whole_however_new_what_was_delivered() -
 
 
 # the label
+
+
+def test_what_one_provider_has_of_a_client_is_not_what_another_has_under_the_same_numbers() -> None:
+    """Else a message of the second would be put over the record of the first, and under another label (contracts/njsams.md 10.2)."""
+    mine, theirs, again = (
+        flow.read(Received(Position("t", 0, 0), adt(facility=one, service="SUD-OP", policies=POLICIES), b"k"), PLAN)
+        for one in ("DEMO", "CLINIC-A", "DEMO")
+    )
+    assert isinstance(mine, Routed)
+    assert isinstance(theirs, Routed)
+    assert isinstance(again, Routed)
+    assert (mine.identities, mine.parts) == (again.identities, again.parts)
+    assert not {*mine.identities, *mine.parts} & {*theirs.identities, *theirs.parts}
+    stand = PLAN.pseudonyms.identity
+    hashes = [{stand(i.kind, i.system, i.value, i.under) for i in (*one.identities, *one.parts)} for one in (mine, theirs)]
+    assert not hashes[0] & hashes[1]
+    assert PLAN.partner.unders == {"123456", "234567"}
 
 
 def test_the_label_is_the_sending_facilitys_and_an_unmapped_facility_parks() -> None:
