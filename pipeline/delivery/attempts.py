@@ -445,7 +445,8 @@ class Delivery:
     def _forget(self, packed: Packed) -> None:
         """The partner has the patient not, under none of the numbers that went out."""
         identities = packed.mapped.identified.routed.identities
-        self.hands.steady(lambda: self.hands.ledger.forget(self.plan.route.partner, identities))
+        told = (self.plan.name, self.position, self.intents)
+        self.hands.steady(lambda: self.hands.ledger.forget(self.plan.route.partner, identities, told=told))
 
     def _went_out(self, packed: Packed) -> tuple[Learned, ...]:
         """A success without an id: the partner knows the patient by the identity that went out."""

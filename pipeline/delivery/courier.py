@@ -6,14 +6,14 @@ nor the memory waits for it, and goes on from where the ledger has it.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, Protocol
 
 from pipeline import flow
 from pipeline.bus.port import Bus
 from pipeline.delivery import replay
-from pipeline.delivery.attempts import BLOCKED_PAUSE, Delivery, Elsewhere, Hands, Later
+from pipeline.delivery.attempts import BLOCKED_PAUSE, HELD_PAUSE, Delivery, Elsewhere, Hands, Later
 from pipeline.delivery.emitter import Emission
 from pipeline.delivery.flood import Flood
 from pipeline.delivery.lanes import Ticket
@@ -62,7 +62,7 @@ class Task:
     taken: Taken | None = None
     """Of a replay: the item."""
     ahead: "Task | None" = None
-    """The record that holds its lane, left open by a crash: it goes first."""
+    """The record that it waits for, left open by a crash, or parked for its probe: it goes first."""
 
     @property
     def parked(self) -> bool:
@@ -108,7 +108,9 @@ class Courier:
         self._blocked: dict[Position, Position] = {}
         """Parked records and what stands in their way, so that their bytes need not be fetched to look."""
         self._back: dict[Position, Task] = {}
-        """Those that came back and are being tried."""
+        """Those that came back and are being tried, or wait for one ahead."""
+        self._at_work: dict[Position, Task] = {}
+        """What a thread of ours has in hand: open, and left by no crash."""
         self._probe_due: dict[Position, tuple[int, float]] = {}
         """Of the unknown creates that were parked: the intents written for each, and when its probe is due (monotonic)."""
         self._said_gone: set[Position] = set()
@@ -143,6 +145,9 @@ class Courier:
         for kept in (self._blocked, self._back, self._probe_due, self._replays):
             for position in [position for position in list(kept) if not mine(position)]:
                 kept.pop(position, None)
+        for position, behind in list(self._blocked.items()):
+            if not mine(behind):  # given to us just now, perhaps, and with its place behind this one
+                self._blocked.pop(position, None)
         self._said_gone = {position for position in list(self._said_gone) if mine(position)}
 
     def work(self, ticket: Ticket[Task]) -> Again | None:
@@ -168,7 +173,12 @@ class Courier:
             again = self._step(task) if isinstance(task, Task) else task
         finally:
             self.hands.gate.back((self.plan.name, position))
-        if again is not None and isinstance(task, Task) and not again.parked and self.desk.mine(position):
+        if (
+            again is not None
+            and isinstance(task, Task)
+            and (task.ahead is not None or not again.parked)
+            and self.desk.mine(position)
+        ):
             self._back[position] = task
         return again
 
@@ -179,6 +189,7 @@ class Courier:
         if taken is not None:
             return self._replayed(taken, seen)
         if seen is None or seen.state in CLOSED or (seen.state is State.PARKED and seen.reason not in COMES_BACK):
+            self.emit_left(position)  # by another process, perhaps, while its parking here was refused: its offset passes
             return None
         received = self.hands.steady(lambda: self.payloads.received(position))
         if received is None:
@@ -211,12 +222,21 @@ class Courier:
         return self.task(received, seen, flow.read(received, self.plan), taken)
 
     def _step(self, task: Task) -> Again | None:
+        position = task.received.position
+        if self._at_work.setdefault(position, task) is not task:
+            return Again(HELD_PAUSE)
+        try:
+            return self._stepped(task)
+        finally:
+            del self._at_work[position]
+
+    def _stepped(self, task: Task) -> Again | None:
         if task.ahead is not None:
             # a trial is the other's now, who asks under its own name
             self.hands.gate.back((self.plan.name, task.received.position))
             again = self._step(task.ahead)
             if again is not None:
-                return replace(again, parked=False)  # the one ahead may be, this one is not
+                return self._waits_too(task, task.ahead) if again.parked else again
             task.ahead = None
         try:
             stepped = task.work if isinstance(task.work, Outcome) else task.work.step()
@@ -224,16 +244,26 @@ class Courier:
             return self._elsewhere(task)
         return self._later(task, stepped) if isinstance(stepped, Later) else self._settled(task, stepped)
 
+    def _waits_too(self, task: Task, ahead: Task) -> Again:
+        """Parked as the one ahead is, so that its offset passes; kept as it is, since that one may stand behind it in the lanes."""
+        position = task.received.position
+        if not task.parked and task.taken is None:
+            self.park(task, Reason.BLOCKED_BEHIND)
+        task.seen, ahead.seen = self._seen(position), self._seen(ahead.received.position)
+        if self.desk.mine(position):
+            self._back[position] = task
+        return Again(BLOCKED_PAUSE, parked=True)
+
     def _later(self, task: Task, later: Later) -> Again:
         """Wait; or park, where that takes longer than the others should wait for it."""
         position = task.received.position
         if later.tried is not None:
             self._count(later.tried)
             self._emit_attempt(later.tried)
-        if later.behind not in (None, position) and not later.at_once and self.desk.mine(later.behind):
-            task.ahead = self._left_open(later.behind)
+        if later.behind not in (None, position) and self.desk.mine(later.behind):
+            task.ahead = self._left_open(later.behind, at_once=later.at_once)
             if task.ahead is not None:
-                return Again(later.seconds)  # parked, this one would be made anew when it comes back, and know of none ahead
+                return Again(HELD_PAUSE)
         if later.parks is None:
             task.waits_since = None
             return Again(later.seconds)
@@ -253,10 +283,16 @@ class Courier:
         if isinstance(work, Delivery) and work.probe_due is not None and self.desk.mine(work.position):
             self._probe_due[work.position] = (work.intents, work.probe_due)
 
-    def _left_open(self, holder: Position) -> Task | None:
-        """The holder of the lane, where a crash left it open."""
+    def _left_open(self, holder: Position, *, at_once: bool) -> Task | None:
+        """The holder of the lane, where a crash left it open; or the unknown create (`at_once`) that is parked for its probe.
+
+        It may stand behind this one, where the two are of different partitions: then nobody else would go on with it.
+        """
         seen = self._seen(holder)
-        revived = self._revived(holder) if seen is not None and seen.open else None
+        waits = seen is not None and (seen.state is State.PARKED and seen.reason in COMES_BACK if at_once else seen.open)
+        if not waits or holder in self._at_work:
+            return None
+        revived = self._revived(holder)
         return revived if isinstance(revived, Task) else None
 
     def park(self, task: Task, reason: Reason) -> None:
@@ -373,17 +409,20 @@ class Courier:
         self.desk.emit(Emission(records, (position, result.result_id), lambda: self.desk.done(position, seen.state)))
 
     def emit_left(self, position: Position) -> None:
-        """A result that the end of a process, or an operator's command, left in the ledger."""
+        """A result that the end of a process, another one, or an operator's command, left in the ledger."""
         seen = self._seen(position)
-        if seen is None or seen.result is None:
+        if seen is None:
             return
-        received = self.hands.steady(lambda: self.payloads.received(position))
-        if received is not None:
+        there = seen.result_emitted or seen.result is None
+        received = None if there else self.hands.steady(lambda: self.payloads.received(position))
+        if there or seen.result is None:
+            self.desk.done(position, seen.state)
+        elif received is not None:
             self.emit_again(received, seen)
-            return
-        result = Result.model_validate_json(seen.result)
-        records = (result_record(seen.result, result.request_id, self.topics.results),)
-        self.desk.emit(Emission(records, (position, result.result_id)))
+        else:
+            result = Result.model_validate_json(seen.result)
+            records = (result_record(seen.result, result.request_id, self.topics.results),)
+            self.desk.emit(Emission(records, (position, result.result_id), lambda: self.desk.done(position, seen.state)))
 
     def _emit_attempt(self, outcome: Outcome) -> None:
         """The result of an attempt that did not settle."""

@@ -282,9 +282,18 @@ class Ledger(Protocol):
         """Newest first."""
         ...
 
-    def forget(self, partner: str, identities: Iterable[Identity], *, by_operator: bool = False) -> None:
+    def forget(
+        self,
+        partner: str,
+        identities: Iterable[Identity],
+        *,
+        by_operator: bool = False,
+        told: tuple[str, Position, int] | None = None,
+    ) -> None:
         """The partner turned out not to have these: the next message of the patient creates.
 
+        `told`: whose answer says so, as route, record and how many intents it had. Nothing is forgotten where that has another count: another process
+        has gone on with it, and may have created them since.
         `by_operator`: that ends an open create or a waiting merge of theirs as well, where it is parked.
         """
         ...

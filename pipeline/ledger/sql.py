@@ -336,9 +336,19 @@ class SqlLedger:
             rows = connection.execute(statement_of(query, self._pseudonyms)).all()
         return (delivery_of(row) for row in rows)
 
-    def forget(self, partner: str, identities: Iterable[Identity], *, by_operator: bool = False) -> None:
+    def forget(
+        self,
+        partner: str,
+        identities: Iterable[Identity],
+        *,
+        by_operator: bool = False,
+        told: tuple[str, Position, int] | None = None,
+    ) -> None:
         """See the port."""
         with self._write() as connection:
+            before = self._deliveries.before(connection, told[0], told[1]) if told is not None else None
+            if told is not None and (before is None or before.intents != told[2]):
+                return
             self._identities.forget(connection, partner, identities, self._clock(), by_operator=by_operator)
 
     def unknown(self, partner: str, identities: Iterable[Identity]) -> tuple[Identity, ...]:

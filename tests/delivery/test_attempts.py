@@ -14,7 +14,7 @@ from pipeline.delivery.gate import Gate
 from pipeline.errors import NoAnswer, NotSent, ProfileNotMet
 from pipeline.ledger.port import Begun, Held
 from pipeline.ledger.sql import SqlLedger
-from pipeline.model import Decision, Learned, Outcome, Packed, Position, Routed, Seen
+from pipeline.model import Decision, Learned, Outcome, Packed, Position, Reply, Request, Routed, Seen
 from pipeline.settings import BreakerSettings, RocheSettings
 from pipeline.stages.settle import settle
 from schemas.outcomes import Reason, State
@@ -337,3 +337,37 @@ def test_settings_of_the_built_in_are_those_that_these_tests_assume() -> None:
     roche = settings_with(None).partners["roche"]
     assert isinstance(roche, RocheSettings)
     assert (roche.probe_margin, roche.probe, roche.on_absent) == (5, "on", "park")
+
+
+def test_a_late_word_that_the_patient_is_absent_does_not_forget_who_was_created_since(tmp_path: Path) -> None:
+    """This process stood still with the answer in its hand; another one heard the same, created the patient, and settled."""
+    house = House(tmp_path, change=lambda tree: tree["partners"]["roche"].update(on_absent="create"))
+    desk = Desk(house)
+    knows(desk, adt())
+    routed, script = desk.routed(adt()), desk.house.script
+    exchange = script.exchange
+
+    def stands_still(request: Request) -> Reply:
+        reply = exchange(request)
+        script.exchange = exchange  # type: ignore[method-assign]
+        other = Delivery(
+            routed, desk.plan, desk.hands(), desk.house.ledger.seen("roche-patients", routed.decoded.received.position)
+        )
+        while isinstance(outcome := other.step(), Later):
+            pass
+        written = settle(outcome, desk.plan, results_topic="r", dead_letter_topic="d", at_ms=1, after=other.intents)
+        assert desk.house.ledger.settle(written.settlement)
+        return reply
+
+    script.exchange = stands_still  # type: ignore[method-assign]
+    script.answers = [issue(404, "not-found"), issue(404, "not-found"), created()]
+    late = Delivery(routed, desk.plan, desk.hands())
+    late.step()
+    with pytest.raises(Elsewhere):
+        late.step()
+    assert desk.house.paths() == ["PUT /Bundle/12345678Z"] * 2 + ["POST /Bundle"]
+    later = desk.routed(adt("A08", "2", time="20240503101500+0200"), 1)
+    following = flow.prepare(later, house.ledger.knowledge(later), desk.plan)
+    house.close()
+    assert isinstance(following, Packed)
+    assert following.requests[0].method == "PUT"

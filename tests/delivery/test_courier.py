@@ -19,6 +19,7 @@ from pipeline import flow, wiring
 from pipeline.bus.port import Bus, TopicPartition, Where
 from pipeline.delivery.attempts import Later
 from pipeline.delivery.gate import Gate
+from pipeline.delivery.lanes import Ticket
 from pipeline.delivery.worker import Worker
 from pipeline.errors import NoAnswer
 from pipeline.ledger.port import Ledger, Query, Settlement
@@ -600,3 +601,26 @@ def test_a_record_waits_for_its_own_create_on_another_route_of_the_partner(tmp_p
         until(lambda: ends()["second"] == DELIVERED)
     house.close()
     assert sent(house) == ["POST 1", "PUT 1"]
+
+
+class Passing:
+    """A desk that writes down what may pass."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.passed: list[Position] = []
+        self.mine, self.emit = worker.mine, worker.emit
+
+    def done(self, position: Position, _state: State) -> None:
+        self.passed.append(position)
+
+
+def test_what_comes_back_and_was_settled_by_another_process_lets_its_offset_pass(a_house: Callable[..., House]) -> None:
+    """Its parking here was refused, as the other one had begun it: no parking let it pass."""
+    house = a_house()
+    house.send(create(1))
+    house.work()
+    worker = house.worker()
+    worker.courier.desk = desk = Passing(worker)
+    at = Position("his.adt", 0, 0)
+    assert worker.courier.work(Ticket(at, (), 0, None)) is None
+    assert desk.passed == [at]

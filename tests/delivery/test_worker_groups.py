@@ -787,3 +787,38 @@ def test_whatever_the_group_does_each_record_is_settled_once_and_each_patients_o
         assert partner.most <= in_flight
     finally:
         clinic.close()
+
+
+# an unknown create whose place in the lane is behind what waits for it
+
+
+def test_what_waits_for_an_unknown_create_of_another_partition_does_not_stand_in_its_way(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The create was parked for its probe; after a restart the patient's other partition is read before that one's stub has its place."""
+    monkeypatch.setattr("pipeline.delivery.courier.BLOCKED_PAUSE", 0.05)
+    clinic.settings.delivery.__dict__["hold"] = 0.01
+    clinic.settings.partners["roche"].__dict__["probe_margin"] = -8.0
+    clinic.put(1, create("A"))
+    clinic.script.answers = [NoAnswer(Reason.TIMEOUT)]
+
+    def stop(_: Member) -> None:
+        clinic.worked[0].stop.set()
+
+    clinic.group.scripts.append([lambda member: member.give(P1), clinic.when_it_rests_after(1, stop)])
+    clinic.worker().run()
+    assert clinic.states() == Counter(parked=1)
+    clinic.put(0, update("A"))
+
+    def when_the_other_waits(member: Member) -> None:
+        until(lambda: clinic.states() == Counter(parked=2))
+        member.give(P1)
+
+    clinic.group.scripts.append([lambda member: member.give(P0), when_the_other_waits])
+    thread = run_beside(worker := clinic.worker())
+    try:
+        until(lambda: clinic.states() == Counter(delivered=2), 30)
+    finally:
+        worker.stop.set()
+        thread.join(60)
+    assert not thread.is_alive()
