@@ -3,6 +3,7 @@
 It is asked when the lane reaches the message, and again on every attempt: two A04s decoded together must not both create.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -24,6 +25,8 @@ from pipeline.model import (
 )
 from schemas.outcomes import FindingCode, Reason
 
+NONE: Final[Mapping[Identity, str]] = {}
+
 
 def identify(routed: Routed, knowledge: Knowledge) -> Identified:
     """Decide by what the ledger knows; Duplicate, Superseded, Filtered or Parked where the message ends here."""
@@ -35,7 +38,7 @@ def identify(routed: Routed, knowledge: Knowledge) -> Identified:
         raise Superseded(Reason.STALE, where="EVN-2")
     if knowledge.open_create is not None or _holds(routed, knowledge):
         raise Parked(Reason.BLOCKED_BEHIND)
-    if routed.about is not None and routed.rule.kind is Kind.CANCEL:
+    if routed.rule.kind is Kind.CANCEL and routed.about is not None:
         _takes_back(routed, knowledge)
     left = _without_merged_away(routed, knowledge)
     routed = routed if left == routed.identities else replace(routed, identities=left)
@@ -49,8 +52,8 @@ def identify(routed: Routed, knowledge: Knowledge) -> Identified:
         partner_id,
         known_by or routed.identities[0],
         findings,
-        part_ids=_part_ids(routed, knowledge, partner_id),
-        stale_patient=_older(routed, knowledge.patient_event_ms, knowledge.patient_position),
+        part_ids=_part_ids(routed, knowledge, partner_id) if routed.parts else NONE,
+        stale_patient=bool(routed.patient_subjects) and _older(routed, knowledge.patient_event_ms, knowledge.patient_position),
     )
 
 

@@ -27,9 +27,7 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
     parts = plan.partner.parts(event)
     ordered = sorted([(identity.system, identity.value) for identity in identities])  # senders change the order of PID-3
     ending = sorted([(identity.system, identity.value) for identity in prior])
-    visits = [
-        pseudonyms.hash("subject", plan.name, part.kind, part.system, part.value) for part in parts if part.kind is rule.subject
-    ]
+    visits = _subjects(parts, rule, plan) if parts else ()
     subject = Subject.PATIENT if rule.subject is Subject.VISIT else rule.subject
     patients = tuple([pseudonyms.hash("subject", plan.name, subject, *patient) for patient in ordered])
     return Routed(
@@ -40,7 +38,7 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
         identities=identities,
         prior=prior,
         lanes=tuple([pseudonyms.lane(plan.name, *patient) for patient in (*ordered, *ending)]),
-        subjects=tuple(visits) or patients,
+        subjects=visits or patients,
         sender=pseudonyms.sender(sender),
         dedupe=pseudonyms.hash("dedupe", plan.name, sender, str(event.control_id or ""), sha256(value).hexdigest()),
         request_id=request_id(plan.name, value),
@@ -48,6 +46,12 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
         parts=parts,
         patient_subjects=patients if visits else (),
     )
+
+
+def _subjects(parts: Iterable[Identity], rule: EventRule, plan: Plan) -> tuple[str, ...]:
+    """Of an event that is about a part (its visit)."""
+    about = (part for part in parts if part.kind is rule.subject)
+    return tuple(plan.pseudonyms.hash("subject", plan.name, part.kind, part.system, part.value) for part in about)
 
 
 def request_id(route_name: str, value: bytes) -> str:
