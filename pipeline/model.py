@@ -221,6 +221,8 @@ class Seen:
     """The step that is open: what is below it was done."""
     sent_step: int = 0
     """That of the last intent that was no probe."""
+    crashed: bool = False
+    """It went out again after a crash had left it open."""
 
 
 @dataclass(frozen=True, slots=True)

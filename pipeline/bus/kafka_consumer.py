@@ -104,13 +104,13 @@ class KafkaBusConsumer:
         try:
             self._member.raise_broken()
             self._member.check_ids({topic: self._topic_id(topic) for topic in self._topics})
+            self._check_there()
         except BusError:
             self._put_back(batches, batches)
             raise
         in_doubt = batches if self._in_doubt() else theirs(self._member.unchecked)
         batches = self._put_back(batches, in_doubt)
         self._check_away(found=bool(batches))
-        self._check_there()
         return [received(record) for batch in batches.values() for record in batch]
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:

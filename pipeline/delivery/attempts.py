@@ -163,7 +163,7 @@ class Delivery:
         """That of the request that may have arrived."""
         self.more = False
         """Whether further requests follow the one that goes now."""
-        self.crashed = here is not None and here.open and here.sent_ms is not None
+        self.crashed = here is not None and (here.crashed or (here.open and here.sent_ms is not None))
         self.last_sent_ms = here.sent_ms if here else None
         """Wall clock of a create that may have arrived, where only the ledger remembers it."""
         self.early = here is not None and here.reason is Reason.AWAITING_PROBE
@@ -427,6 +427,7 @@ class Delivery:
             at_ms=now,
             probe=is_probe,
             after=self.intents,
+            crashed=self.crashed,
             replay=self.taken.replay if self.taken else None,
             creates=self._creates(packed.mapped.identified),
             knowledge=self.knowledge,

@@ -48,7 +48,10 @@ class Payloads:
         """From where the last look ended."""
         if self._topic not in self._bus.topics():
             return
-        for record in self._bus.read(self._topic, start=self._next):
+        # what is not there any more (made anew, or somebody gave it a retention) is read from what there is: to ask for it would be refused for ever
+        there = self._bus.bounds(self._topic)
+        known = {each: at for each, at in self._next.items() if each in there and there[each][0] <= at <= there[each][1]}
+        for record in self._bus.read(self._topic, start=known):
             at = record.position
             self._next[TopicPartition(at.topic, at.partition)] = at.offset + 1
             said = {name: value.decode("utf-8", "replace") for name, value in reversed(record.headers)}  # ours stand first

@@ -259,6 +259,7 @@ class Deliveries:
             "mapping_version": begun.mapping_version,
             "deadline_ms": begun.deadline_ms,
             "at_ms": begun.at_ms,
+            "crashed": begun.crashed,
         }
         sent = {
             "intent": begun.intent.value,
@@ -289,6 +290,7 @@ class Deliveries:
             "attempt": begun.attempt,
             "intents": begun.after + 1,
             "deadline_ms": begun.deadline_ms,
+            "crashed": begun.crashed,
         }
         if not begun.probe:
             values |= {
@@ -352,7 +354,7 @@ class Deliveries:
 
     def settled(self, settlement: Settlement, before: Row | None = None) -> dict[str, Any]:
         """The columns that only a settlement writes. Closed, nothing of it is half done: a resend begins with its first step."""
-        first = {"step": 0} if settlement.outcome.state in CLOSED or settlement.outcome.again else {}
+        first = {"step": 0, "crashed": False} if settlement.outcome.state in CLOSED or settlement.outcome.again else {}
         return first | {
             "open": settlement.keeps_open and before is not None and bool(before.open),
             "result_id": settlement.result_id,

@@ -49,6 +49,7 @@ SHAPE: Final[dict[str, KeyedColumnElement[Any]]] = {
     "step": DELIVERIES.c.step,
     "sent_step": DELIVERIES.c.sent_step,
     "about": DELIVERIES.c.about,
+    "crashed": DELIVERIES.c.crashed,
     "belongs_to": IDENTITIES.c.belongs_to,
 }
 """The columns of every row; what a sort of row has not is NULL."""
@@ -74,6 +75,7 @@ DELIVERY: Final = (
     "replay",
     "step",
     "sent_step",
+    "crashed",
 )
 PARKED: Final = ("topic", "partition", "offset", "kind", "subject", "about")
 OTHER: Final = DELIVERIES.alias("other")
@@ -298,4 +300,5 @@ def seen(row: Row, pseudonyms: Pseudonyms, *, claims: bool = False) -> Seen:
         replay=row.replay,
         step=row.step,
         sent_step=row.sent_step,
+        crashed=bool(row.crashed),
     )

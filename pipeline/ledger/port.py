@@ -41,6 +41,8 @@ class Begun:
     probe: bool = False
     after: int = 0
     """How many intents the caller knows of (`Seen.intents`, its own included): where the row has another count, another process was there."""
+    crashed: bool = False
+    """A crash had left it open: its results say so until it is closed."""
     replay: str | None = None
     """The plan of which this record is a taken item: the one way to begin a closed record."""
     creates: tuple[Identity, ...] | None = field(default=None, repr=False)

@@ -92,6 +92,7 @@ DELIVERIES: Final = Table(
     Column("sent", Text),
     Column("sent_step", Integer, nullable=False, server_default="0"),
     Column("about", Text),
+    Column("crashed", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("route", "topic", "partition", "offset"),
     Index("ix_deliveries_dedupe", "dedupe"),
     Index("ix_deliveries_control_id", "control_id", "route", "sender", "dedupe"),
@@ -111,7 +112,8 @@ DELIVERIES: Final = Table(
 """One row per source record and route. `open`: an intent has no answer that tells. `intents` counts what was begun: the next one names the count that it
 read. `lane` is the patient by the least of its identities. `result` is sealed, and cleared once it is on its topic. `replay` is the plan that settled it
 last; `sent` has keyed hashes of what went out, by element (fingerprint.py). `step`: what is below it was done; of a closed record 0, as a resend begins
-anew. `sent_step` is that of the last intent. `about` is the visit that the message is about, where it is about one."""
+anew. `sent_step` is that of the last intent. `about` is the visit that the message is about, where it is about one. `crashed`: it went
+out again after a crash left it open, whatever came of that, until it is closed."""
 
 OPEN_LANES: Final = Table(
     "open_lanes",

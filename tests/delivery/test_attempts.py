@@ -11,14 +11,14 @@ import pytest
 from pipeline import flow
 from pipeline.delivery.attempts import Backoff, Delivery, Elsewhere, Hands, Later
 from pipeline.delivery.gate import Gate
-from pipeline.errors import NoAnswer, NotSent, ProfileNotMet
+from pipeline.errors import NoAnswer, NotSent, Parked, ProfileNotMet
 from pipeline.ledger.port import Begun, Held
 from pipeline.ledger.sql import SqlLedger
 from pipeline.model import Decision, Learned, Outcome, Packed, Position, Reply, Request, Routed, Seen
 from pipeline.settings import BreakerSettings, RocheSettings
 from pipeline.stages.settle import settle
 from schemas.outcomes import Reason, State
-from tests.delivery.partner_script import House, Scripted, adt, created, issue, reply, settings_with, updated
+from tests.delivery.partner_script import House, Killed, Scripted, adt, created, issue, reply, settings_with, updated
 from tests.stages.plans import received
 
 T = TypeVar("T")
@@ -371,3 +371,23 @@ def test_a_late_word_that_the_patient_is_absent_does_not_forget_who_was_created_
     house.close()
     assert isinstance(following, Packed)
     assert following.requests[0].method == "PUT"
+
+
+@pytest.mark.parametrize("ends", ["parked and back", "killed again"])
+def test_what_went_out_again_after_a_crash_says_so_however_it_goes_on(desk: Desk, ends: str) -> None:
+    """The second sending was answered with a 503, so that nothing is open any more."""
+    knows(desk, adt())
+    routed, at = desk.routed(adt()), Position("his.adt", 0, 0)
+    desk.house.script.answers = [Killed(), issue(503, "transient"), updated()]
+    with pytest.raises(Killed):
+        Delivery(routed, desk.plan, desk.hands()).step()
+    second = Delivery(routed, desk.plan, desk.hands(), desk.house.ledger.seen("roche-patients", at))
+    assert isinstance(second.step(), Later)
+    if ends == "parked and back":
+        parked = flow.ended_outcome(Parked(Reason.UNAVAILABLE), routed.decoded.received, desk.plan, routed.decoded, routed)
+        written = settle(parked, desk.plan, results_topic="r", dead_letter_topic="d", at_ms=1, after=second.intents)
+        assert desk.house.ledger.settle(written.settlement)
+    desk.now += 100
+    outcome = Delivery(routed, desk.plan, desk.hands(), desk.house.ledger.seen("roche-patients", at)).step()
+    assert isinstance(outcome, Outcome)
+    assert (outcome.state, outcome.possible_duplicate) == (State.DELIVERED, True)

@@ -1,0 +1,57 @@
+"""The bytes of records whose source is gone: the dead letters are read on from where the last look ended, as far as that is there."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from pipeline.bus.port import TopicPartition
+from pipeline.delivery.payloads import SOURCE, Payloads
+from pipeline.errors import BusRefused
+from pipeline.model import Position, Received
+
+LETTERS: Final = "letters"
+P0: Final = TopicPartition(LETTERS, 0)
+
+
+def letter(at: int, of: int) -> Received:
+    said = ("his.adt", "0", f"{of}")
+    headers = tuple((name, value.encode()) for name, value in zip(SOURCE, said, strict=True))
+    return Received(Position(LETTERS, 0, at), f"bytes of {of}".encode(), headers=headers)
+
+
+class OnlyLetters:
+    """A bus whose source topic has nothing any more."""
+
+    def __init__(self, *records: Received) -> None:
+        self.records = list(records)
+
+    def topics(self) -> dict[str, int]:
+        return {LETTERS: 1}
+
+    def bounds(self, _topic: str) -> dict[TopicPartition, tuple[int, int]]:
+        offsets = [record.position.offset for record in self.records]
+        return {P0: (offsets[0], offsets[-1] + 1)}
+
+    def read(self, topic: str, *, start: Mapping[TopicPartition, int]) -> Iterator[Received]:
+        first, end = self.bounds(topic)[P0]
+        at = start.get(P0, first)
+        if not first <= at <= end:
+            raise BusRefused("that offset is not there", where=topic)
+        return iter([record for record in self.records if record.position.offset >= at])
+
+    def fetch(self, position: Position) -> Received | None:
+        return next((record for record in self.records if record.position == position), None)
+
+
+def found(payloads: Payloads, offset: int) -> bytes | None:
+    received = payloads.received(Position("his.adt", 0, offset))
+    return received.value if received is not None else None
+
+
+def test_dead_letters_that_were_taken_away_or_made_anew_stop_nobody_from_reading_the_others() -> None:
+    bus: Any = OnlyLetters(*(letter(at, at + 10) for at in range(3)))
+    payloads = Payloads(bus, LETTERS)
+    assert found(payloads, 10) == b"bytes of 10"
+    bus.records = [letter(7, 17), letter(8, 18)]  # somebody gave it a retention
+    assert found(payloads, 18) == b"bytes of 18"
+    bus.records = [letter(0, 30)]  # made anew
+    assert found(payloads, 30) == b"bytes of 30"
