@@ -14,6 +14,7 @@ from pipeline import flow
 from pipeline.bus.port import Bus
 from pipeline.delivery import replay
 from pipeline.delivery.attempts import BLOCKED_PAUSE, HELD_PAUSE, Delivery, Elsewhere, Hands, Later
+from pipeline.delivery.blocked import Blocked
 from pipeline.delivery.emitter import Emission
 from pipeline.delivery.flood import Flood
 from pipeline.delivery.lanes import Ticket
@@ -105,8 +106,9 @@ class Courier:
         self._hold = hold
         self.payloads = Payloads(bus, topics.dead_letters)
         self._older = lru_cache(maxsize=OLDER)(self._read_older)
-        self._blocked: dict[Position, Position] = {}
-        """Parked records and what stands in their way, so that their bytes need not be fetched to look."""
+        partner, ledger = plan.route.partner, hands.ledger
+        self._blocked = Blocked(lambda behind: hands.steady(lambda: ledger.holding(partner, behind)))
+        """So that the bytes of what is parked need not be fetched to look."""
         self._back: dict[Position, Task] = {}
         """Those that came back and are being tried, or wait for one ahead."""
         self._at_work: dict[Position, Task] = {}
@@ -142,12 +144,10 @@ class Courier:
 
     def forget(self, mine: Callable[[Position], bool]) -> None:
         """Of what is not ours any more, nothing is kept."""
-        for kept in (self._blocked, self._back, self._probe_due, self._replays):
+        self._blocked.keep(mine)
+        for kept in (self._back, self._probe_due, self._replays):
             for position in [position for position in list(kept) if not mine(position)]:
                 kept.pop(position, None)
-        for position, behind in list(self._blocked.items()):
-            if not mine(behind):  # given to us just now, perhaps, and with its place behind this one
-                self._blocked.pop(position, None)
         self._said_gone = {position for position in list(self._said_gone) if mine(position)}
 
     def work(self, ticket: Ticket[Task]) -> Again | None:
@@ -162,12 +162,11 @@ class Courier:
 
     def _go_on(self, position: Position) -> Again | None:
         """Of what was parked and comes back: from where the ledger has it."""
-        behind = self._blocked.get(position)
-        if behind is not None and self.hands.steady(lambda: self.hands.ledger.holding(self.plan.route.partner, [behind])):
+        if self._blocked.still(position):
             return Again(BLOCKED_PAUSE)
         if wait := self.hands.gate.ask((self.plan.name, position)):
             return Again(wait)
-        self._blocked.pop(position, None)
+        self._blocked.pop(position)
         try:
             task = self._back.pop(position, None) or self._revived(position)
             again = self._step(task) if isinstance(task, Task) else task
@@ -268,7 +267,7 @@ class Courier:
             task.waits_since = None
             return Again(later.seconds)
         if later.at_once and later.behind is not None:
-            self._blocked[position] = later.behind
+            self._blocked.put(position, later.behind)
         if task.waits_since is None:
             task.waits_since = time.monotonic()
         if later.at_once or time.monotonic() - task.waits_since + later.seconds > self._hold:
