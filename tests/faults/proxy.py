@@ -72,7 +72,8 @@ class Proxy:
         self._lock = threading.Lock()
         self._orders: list[tuple[Order, int | None]] = []
         self._hole = False
-        self._open: set[socket.socket] = set()
+        self._open: dict[socket.socket, socket.socket] = {}
+        """The client's socket and the server's of each connection."""
         self._listening = socket.create_server(("127.0.0.1", port), backlog=128)
         self.port: int = self._listening.getsockname()[1]
         self._closing = False
@@ -87,18 +88,19 @@ class Proxy:
 
     def clear(self) -> None:
         """Everything passes again; connections that were swallowed end."""
-        with self._lock:
-            hole, self._hole = self._hole, False
-            self._orders = []
-        if hole:
+        if self._hole:  # they end while nothing goes on yet, so that none passes, and none is told of another end
             self.drop_all()
+        with self._lock:
+            self._hole = False
+            self._orders = []
 
     def drop_all(self, way: Way = Way.RST) -> None:
-        """End all connections that stand."""
+        """End all connections that stand. The client's end comes first: the server's would go on to it as an orderly one."""
         with self._lock:
-            standing = list(self._open)
-        for one in standing:
-            _end(one, way)
+            standing = list(self._open.items())
+        for client, server in standing:
+            _end(client, way)
+            _end(server, way)
 
     def close(self) -> None:
         """Stop listening and end all."""
@@ -151,14 +153,14 @@ class Proxy:
             client.close()
             return
         with self._lock:
-            self._open |= {client, server}
+            self._open[client] = server
         connection = _Connection(self, order, client, server)
         back = threading.Thread(target=connection.down, name="proxied-back", daemon=True)
         back.start()
         connection.up()
         back.join()
         with self._lock:
-            self._open -= {client, server}
+            del self._open[client]
         client.close()
         server.close()
 

@@ -158,7 +158,7 @@ def test_tls_passes_and_the_turns_of_requests_are_as_described(tmp_path: Path, v
             proxy.order(Order(cut_answer_to=turn))
             before = roche.requests
             with context.wrap_socket(dialled(proxy), server_hostname="localhost") as sock:
-                time.sleep(0.1)  # under TLS 1.3 the server's tickets come after the handshake, and are no answer
+                time.sleep(0.3)  # under TLS 1.3 the server's tickets come after the handshake, and are no answer
                 answers = 0
                 for _ in range(answered + 1):
                     sock.sendall("\r\n".join(lines).encode())
