@@ -617,16 +617,24 @@ WORDS: Final = {
 """pydantic's types of mistakes, where a person needs other words."""
 
 
+NAMED: Final = 5
+"""Further mistakes that are named beside the first."""
+
+
 def _first(error: ValidationError, path: Path) -> SettingsError:
+    """The first mistake, and where the others are: who mends one wants to mend them all."""
     errors = error.errors(include_input=False, include_url=False, include_context=False)
-    first = errors[0]
-    loc = first["loc"]
-    if loc[:1] == ("partners",):
-        loc = loc[:2] + loc[3:]  # between them stands the kind, which is no setting's name
-    setting = ".".join(str(part) for part in loc)
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    first, others = errors[0], [_setting(each["loc"]) for each in errors[1:]]
+    setting = _setting(first["loc"])
+    more = f" (and {len(others)} more: {', '.join(others[:NAMED])}{', …' if len(others) > NAMED else ''})" if others else ""
     message = first["msg"].removeprefix("Value error, ")
     what = WORDS.get(first["type"], message)
     if first["type"] == "union_tag_invalid":  # its message repeats the value
         what = f"kind must be one of{message.rpartition(':')[2]}"
     return SettingsError(f"{what}{more}", where=f"{path}: {setting}" if setting else str(path))
+
+
+def _setting(loc: tuple[int | str, ...]) -> str:
+    if loc[:1] == ("partners",):
+        loc = loc[:2] + loc[3:]  # between them stands the kind, which is no setting's name
+    return ".".join(str(part) for part in loc)

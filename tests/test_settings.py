@@ -94,6 +94,22 @@ def test_a_mistake_is_one_line_with_file_and_setting(tmp_path: Path, changes: di
     assert str(mistake.value) == f"{path}: {line}"
 
 
+def test_of_several_mistakes_the_first_is_told_and_the_others_are_named(tmp_path: Path) -> None:
+    path = written(tmp_path, site__zone="Europe/Amsterdm", site__colour="red", partners__roche__client_id=1)
+    with pytest.raises(SettingsError) as mistake:
+        load(path)
+    assert str(mistake.value) == (
+        f"{path}: site.zone: not an IANA time zone, as Europe/Amsterdam (and 2 more: site.colour, partners.roche.client_id)"
+    )
+
+
+def test_of_very_many_mistakes_only_some_are_named(tmp_path: Path) -> None:
+    path = written(tmp_path, **{f"site__colour{number}": "red" for number in range(9)})
+    with pytest.raises(SettingsError) as mistake:
+        load(path)
+    assert str(mistake.value).endswith("(and 8 more: site.colour1, site.colour2, site.colour3, site.colour4, site.colour5, …)")
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
