@@ -1,6 +1,5 @@
 """A partner behind tokens, over real TLS, with many threads: one refresh, one resend, no herd, nothing of a token in what can be seen."""
 
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,17 +15,12 @@ from pipeline.transport.bearer import BearerTransport
 from pipeline.transport.https import HttpsTransport
 from schemas.outcomes import Reason
 from tests.oauth.authorization import CLIENT, REQUEST, SECRET, Asked, AuthorizationServer, as_json, whole
+from tests.oauth.herd import at_once
 from tests.oauth.test_tokens import Partner
 from tests.transport.tls_server import tls
 
 LONG = 60.0
 THREADS = 12
-
-
-@pytest.fixture
-def server(files: Files) -> Iterator[AuthorizationServer]:
-    with AuthorizationServer(files) as one:
-        yield one
 
 
 @pytest.fixture
@@ -40,29 +34,9 @@ def transport(server: AuthorizationServer, files: Files, tmp_path: Path) -> Iter
     one.close()
 
 
-def at_once(transport: BearerTransport, times: int = THREADS) -> list[int | Reason]:
-    """So many requests from as many threads: the statuses, or why not."""
-    begin = threading.Barrier(times)
-    found: list[int | Reason] = []
-
-    def one() -> None:
-        begin.wait(LONG)
-        try:
-            found.append(transport.exchange(REQUEST).status)
-        except NotSent as error:
-            found.append(error.reason)
-
-    threads = [threading.Thread(target=one, daemon=True) for _ in range(times)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(LONG)
-    return found
-
-
 def test_many_threads_that_begin_together_get_one_token(transport: BearerTransport, server: AuthorizationServer) -> None:
     server.slow = 0.2
-    assert at_once(transport) == [200] * THREADS
+    assert at_once(transport, REQUEST, THREADS) == [200] * THREADS
     assert (len(server.tokens), len(server.calls)) == (1, THREADS)
 
 
@@ -73,7 +47,7 @@ def test_a_401_in_mid_stream_costs_one_refresh_for_all_and_one_resend_each(
     server.revoke()
     server.slow = 0.2
     server.calls.clear()
-    assert at_once(transport) == [200] * THREADS
+    assert at_once(transport, REQUEST, THREADS) == [200] * THREADS
     assert len(server.tokens) == 2
     sent = Counter(call.headers["authorization"] for call in server.calls)
     assert sent["Bearer canary-token-2"] == THREADS
@@ -94,7 +68,7 @@ def test_a_token_endpoint_that_fails_is_asked_once_for_all_and_nothing_is_sent(
     transport: BearerTransport, server: AuthorizationServer
 ) -> None:
     server.trouble = lambda _: whole(500, b"canary")
-    assert at_once(transport) == [Reason.NOT_SENT_TOKEN] * THREADS
+    assert at_once(transport, REQUEST, THREADS) == [Reason.NOT_SENT_TOKEN] * THREADS
     assert server.calls == []
     # those who come after the failure hear the same for a pause; a slow thread may begin after it
     assert len(server.tokens) <= 2
@@ -103,7 +77,7 @@ def test_a_token_endpoint_that_fails_is_asked_once_for_all_and_nothing_is_sent(
 
 def test_a_refused_client_is_asked_once_for_all(transport: BearerTransport, server: AuthorizationServer) -> None:
     server.trouble = lambda _: as_json(401, {"error": "invalid_client"})
-    assert at_once(transport) == [Reason.REFUSED_TOKEN] * THREADS
+    assert at_once(transport, REQUEST, THREADS) == [Reason.REFUSED_TOKEN] * THREADS
     assert server.most == 1
 
 

@@ -30,12 +30,6 @@ LONG = 60.0
 
 
 @pytest.fixture
-def server(files: Files) -> Iterator[AuthorizationServer]:
-    with AuthorizationServer(files) as one:
-        yield one
-
-
-@pytest.fixture
 def port() -> Iterator[int]:
     """A port that nobody else takes meanwhile: bound here, and listened on by whoever also says SO_REUSEADDR."""
     with socket.socket() as sock:

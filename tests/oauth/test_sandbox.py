@@ -1,6 +1,5 @@
 """Our OAuth against the stand-in's authorization server, which shares no line and no library call of it: each grant, each proof, the faults of F9."""
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 import requests
 
-from pipeline.errors import NotSent
 from pipeline.oauth import keys
 from pipeline.oauth.granted import NoToken
 from pipeline.oauth.login import begin, finish, redirected
@@ -26,6 +24,7 @@ from pipeline.transport.bearer import BearerTransport
 from pipeline.transport.https import HttpsTransport
 from schemas.outcomes import Reason
 from tests.oauth.authorization import REQUEST
+from tests.oauth.herd import at_once
 from tests.oauth.test_tokens import Partner
 from tests.transport.tls_server import tls
 
@@ -127,33 +126,13 @@ def test_a_login_gives_a_refresh_token_that_goes_on(
     assert ended.value.reason is Reason.LOGIN_NEEDED
 
 
-def at_once(transport: BearerTransport) -> list[int | Reason]:
-    """A search from each of many threads: the statuses, or why not."""
-    together = threading.Barrier(THREADS)
-    found: list[int | Reason] = []
-
-    def one() -> None:
-        together.wait(LONG)
-        try:
-            found.append(transport.exchange(SEARCH).status)
-        except NotSent as error:
-            found.append(error.reason)
-
-    threads = [threading.Thread(target=one, daemon=True) for _ in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(LONG)
-    return found
-
-
 def test_tokens_that_are_revoked_in_mid_stream_cost_one_request_and_no_search(
     njsams: NjsamsSandbox, transport: BearerTransport
 ) -> None:
-    assert at_once(transport) == [200] * THREADS
+    assert at_once(transport, SEARCH, THREADS) == [200] * THREADS
     njsams.revoke()
     njsams.inject("late", operation="token", answer_after=0.2)
-    assert at_once(transport) == [200] * THREADS
+    assert at_once(transport, SEARCH, THREADS) == [200] * THREADS
     assert granted(njsams) == ["client_credentials"] * 2
 
 
@@ -173,7 +152,7 @@ def test_a_token_endpoint_that_fails_leaves_all_unsent_without_a_herd(
     njsams: NjsamsSandbox, transport: BearerTransport, fault: str, details: dict[str, str]
 ) -> None:
     njsams.inject(fault, operation="token", **details)
-    assert at_once(transport) == [Reason.NOT_SENT_TOKEN] * THREADS
+    assert at_once(transport, SEARCH, THREADS) == [Reason.NOT_SENT_TOKEN] * THREADS
     assert not njsams.log.effects(operation="search")
     assert len(njsams.log.effects(operation="token")) <= THREADS // 2
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.sandbox.certificates import ensure
+from pipeline.sandbox.njsams import NjsamsSandbox
 from pipeline.sandbox.roche import RocheSandbox
 
 
@@ -33,3 +34,15 @@ def start(folder: Path) -> Iterator[Callable[..., RocheSandbox]]:
 @pytest.fixture
 def roche(start: Callable[..., RocheSandbox]) -> RocheSandbox:
     return start()
+
+
+@pytest.fixture
+def begin(folder: Path) -> Iterator[Callable[..., NjsamsSandbox]]:
+    """Start NJSAMS's with knobs."""
+    with ExitStack() as stack:
+        yield lambda control=None, **knobs: stack.enter_context(NjsamsSandbox(folder, knobs, control=control))
+
+
+@pytest.fixture
+def njsams(begin: Callable[..., NjsamsSandbox]) -> NjsamsSandbox:
+    return begin()

@@ -5,8 +5,6 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -16,18 +14,6 @@ from pipeline.sandbox.njsams import NjsamsSandbox
 from tests.sandbox.njsams_client import REDIRECT, VERIFIER, Client, Key, Tree, patient, sent_back
 
 Start = Callable[..., NjsamsSandbox]
-
-
-@pytest.fixture
-def begin(folder: Path) -> Iterator[Start]:
-    """Start one with knobs."""
-    with ExitStack() as stack:
-        yield lambda **knobs: stack.enter_context(NjsamsSandbox(folder, knobs))
-
-
-@pytest.fixture
-def njsams(begin: Start) -> NjsamsSandbox:
-    return begin()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """NJSAMS's stand-in as the dossier has it: transactions, labels, elements, reads and searches with their lag. Over real TLS."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +28,6 @@ from tests.sandbox.njsams_client import (
 )
 
 Start = Callable[..., NjsamsSandbox]
-
-
-@pytest.fixture
-def begin(folder: Path) -> Iterator[Start]:
-    """Start one with knobs."""
-    with ExitStack() as stack:
-        yield lambda control=None, **knobs: stack.enter_context(NjsamsSandbox(folder, knobs, control=control))
-
-
-@pytest.fixture
-def njsams(begin: Start) -> NjsamsSandbox:
-    return begin()
 
 
 @pytest.fixture
