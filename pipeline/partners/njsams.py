@@ -1,14 +1,13 @@
 """NJSAMS, New Jersey Substance Abuse Monitoring System (FHIR R4): transaction bundles, PUT of what is known, then POST of what is new.
 
-What an answer means stands in njsams_verdicts.py. No I/O. The access token never comes here: the transport adds it. No resource goes without
+What an answer holds stands in njsams_answers.py, what it means in njsams_verdicts.py. No I/O. The access token never comes here: the transport adds it. No resource goes without
 the security label of its facility. Sources: the partner's page, and the dossier (contracts/njsams.md); what is inferred there is a setting here.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Final
 from urllib.parse import quote
 
 import orjson
@@ -21,30 +20,29 @@ from pipeline.model import (
     Identified,
     Identity,
     Intent,
-    Learned,
     Mapped,
     Packed,
     Reply,
     Request,
     Resource,
     Subject,
-    Timeouts,
     Variable,
     Verdict,
 )
-from pipeline.partners import answers
-from pipeline.partners.njsams_verdicts import SEARCHES, Flag, Operation, Said, Signal, row_of
-from pipeline.settings import NjsamsSettings, OperationTimes
+from pipeline.partners import answers, packing
+from pipeline.partners.njsams_answers import Searched, Written, learned_of
+from pipeline.partners.njsams_entries import KINDS, Item, all_items, full_url_of, patient_id
+from pipeline.partners.njsams_verdicts import SEARCHES, Flag, Operation, Said, row_of
+from pipeline.partners.verdicts import Signal
+from pipeline.settings import NjsamsSettings
 from schemas.event import Coverage, Event, Identifier
-from schemas.njsams import CHECK, LABEL, SYSTEMS, Terms
+from schemas.njsams import CHECK, SYSTEMS, Terms
 from schemas.outcomes import FindingCode, Reason
 
 KNOWN: Final = 0
 """Step of the PUT. Updates go first: what is new refers to them."""
 NEW: Final = 1
 """Step of the POST."""
-KINDS: Final = {"Patient": Subject.PATIENT, "Encounter": Subject.VISIT, "Coverage": Subject.COVERAGE}
-"""What a resource is to the ledger, in the order of the entries."""
 PERSON_ONLY: Final = frozenset({f"A{number}" for number in (18, 24, 28, 29, 30, 31, 34, 36, 37, 39, 40, 43, 46, 47)})
 """Events about a person or its identifiers: their PV1, where there is one, tells of no visit."""
 NO_VISIT: Final = "N"
@@ -52,10 +50,6 @@ NO_VISIT: Final = "N"
 VISIT_NUMBER: Final = "urn:emr-pipeline:visit-number:"
 """Identifier system of visit numbers whose authority has no OID: its name follows, or the sending facility's."""
 OID: Final = re.compile(r"[0-2](\.(0|[1-9]\d*))+", re.ASCII)
-ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
-"""FHIR's id."""
-LOCATION: Final = re.compile(r"(?:.*/)?(?P<type>[A-Z][A-Za-z]+)/(?P<id>[A-Za-z0-9\-.]{1,64})(?:/_history/[^/]*)?/?")
-RESOURCE: Final = re.compile(r"^Bundle\.entry\[(\d+)\]\.resource")
 OUTSIDE: Final = frozenset({*KINDS, "Organization"})
 """Types that a relative reference may name: what NJSAMS has."""
 PLACES: Final = {
@@ -69,22 +63,6 @@ PLACES: Final = {
 """Where the message should have had what is mandatory and missing: an element that is not there knows no place."""
 PAUSE: Final = 60.0
 """Seconds until what may still be at work there is tried again (response times are not published)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """An entry: what it is known by, and as what."""
-
-    resource: Resource = field(repr=False)
-    identity: Identity
-    partner_id: str | None = field(repr=False)
-    """None: it is new."""
-    full_url: str
-
-    @property
-    def kind(self) -> str:
-        """Its resource type."""
-        return str(self.resource["resourceType"])
 
 
 class Njsams:
@@ -110,7 +88,7 @@ class Njsams:
         self._write = settings.paths.write
         self._places = PLACES | {"Encounter.serviceType": settings.level_of_care}
         times = {Operation.CREATE: settings.create, Operation.UPDATE: settings.update, **dict.fromkeys(SEARCHES, settings.search)}
-        self._timeouts = {operation: _timeouts(given) for operation, given in times.items()}
+        self._timeouts = {operation: packing.timeouts(given) for operation, given in times.items()}
         self.longest = max(each.total for each in self._timeouts.values())
         self._lag = settings.visibility_hours * 3600 + settings.probe_margin
         media = settings.media_type
@@ -190,11 +168,11 @@ class Njsams:
             raise Parked(Reason.FACILITY_NOT_MAPPED, where="MSH-4")
         visit = next((part for part in identified.routed.parts if part.kind is Subject.VISIT), None)
         coverages = tuple(self._coverages(event))
-        known = _patient_id(identified)
+        known = patient_id(identified)
         return {
             "provider_id": provider,
             "patient_id": self._own(known),
-            "patient_reference": f"Patient/{known}" if known else _full_url(identified, "Patient"),
+            "patient_reference": f"Patient/{known}" if known else full_url_of(identified, "Patient"),
             "visit_system": visit.system if visit else None,
             "encounter_id": self._own(identified.part_ids.get(visit) if visit else None),
             "level_of_care": self._settings.level_of_care,
@@ -224,7 +202,7 @@ class Njsams:
         NJSAMS has the patient and never said under which id.
         """
         identified = mapped.identified
-        if identified.intent is Intent.UPDATE and _patient_id(identified) is None:
+        if identified.intent is Intent.UPDATE and patient_id(identified) is None:
             raise Parked(Reason.REJECTED_DUPLICATE, where="Patient.id")
         known, new = self._items(mapped, KNOWN), self._items(mapped, NEW)
         requests = (
@@ -238,7 +216,7 @@ class Njsams:
         stale = mapped.identified.stale_patient
         return tuple(
             item
-            for item in _all_items(mapped)
+            for item in all_items(mapped)
             if (item.partner_id is None) is (step == NEW)
             and not (stale and item.kind != "Encounter" and item.partner_id is not None)
         )
@@ -266,7 +244,7 @@ class Njsams:
             path_template=self._write,
             headers=self._headers["write"],
             body=self._checked(bundle),
-            request_id=uuid5(_namespace(identified), operation.value.encode()),
+            request_id=uuid5(packing.namespace(identified), operation.value.encode()),
             timeouts=self._timeouts[operation],
             intent=Intent.CREATE if create else Intent.UPDATE,
             step=NEW if create else KNOWN,
@@ -282,7 +260,7 @@ class Njsams:
             raise Parked(Reason.FHIR_INVALID, where="Bundle", message="a value that JSON cannot carry") from None
         broken = references.check(bundle, full_urls=True, outside=OUTSIDE, written=body)
         if broken:
-            raise Parked(Reason.FHIR_INVALID, where=_path(bundle, broken[0]), message=_rule(broken[0]))
+            raise Parked(Reason.FHIR_INVALID, where=packing.path_of(bundle, broken[0]), message=packing.rule_of(broken[0]))
         return body
 
     def of_attempt(self, packed: Packed, request: Request, attempt: int) -> Request:  # noqa: ARG002 - the port's signature
@@ -291,7 +269,7 @@ class Njsams:
 
     def resent(self, packed: Packed, replay: str) -> Packed:
         """See partners/port.py. The bundle has no id of its own; fullUrls only hold it together."""
-        namespace = _namespace(packed.mapped.identified)
+        namespace = packing.namespace(packed.mapped.identified)
         requests = (
             replace(request, request_id=uuid5(namespace, f"{request.operation}-{replay}".encode())) for request in packed.requests
         )
@@ -313,7 +291,7 @@ class Njsams:
         if item.kind == "Patient":
             asked, template = f"/Patient?identifier={quote(item.identity.value, safe='')}", "/Patient?identifier={id}"
             return self._search(identified, Operation.PATIENT, asked, template)
-        patient = _patient_id(identified)
+        patient = patient_id(identified)
         if patient is None:
             return None
         name, operation = {
@@ -332,7 +310,7 @@ class Njsams:
             path_template=template,
             headers=self._headers["read"],
             body=b"",
-            request_id=uuid5(_namespace(identified), operation.value.encode()),
+            request_id=uuid5(packing.namespace(identified), operation.value.encode()),
             timeouts=self._timeouts[operation],
             intent=Intent.CREATE,
             step=NEW,
@@ -350,7 +328,7 @@ class Njsams:
         if isinstance(came, NoAnswer):
             row = row_of(Signal(operation, 0, Said.EMPTY))
             return Verdict(row.decision, row.reason or came.reason, retry_after=PAUSE if row.pause else None, suspect=came.fresh)
-        read = _Written(self._items(packed.mapped, request.step), came, operation)
+        read = Written(self._items(packed.mapped, request.step), came, operation)
         flags = {Flag.AFTER_UNKNOWN} if after_unknown else set()
         return self._verdict(operation, read, came, flags, packed)
 
@@ -359,169 +337,24 @@ class Njsams:
         if isinstance(came, NoAnswer) or Operation(probe.operation) not in SEARCHES:
             return self.judge(packed, probe, came, after_unknown=True)
         sought = self._items(packed.mapped, NEW)
-        read = _Searched(sought, came, Operation(probe.operation))
+        read = Searched(sought, came, Operation(probe.operation))
         flags = {Flag.FURTHER} if read.further else set()
         flags |= {Flag.NOT_FOUND_PARKS} if self._settings.not_found == "park" else set()
         return self._verdict(Operation(probe.operation), read, came, flags, packed)
 
-    def _verdict(
-        self, operation: Operation, read: "_Written | _Searched", reply: Reply, flags: set[Flag], packed: Packed
-    ) -> Verdict:
+    def _verdict(self, operation: Operation, read: Written | Searched, reply: Reply, flags: set[Flag], packed: Packed) -> Verdict:
         wait = answers.retry_after(reply)
         flags = flags | ({Flag.RETRY_AFTER} if wait is not None else set())
         flags |= {Flag.SCOPE} if "insufficient_scope" in reply.headers.get("www-authenticate", "") else set()
-        row = row_of(Signal(operation, read.status, read.said, frozenset(flags)))
+        row = row_of(Signal(operation, read.status, read.said, flags=frozenset(flags)))
         learns = row.decision.value == "delivered" or read.said is Said.FOUND
         return Verdict(
             decision=row.decision,
             reason=row.reason,
             issue_codes=read.codes,
-            learned=_learned(packed.mapped, read.ids) if learns else (),
+            learned=learned_of(packed.mapped, read.ids) if learns else (),
             retry_after=max(wait or 0.0, PAUSE) if row.pause else wait,
         )
-
-
-class _Written:
-    """The answer to a bundle, entry by entry (C section 5: by index)."""
-
-    def __init__(self, items: tuple[Item, ...], reply: Reply, operation: Operation) -> None:
-        body = answers.read(reply.body)
-        self.status, self.codes = reply.status, body.codes if body.form is answers.Form.ERROR else ()
-        self.ids: dict[Identity, str] = {}
-        self.said = _outcome(body)
-        if reply.status in {200, 201} and (entries := _entries(reply.body, "transaction-response")) is not None:
-            self._read(items, entries, operation)
-
-    def _read(self, items: tuple[Item, ...], entries: list[Any], operation: Operation) -> None:
-        if len(entries) != len(items):
-            self.said = Said.OTHER
-            return
-        statuses = [_status(entry) for entry in entries]
-        failed = [status for status in statuses if not 200 <= status < 300]  # noqa: PLR2004 - HTTP's success
-        if failed:
-            whole = operation is Operation.UPDATE or len(failed) == len(entries)
-            self.said = Said.OUTCOME if whole else Said.PARTLY
-            self.status = max(failed, key=_tells) if whole else self.status
-            self.codes = self.codes or tuple(code for entry in entries for code in _codes(entry))
-            return
-        located = [_located(entry, item.kind) for entry, item in zip(entries, items, strict=True)]
-        if operation is Operation.CREATE and None in located:
-            self.said = Said.OTHER
-            return
-        self.said = Said.DONE
-        self.ids = {item.identity: item.partner_id or str(given) for item, given in zip(items, located, strict=True)}
-
-
-class _Searched:
-    """The answer to a search: which of what is sought it has."""
-
-    def __init__(self, sought: tuple[Item, ...], reply: Reply, operation: Operation) -> None:
-        body = answers.read(reply.body)
-        self.status, self.codes = reply.status, body.codes if body.form is answers.Form.ERROR else ()
-        self.ids: dict[Identity, str] = {}
-        self.said = _outcome(body)
-        kind = {Operation.PATIENT: "Patient", Operation.ENCOUNTER: "Encounter", Operation.COVERAGE: "Coverage"}[operation]
-        wanted = [item for item in sought if item.kind == kind]
-        if reply.status == 200 and self.said is Said.OTHER:  # noqa: PLR2004 - HTTP's OK
-            entries = _entries(reply.body, "searchset", "search-result")
-            if entries is not None:
-                self._read(wanted, entries, more=_has_next(reply.body))
-        self.further = len(self.ids) < len(sought)
-
-    def _read(self, wanted: list[Item], entries: list[Any], *, more: bool) -> None:
-        there = [one for entry in entries if isinstance(one := entry.get("resource") if isinstance(entry, dict) else None, dict)]
-        matches = {item.identity: {str(one.get("id")) for one in there if _same(item, one)} for item in wanted}
-        unclear = any(len(ids) > 1 or not all(ID.fullmatch(one) for one in ids) for ids in matches.values())
-        if unclear or any(_nearly(item, one) for item in wanted if not matches[item.identity] for one in there):
-            self.said = Said.UNCLEAR
-            return
-        self.ids = {identity: next(iter(ids)) for identity, ids in matches.items() if ids}
-        missing = len(self.ids) < len(matches)
-        self.said = Said.UNCLEAR if missing and more else Said.FOUND if self.ids else Said.NONE
-
-
-def _same(item: Item, there: Resource) -> bool:
-    """Whether a resource of NJSAMS's is what we sent: by identifier, a coverage by payor and policy number; and not under another's label."""
-    return _ours(item, there) and bool(_keys(item, item.resource) & _keys(item, there))
-
-
-def _nearly(item: Item, there: Resource) -> bool:
-    """Whether it is what we sent but for its label, its number's system or case: ours or another's, which nobody here can tell."""
-    its = _policy(there) if item.kind == "Coverage" else _identifiers(there, {item.identity.system, None})
-    mine = {key.lower() for key in _keys(item, item.resource)}
-    return there.get("resourceType") == item.kind and bool(mine & {key.lower() for key in its})
-
-
-def _ours(item: Item, there: Resource) -> bool:
-    """Of the kind that we sent, and under our label; one that is shown without a label may be ours (B: read sample)."""
-    labels = _labels(there)
-    return there.get("resourceType") == item.kind and (not labels or bool(labels & _labels(item.resource)))
-
-
-def _keys(item: Item, resource: Resource) -> set[str]:
-    """What it is known by there."""
-    return _policy(resource) if item.kind == "Coverage" else _identifiers(resource, {item.identity.system})
-
-
-def _labels(resource: Resource) -> set[str]:
-    """The provider ids whose label it has."""
-    meta = resource.get("meta")
-    given = meta.get("security") if isinstance(meta, dict) else None
-    return {
-        str(one["code"])
-        for one in (given if isinstance(given, list) else ())
-        if isinstance(one, dict) and one.get("system") == LABEL and one.get("code")
-    }
-
-
-def _identifiers(resource: Resource, systems: AbstractSet[str | None]) -> set[str]:
-    """Values of these systems; None: of those without one."""
-    given = resource.get("identifier")
-    return {
-        str(one["value"]).strip()
-        for one in (given if isinstance(given, list) else ())
-        if isinstance(one, dict) and one.get("system") in systems and one.get("value")
-    }
-
-
-def _policy(resource: Resource) -> set[str]:
-    payors, number = resource.get("payor"), resource.get("subscriberId")
-    first = payors[0] if isinstance(payors, list) and payors else None
-    reference = first.get("reference") if isinstance(first, dict) else None
-    found = LOCATION.fullmatch(reference) if isinstance(reference, str) else None
-    return {f"{found['id']}|{str(number).strip()}"} if found and number else set()
-
-
-def _all_items(mapped: Mapped) -> Iterator[Item]:
-    """Every resource with what the ledger knows it by: the patient, its visit, and coverages in the order of the message."""
-    identified = mapped.identified
-    parts = {kind: iter([part for part in identified.routed.parts if part.kind is kind]) for kind in KINDS.values()}
-    order = list(KINDS)
-    count = 0
-    for resource in sorted(mapped.resources, key=lambda one: order.index(str(one["resourceType"]))):
-        kind = str(resource["resourceType"])
-        if kind == "Patient":
-            assert identified.identity is not None  # noqa: S101 - route parks a message of nobody
-            yield Item(resource, identified.identity, _patient_id(identified), _full_url(identified, kind))
-            continue
-        part = next(parts[KINDS[kind]])
-        name = kind if kind == "Encounter" else f"{kind}-{count}"
-        count += kind == "Coverage"
-        yield Item(resource, part, identified.part_ids.get(part), _full_url(identified, name))
-
-
-def _patient_id(identified: Identified) -> str | None:
-    given = identified.partner_id if identified.intent is Intent.UPDATE else None
-    return given if given and ID.fullmatch(given) else None
-
-
-def _full_url(identified: Identified, name: str) -> str:
-    """UUIDv5 of the request id and a name, so that the same message gives the same bytes."""
-    return f"urn:uuid:{uuid5(_namespace(identified), name.encode())}"
-
-
-def _namespace(identified: Identified) -> bytes:
-    return bytes.fromhex(identified.routed.request_id.replace("-", ""))
 
 
 def _visit_system(number: Identifier, event: Event) -> str:
@@ -531,100 +364,13 @@ def _visit_system(number: Identifier, event: Event) -> str:
     return VISIT_NUMBER + quote(number.authority or str(event.sending_facility or ""), safe="")
 
 
-def _timeouts(times: OperationTimes) -> Timeouts:
-    return Timeouts(times.connect, times.read, times.total)
-
-
-def _outcome(body: answers.Body) -> Said:
-    """What a body says that is no bundle of the kind that was asked for."""
-    return {answers.Form.ERROR: Said.OUTCOME, answers.Form.EMPTY: Said.EMPTY}.get(body.form, Said.OTHER)
-
-
-def _tree(body: bytes) -> Resource:
-    try:
-        tree = orjson.loads(body.removeprefix(b"\xef\xbb\xbf"))
-    except orjson.JSONDecodeError:
-        return {}
-    return tree if isinstance(tree, dict) else {}
-
-
-def _entries(body: bytes, *types: str) -> list[Any] | None:
-    """The entries of a bundle of one of these types; None where it is none. A search that found nothing may leave them out."""
-    tree = _tree(body)
-    if tree.get("resourceType") != "Bundle" or tree.get("type") not in types:
-        return None
-    entries = tree.get("entry", [])
-    return entries if isinstance(entries, list) else None
-
-
-def _has_next(body: bytes) -> bool:
-    links = _tree(body).get("link")
-    return isinstance(links, list) and any(isinstance(one, dict) and one.get("relation") == "next" for one in links)
-
-
-def _response(entry: object) -> Mapping[str, Any]:
-    response = entry.get("response") if isinstance(entry, dict) else None
-    return response if isinstance(response, dict) else {}
-
-
-def _status(entry: object) -> int:
-    """Of `201 Created` 201; 0 where there is none."""
-    found = re.match(r"\s*([1-9]\d\d)\b", str(_response(entry).get("status", "")), re.ASCII)
-    return int(found[1]) if found else 0
-
-
-def _tells(status: int) -> tuple[bool, int]:
-    """Which of several failed entries says most: not one that failed because another did (424)."""
-    return status != 424, status  # noqa: PLR2004 - RFC 4918 section 11.4
-
-
-def _located(entry: object, kind: str) -> str | None:
-    """The id in an entry's location, absolute or relative, with or without a version; None where it is of another type."""
-    location = _response(entry).get("location")
-    found = LOCATION.fullmatch(location) if isinstance(location, str) else None
-    return found["id"] if found and found["type"] == kind else None
-
-
-def _codes(entry: object) -> Iterable[str]:
-    outcome = _response(entry).get("outcome")
-    return answers.read(orjson.dumps(outcome)).codes if isinstance(outcome, dict) else ()
-
-
-def _learned(mapped: Mapped, ids: Mapping[Identity, str]) -> tuple[Learned, ...]:
-    """What NJSAMS has, and under which id: the patient under every client-id that went out; a part with the patient that it belongs to."""
-    identified = mapped.identified
-    creating = identified.intent is Intent.CREATE
-    about = identified.identity
-    assert about is not None  # noqa: S101 - route parks a message of nobody
-    patient = ids.get(about) or _patient_id(identified)
-    if patient is None:
-        return ()
-    found = [Learned(about, patient, created_with=creating)]
-    found += [Learned(other, patient) for other in identified.routed.identities if other != about]
-    parts = {**identified.part_ids, **{one: given for one, given in ids.items() if one.kind is not Subject.PATIENT}}
-    found += [Learned(part, given, belongs_to=patient) for part, given in parts.items()]
-    return tuple(found)
-
-
-def _path(bundle: Resource, finding: Finding) -> str:
-    """A finding's path counted from its resource, as the mapping counts."""
-    path = finding.fhir or "Bundle"
-    found = RESOURCE.match(path)
-    if found is None:
-        return path
-    kind = bundle["entry"][int(found[1])]["resource"].get("resourceType", "Resource")
-    return f"{kind}{path[found.end() :]}"
-
-
-def _rule(finding: Finding) -> str:
-    return f"{finding.code.sentence} ({finding.about})" if finding.about else finding.code.sentence
-
-
 def _not_met(bundle: Resource, finding: Finding, places: Mapping[str, str]) -> ProfileNotMet:
     """The first finding of the profile as an end. A mandatory identifier is named, since its path is that of any."""
-    path, required = _path(bundle, finding), finding.code is FindingCode.PROFILE_MANDATORY
+    path, required = packing.path_of(bundle, finding), finding.code is FindingCode.PROFILE_MANDATORY
     if finding.about in SYSTEMS:
         path = f"{path}:{finding.about}"
     if path in places:
         path = f"{path} ({places[path]})"
-    return ProfileNotMet(Reason.PROFILE_REQUIRED if required else Reason.PROFILE_INVALID, where=path, message=_rule(finding))
+    return ProfileNotMet(
+        Reason.PROFILE_REQUIRED if required else Reason.PROFILE_INVALID, where=path, message=packing.rule_of(finding)
+    )

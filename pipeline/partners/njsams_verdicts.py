@@ -6,12 +6,12 @@ else can have been done. On an update what is in doubt has FAILED: the same PUT 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
 from pipeline.model import Decision
+from pipeline.partners.verdicts import Row, Signal, row
 from schemas.outcomes import Reason
 
 
@@ -70,65 +70,6 @@ WORDED: Final = frozenset({Said.OUTCOME, Said.EMPTY})
 """The partner's own way to refuse; HTML or other JSON is a gateway's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """An answer, or none (status 0), as the table sees it."""
-
-    operation: Operation
-    status: int
-    said: Said
-    flags: frozenset[Flag] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Fits where all that it names fits; what it leaves out fits always."""
-
-    operations: frozenset[Operation]
-    statuses: tuple[range, ...]
-    decision: Decision
-    reason: Reason | None
-    """None, on a row without an answer: what the transport says."""
-    line: str
-    said: frozenset[Said] | None = None
-    flag: Flag | None = None
-    pause: bool = False
-    """The partner may still be at work on it: not again at once."""
-
-    def fits(self, signal: Signal) -> bool:
-        """Whether it is this row."""
-        return (
-            signal.operation in self.operations
-            and any(signal.status in statuses for statuses in self.statuses)
-            and (self.said is None or signal.said in self.said)
-            and (self.flag is None or self.flag in signal.flags)
-        )
-
-
-def _row(
-    operations: frozenset[Operation] | Operation,
-    statuses: int | range | tuple[int | range, ...],
-    decision: Decision,
-    reason: Reason | None,
-    line: str,
-    *,
-    said: frozenset[Said] | Said | None = None,
-    flag: Flag | None = None,
-    pause: bool = False,
-) -> Row:
-    given = statuses if isinstance(statuses, tuple) else (statuses,)
-    return Row(
-        frozenset({operations}) if isinstance(operations, Operation) else operations,
-        tuple(range(one, one + 1) if isinstance(one, int) else one for one in given),
-        decision,
-        reason,
-        line,
-        frozenset({said}) if isinstance(said, Said) else said,
-        flag,
-        pause,
-    )
-
-
 def _doubt(
     statuses: int | range | tuple[int | range, ...],
     reason: Reason | None,
@@ -137,8 +78,8 @@ def _doubt(
     said: frozenset[Said] | Said | None = None,
 ) -> Iterator[Row]:
     """It is not known whether it was done: unknown for a create and what searches for it, again for an update."""
-    yield _row(frozenset({CREATE, *SEARCHES}), statuses, UNKNOWN, reason, line, said=said)
-    yield _row(UPDATE, statuses, FAILED, reason, line, said=said, pause=True)
+    yield row(frozenset({CREATE, *SEARCHES}), statuses, UNKNOWN, reason, line, said=said)
+    yield row(UPDATE, statuses, FAILED, reason, line, said=said, pause=True)
 
 
 ALL: Final = range(1000)
@@ -148,19 +89,19 @@ TABLE: Final[tuple[Row, ...]] = (
     # no answer
     *_doubt(range(1), None, "R: read time-out, reset after the first byte; C 6: a create whose answer is lost"),
     # the partner refuses us as a whole: nobody's message
-    _row(ANY, 401, HALTED, Reason.REFUSED_CLIENT, "C 9: 401, after the one refresh that the transport has tried"),
-    _row(ANY, 403, HALTED, Reason.REFUSED_CLIENT, "I: RFC 6750, the token's scope does not do", flag=Flag.SCOPE),
+    row(ANY, 401, HALTED, Reason.REFUSED_CLIENT, "C 9: 401, after the one refresh that the transport has tried"),
+    row(ANY, 403, HALTED, Reason.REFUSED_CLIENT, "I: RFC 6750, the token's scope does not do", flag=Flag.SCOPE),
     # it refuses this message
-    _row(WRITES, 403, PARKED, Reason.REFUSED_LABEL, "B: 403 without the label; C 9: permanent for the message", said=WORDED),
-    _row(SEARCHES, 403, PARKED, Reason.PROBE_CANNOT_TELL, "C 4: a label that we may not read"),
-    _row(ANY, 403, HALTED, Reason.REFUSED_CLIENT, "I: a 403 without the partner's own word is a gateway's"),
+    row(WRITES, 403, PARKED, Reason.REFUSED_LABEL, "B: 403 without the label; C 9: permanent for the message", said=WORDED),
+    row(SEARCHES, 403, PARKED, Reason.PROBE_CANNOT_TELL, "C 4: a label that we may not read"),
+    row(ANY, 403, HALTED, Reason.REFUSED_CLIENT, "I: a 403 without the partner's own word is a gateway's"),
     # we are asked to wait
-    _row(ANY, 429, THROTTLED, Reason.THROTTLED, "R: 429; C 9 GAP"),
-    _row(ANY, 503, THROTTLED, Reason.THROTTLED, "R: 503 with Retry-After", flag=Flag.RETRY_AFTER),
-    _row(ANY, 503, FAILED, Reason.UNAVAILABLE, "R: 503 proves that nothing was done"),
+    row(ANY, 429, THROTTLED, Reason.THROTTLED, "R: 429; C 9 GAP"),
+    row(ANY, 503, THROTTLED, Reason.THROTTLED, "R: 503 with Retry-After", flag=Flag.RETRY_AFTER),
+    row(ANY, 503, FAILED, Reason.UNAVAILABLE, "R: 503 proves that nothing was done"),
     # done
-    _row(WRITES, (200, 201), DELIVERED, None, "B: transaction-response; C 5: by index, each entry's status", said=Said.DONE),
-    _row(
+    row(WRITES, (200, 201), DELIVERED, None, "B: transaction-response; C 5: by index, each entry's status", said=Said.DONE),
+    row(
         CREATE,
         SUCCESS,
         UNKNOWN,
@@ -169,7 +110,7 @@ TABLE: Final[tuple[Row, ...]] = (
         said=Said.PARTLY,
     ),
     # found, or not
-    _row(
+    row(
         SEARCHES,
         200,
         UNKNOWN,
@@ -178,45 +119,43 @@ TABLE: Final[tuple[Row, ...]] = (
         said=Said.FOUND,
         flag=Flag.FURTHER,
     ),
-    _row(SEARCHES, 200, DELIVERED, None, "B: search; C 6: by identifier, after the lag", said=Said.FOUND),
-    _row(
-        SEARCHES, 200, PARKED, Reason.PROBE_CANNOT_TELL, "I: setting not_found: park", said=Said.NONE, flag=Flag.NOT_FOUND_PARKS
-    ),
-    _row(SEARCHES, 200, ABSENT, None, "R: not there once it should be visible (C 6)", said=Said.NONE),
-    _row(SEARCHES, 200, PARKED, Reason.PROBE_CANNOT_TELL, "C 7 GAP: paging; or several are ours", said=Said.UNCLEAR),
+    row(SEARCHES, 200, DELIVERED, None, "B: search; C 6: by identifier, after the lag", said=Said.FOUND),
+    row(SEARCHES, 200, PARKED, Reason.PROBE_CANNOT_TELL, "I: setting not_found: park", said=Said.NONE, flag=Flag.NOT_FOUND_PARKS),
+    row(SEARCHES, 200, ABSENT, None, "R: not there once it should be visible (C 6)", said=Said.NONE),
+    row(SEARCHES, 200, PARKED, Reason.PROBE_CANNOT_TELL, "C 7 GAP: paging; or several are ours", said=Said.UNCLEAR),
     # an id that is not processed yet
-    _row(
+    row(
         UPDATE, (404, 409), PARKED, Reason.REJECTED_NOT_FOUND, "C 6: still so after the lag", said=WORDED, flag=Flag.AFTER_UNKNOWN
     ),
-    _row(UPDATE, (404, 409), UNKNOWN, Reason.AWAITING_PROBE, "C 6 GAP: an early 404 or 409 is tried again later", said=WORDED),
-    _row(UPDATE, 410, PARKED, Reason.REJECTED_NOT_FOUND, "I: deleted there, a person decides", said=WORDED),
+    row(UPDATE, (404, 409), UNKNOWN, Reason.AWAITING_PROBE, "C 6 GAP: an early 404 or 409 is tried again later", said=WORDED),
+    row(UPDATE, 410, PARKED, Reason.REJECTED_NOT_FOUND, "I: deleted there, a person decides", said=WORDED),
     # the endpoint is not there or not as we think: base_url, paths, media_type. Nobody's message
-    _row(
+    row(
         SEARCHES,
         range(400, 408),
         PARKED,
         Reason.PROBE_CANNOT_TELL,
         "C 7 GAP: the search is refused, the create is still in doubt",
     ),
-    _row(ANY, 404, HALTED, Reason.REJECTED_NOT_SUPPORTED, "I: base_url or paths; or a gateway's"),
-    _row(ANY, (405, 406, 415, 501), HALTED, Reason.REJECTED_NOT_SUPPORTED, "C 9 GAP; B: verb and media type"),
+    row(ANY, 404, HALTED, Reason.REJECTED_NOT_SUPPORTED, "I: base_url or paths; or a gateway's"),
+    row(ANY, (405, 406, 415, 501), HALTED, Reason.REJECTED_NOT_SUPPORTED, "C 9 GAP; B: verb and media type"),
     # the content is refused
     *_doubt(408, Reason.PARTNER_TIMEOUT, "C 9: transient; a timed-out POST is ambiguous"),
-    _row(ANY, (421, 425), FAILED, Reason.UNAVAILABLE, "I: RFC 9110 15.5.20, RFC 8470: not processed"),
-    _row(SEARCHES, range(400, 500), PARKED, Reason.PROBE_CANNOT_TELL, "R: the probe cannot tell"),
-    _row(ANY, (409, 412), PARKED, Reason.REJECTED_CONFLICT, "C 9: permanent"),
-    _row(ANY, 413, PARKED, Reason.REJECTED_TOO_LONG, "C 9 GAP: size limits"),
-    _row(ANY, (400, 422), PARKED, Reason.REJECTED_INVALID, "C 9: permanent"),
-    _row(ANY, range(400, 500), PARKED, Reason.REJECTED_OTHER, "C 9: permanent"),
+    row(ANY, (421, 425), FAILED, Reason.UNAVAILABLE, "I: RFC 9110 15.5.20, RFC 8470: not processed"),
+    row(SEARCHES, range(400, 500), PARKED, Reason.PROBE_CANNOT_TELL, "R: the probe cannot tell"),
+    row(ANY, (409, 412), PARKED, Reason.REJECTED_CONFLICT, "C 9: permanent"),
+    row(ANY, 413, PARKED, Reason.REJECTED_TOO_LONG, "C 9 GAP: size limits"),
+    row(ANY, (400, 422), PARKED, Reason.REJECTED_INVALID, "C 9: permanent"),
+    row(ANY, range(400, 500), PARKED, Reason.REJECTED_OTHER, "C 9: permanent"),
     # a 2xx that is no success
-    _row(WRITES, SUCCESS, PARKED, Reason.REJECTED_OTHER, "R, F8: 200 with an error is no success", said=Said.OUTCOME),
+    row(WRITES, SUCCESS, PARKED, Reason.REJECTED_OTHER, "R, F8: 200 with an error is no success", said=Said.OUTCOME),
     *_doubt(SUCCESS, Reason.ANSWER_UNREADABLE, "R, F8: 202, a login page; C 5: an entry or an id is missing"),
     # 5xx
     *_doubt(504, Reason.PARTNER_TIMEOUT, "R: 504 on a create"),
     *_doubt(range(500, 600), Reason.PARTNER_EXCEPTION, "R: 500, 502 on a create; C 9: transient"),
     # 3xx: no redirect is followed
     *_doubt(303, Reason.ANSWER_UNREADABLE, "I: RFC 9110 15.4.4, it may have been done"),
-    _row(ANY, range(300, 400), HALTED, Reason.REJECTED_OTHER, "I: base_url is another's, or a login stands before it"),
+    row(ANY, range(300, 400), HALTED, Reason.REJECTED_OTHER, "I: base_url is another's, or a login stands before it"),
     *_doubt(ALL, Reason.ANSWER_UNREADABLE, "the rest: nothing that HTTP has"),
 )
 
@@ -224,4 +163,4 @@ TABLE: Final[tuple[Row, ...]] = (
 @lru_cache(4096)
 def row_of(signal: Signal) -> Row:
     """The first row that fits. The last ones fit every status from 0 to 999."""
-    return next(row for row in TABLE if row.fits(signal))
+    return next(one for one in TABLE if one.fits(signal))

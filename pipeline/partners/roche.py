@@ -29,13 +29,13 @@ from pipeline.model import (
     Reply,
     Request,
     Resource,
-    Timeouts,
     Verdict,
 )
-from pipeline.partners import answers
+from pipeline.partners import answers, packing
 from pipeline.partners.answers import Body, Form
-from pipeline.partners.roche_verdicts import Flag, Operation, Signal, row_of
-from pipeline.settings import OperationTimes, RocheSettings
+from pipeline.partners.roche_verdicts import Flag, Operation, row_of
+from pipeline.partners.verdicts import Signal
+from pipeline.settings import RocheSettings
 from schemas.event import Event, Identifier, Timestamp
 from schemas.outcomes import FindingCode, Reason
 from schemas.roche import CHECK, DIABETES_TYPES, Terms
@@ -49,7 +49,6 @@ ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 GIVEN_ID: Final = re.compile(r"[\x21-\x7e]{1,200}")
 """What is taken for a partner's id in an answer."""
 HEADER: Final = re.compile(r"[\x21-\x7e]+")
-RESOURCE: Final = re.compile(r"^Bundle\.entry\[(\d+)\]\.resource")
 ACCEPT: Final = "application/fhir+json, application/json"
 
 
@@ -82,7 +81,7 @@ class Roche:
         self._terms = Terms(settings.api, diabetes=diabetes, condition_required=settings.diagnosis == "required")
         self._by_business_id = settings.api == "v1" and settings.update_id == "business"
         self._base = "/v2/Bundle" if settings.api == "v2" else "/Bundle"
-        self._timeouts = {Intent.CREATE: _timeouts(settings.create), Intent.UPDATE: _timeouts(settings.update)}
+        self._timeouts = {Intent.CREATE: packing.timeouts(settings.create), Intent.UPDATE: packing.timeouts(settings.update)}
         self.longest = max(each.total for each in self._timeouts.values())
         self._headers_before = (("org_id", settings.org_id),)
         self._headers_after = (("client_id", settings.client_id), ("Content-Type", settings.content_type), ("Accept", ACCEPT))
@@ -104,7 +103,7 @@ class Roche:
 
     def variables(self, identified: Identified) -> Mapping[str, str | bool | None]:
         """See partners/port.py. Ids are UUIDv5 of the request id and a name, so that the same message gives the same bytes."""
-        namespace = _namespace(identified.routed.request_id)
+        namespace = packing.namespace(identified)
         own = uuid5(namespace, b"Patient")
         given = identified.partner_id
         patient = given if identified.intent is Intent.UPDATE and given and ID.fullmatch(given) else own
@@ -154,7 +153,7 @@ class Roche:
             raise Parked(Reason.FHIR_INVALID, where="Bundle", message="a value that JSON cannot carry") from None
         broken = references.check(bundle, full_urls=self._settings.full_url, written=body)
         if broken:
-            raise Parked(Reason.FHIR_INVALID, where=_path(bundle, broken[0]), message=_rule(broken[0]))
+            raise Parked(Reason.FHIR_INVALID, where=packing.path_of(bundle, broken[0]), message=packing.rule_of(broken[0]))
         if identified.intent is Intent.CREATE:
             request = self._post(identified, body, identified.routed.request_id)
         else:
@@ -165,13 +164,13 @@ class Roche:
         """See partners/port.py: the setting request_id. The body, and so every id in it, stays the same."""
         if self._settings.request_id == "stable":
             return request
-        own = uuid5(_namespace(packed.mapped.identified.routed.request_id), f"{request.operation}-{attempt}".encode())
+        own = uuid5(packing.namespace(packed.mapped.identified), f"{request.operation}-{attempt}".encode())
         return replace(request, request_id=own, headers=self._headers(own))
 
     def resent(self, packed: Packed, replay: str) -> Packed:
         """See partners/port.py."""
         (request,) = packed.requests
-        namespace = _namespace(packed.mapped.identified.routed.request_id)
+        namespace = packing.namespace(packed.mapped.identified)
         own = uuid5(namespace, f"request-{replay}".encode())
         bundle = orjson.loads(request.body) | {"id": uuid5(namespace, f"Bundle-{replay}".encode())}
         request = replace(request, body=orjson.dumps(bundle), request_id=own, headers=self._headers(own))
@@ -181,7 +180,7 @@ class Roche:
         """An update is its own probe. An unknown create: v1, PUT by business id (INFERENCE); v2, the same POST where a setting says so."""
         (request,) = packed.requests
         identified = packed.mapped.identified
-        own = uuid5(_namespace(identified.routed.request_id), b"probe")
+        own = uuid5(packing.namespace(identified), b"probe")
         if request.intent is Intent.UPDATE:
             return replace(request, request_id=own, headers=self._headers(own))
         if self._settings.api == "v2":
@@ -196,7 +195,7 @@ class Roche:
         return worst + self._settings.probe_margin
 
     def _bundle(self, mapped: Mapped) -> Resource:
-        namespace = _namespace(mapped.identified.routed.request_id)
+        namespace = packing.namespace(mapped.identified)
         resources = sorted(mapped.resources, key=lambda one: ORDER.get(str(one.get("resourceType")), len(ORDER)))
         if self._settings.full_url:
             entries = [
@@ -303,10 +302,6 @@ def _received(decoded: Decoded) -> str | None:
     return appended.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _namespace(request_id: str) -> bytes:
-    return bytes.fromhex(request_id.replace("-", ""))
-
-
 def _name(resources: list[Resource], index: int) -> str:
     """The name that an entry's UUID is made of: its type, numbered from the second of that type on."""
     kind = str(resources[index].get("resourceType"))
@@ -314,27 +309,9 @@ def _name(resources: list[Resource], index: int) -> str:
     return f"{kind}-{before}" if before else kind
 
 
-def _timeouts(times: OperationTimes) -> Timeouts:
-    return Timeouts(times.connect, times.read, times.total)
-
-
-def _path(bundle: Resource, finding: Finding) -> str:
-    """A finding's path counted from its resource, as the mapping counts."""
-    path = finding.fhir or "Bundle"
-    found = RESOURCE.match(path)
-    if found is None:
-        return path
-    kind = bundle["entry"][int(found[1])]["resource"].get("resourceType", "Resource")
-    return f"{kind}{path[found.end() :]}"
-
-
-def _rule(finding: Finding) -> str:
-    return f"{finding.code.sentence} ({finding.about})" if finding.about else finding.code.sentence
-
-
 def _not_met(bundle: Resource, finding: Finding) -> ProfileNotMet:
     """The first finding of the profile as an end."""
-    path, rule = _path(bundle, finding), _rule(finding)
+    path, rule = packing.path_of(bundle, finding), packing.rule_of(finding)
     if finding.about == "Condition":
         return ProfileNotMet(Reason.DIAGNOSIS_REQUIRED, where="Condition")
     if finding.about == "identifier-system" or path == "Patient.identifier":

@@ -6,13 +6,13 @@ so what is in doubt there has FAILED; the pause keeps it apart from a request th
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
 from pipeline.model import Decision
 from pipeline.partners.answers import Form
+from pipeline.partners.verdicts import Row, Signal, row
 from schemas.outcomes import Reason
 
 
@@ -50,81 +50,17 @@ BARE = frozenset({Form.EMPTY, Form.JSON, Form.OTHER})
 ANY: Final = frozenset(Operation)
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """An answer, or none, as the table sees it."""
-
-    operation: Operation
-    status: int
-    form: Form
-    codes: frozenset[str] = frozenset()
-    flags: frozenset[Flag] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Fits where all that it names fits; what it leaves out fits always."""
-
-    operations: frozenset[Operation]
-    statuses: tuple[range, ...]
-    decision: Decision
-    reason: Reason | None
-    """None, on a row without an answer: what the transport says."""
-    line: str
-    forms: frozenset[Form] | None = None
-    codes: frozenset[str] | None = None
-    flag: Flag | None = None
-    pause: bool = False
-    """The partner may still be at work on it: not again before its worst time is over."""
-
-    def fits(self, signal: Signal) -> bool:
-        """Whether it is this row."""
-        return (
-            signal.operation in self.operations
-            and any(signal.status in statuses for statuses in self.statuses)
-            and (self.forms is None or signal.form in self.forms)
-            and (self.codes is None or not self.codes.isdisjoint(signal.codes))
-            and (self.flag is None or self.flag in signal.flags)
-        )
-
-
-def _row(
-    operations: frozenset[Operation] | Operation,
-    statuses: int | range | tuple[int | range, ...],
-    decision: Decision,
-    reason: Reason | None,
-    line: str,
-    *,
-    forms: frozenset[Form] | Form | None = None,
-    codes: str | None = None,
-    flag: Flag | None = None,
-    pause: bool = False,
-) -> Row:
-    given = statuses if isinstance(statuses, tuple) else (statuses,)
-    return Row(
-        frozenset({operations}) if isinstance(operations, Operation) else operations,
-        tuple(range(one, one + 1) if isinstance(one, int) else one for one in given),
-        decision,
-        reason,
-        line,
-        frozenset({forms}) if isinstance(forms, Form) else forms,
-        frozenset(codes.split()) if codes else None,
-        flag,
-        pause,
-    )
-
-
 def _doubt(
     statuses: int | range | tuple[int | range, ...], reason: Reason | None, line: str, *, codes: str | None = None
 ) -> Iterator[Row]:
     """It is not known whether it was done: unknown for a create and for its probe, again for an update."""
-    yield _row(frozenset({CREATE, PROBE}), statuses, UNKNOWN, reason, line, codes=codes)
-    yield _row(UPDATE, statuses, FAILED, reason, line, codes=codes, pause=True)
+    yield row(frozenset({CREATE, PROBE}), statuses, UNKNOWN, reason, line, codes=codes)
+    yield row(UPDATE, statuses, FAILED, reason, line, codes=codes, pause=True)
 
 
 def _refused(codes: str, reason: Reason, line: str) -> Row:
     """The partner's word about the content: this message's business."""
-    return _row(ANY, ANSWERED, PARKED, reason, line, codes=codes)
+    return row(ANY, ANSWERED, PARKED, reason, line, codes=codes)
 
 
 ALL: Final = range(1000)
@@ -133,10 +69,10 @@ TABLE: Final[tuple[Row, ...]] = (
     # no answer
     *_doubt(NO_ANSWER, None, "R: read time-out, reset after the first byte; C 7.3"),
     # the partner refuses us as a whole: nobody's message
-    _row(ANY, 401, HALTED, Reason.REFUSED_CLIENT, 'C 7.2: {"error": "Invalid Client"}; C 7.3'),
-    _row(ANY, (403, 495, 496), HALTED, Reason.REFUSED_CERTIFICATE, "C 7.2: Certificate validation failed", flag=Flag.CERTIFICATE),
-    _row(ANY, (495, 496), HALTED, Reason.REFUSED_CERTIFICATE, "I: nginx's own statuses for a client certificate"),
-    _row(
+    row(ANY, 401, HALTED, Reason.REFUSED_CLIENT, 'C 7.2: {"error": "Invalid Client"}; C 7.3'),
+    row(ANY, (403, 495, 496), HALTED, Reason.REFUSED_CERTIFICATE, "C 7.2: Certificate validation failed", flag=Flag.CERTIFICATE),
+    row(ANY, (495, 496), HALTED, Reason.REFUSED_CERTIFICATE, "I: nginx's own statuses for a client certificate"),
+    row(
         ANY,
         400,
         HALTED,
@@ -144,15 +80,15 @@ TABLE: Final[tuple[Row, ...]] = (
         "I: nginx answers 400 in HTML to a refused certificate",
         flag=Flag.CERTIFICATE,
     ),
-    _row(ANY, 403, HALTED, Reason.REFUSED_CLIENT, "C 7.2: organisation or header refused, empty body; C 7.3"),
-    _row(ANY, ANSWERED, HALTED, Reason.REFUSED_CLIENT, "C 7.2: issue name forbidden", codes="forbidden login expired security"),
+    row(ANY, 403, HALTED, Reason.REFUSED_CLIENT, "C 7.2: organisation or header refused, empty body; C 7.3"),
+    row(ANY, ANSWERED, HALTED, Reason.REFUSED_CLIENT, "C 7.2: issue name forbidden", codes="forbidden login expired security"),
     # we are asked to wait
-    _row(ANY, 429, THROTTLED, Reason.THROTTLED, "R: 429; C 7.2 GAP"),
-    _row(ANY, ANSWERED, THROTTLED, Reason.THROTTLED, "I: issue code throttled says the same", codes="throttled"),
+    row(ANY, 429, THROTTLED, Reason.THROTTLED, "R: 429; C 7.2 GAP"),
+    row(ANY, ANSWERED, THROTTLED, Reason.THROTTLED, "I: issue code throttled says the same", codes="throttled"),
     *_doubt(503, Reason.PARTNER_TIMEOUT, "R: the partner's timeout on a create, whatever the status", codes="timeout"),
     *_doubt(503, Reason.PARTNER_EXCEPTION, "R: the partner's exception on a create, whatever the status", codes="exception"),
-    _row(ANY, 503, THROTTLED, Reason.THROTTLED, "R: 503 with Retry-After", flag=Flag.RETRY_AFTER),
-    _row(ANY, 503, FAILED, Reason.UNAVAILABLE, "R: 503 proves that nothing was done"),
+    row(ANY, 503, THROTTLED, Reason.THROTTLED, "R: 503 with Retry-After", flag=Flag.RETRY_AFTER),
+    row(ANY, 503, FAILED, Reason.UNAVAILABLE, "R: 503 proves that nothing was done"),
     # it failed inside, after it had begun
     *_doubt(ANSWERED, Reason.PARTNER_TIMEOUT, "B: timeout, an internal time-out; C 7.3", codes="timeout"),
     *_doubt(
@@ -162,24 +98,24 @@ TABLE: Final[tuple[Row, ...]] = (
         codes="exception transient lock-error no-store incomplete",
     ),
     # it is there already
-    _row(CREATE, ANSWERED, DELIVERED, None, "I: C 8, setting v2_unknown: again", codes="duplicate", flag=Flag.AGAIN),
-    _row(CREATE, ANSWERED, EXISTS, Reason.REJECTED_DUPLICATE, "C 7.1, C 7.3", codes="duplicate", flag=Flag.REACHABLE),
-    _row(CREATE, ANSWERED, PARKED, Reason.REJECTED_DUPLICATE, "C 8: no search, and no update without its id", codes="duplicate"),
-    _row(UPDATE, ANSWERED, PARKED, Reason.REJECTED_CONFLICT, "C 5.2: identifier and e-mail are unique", codes="duplicate"),
+    row(CREATE, ANSWERED, DELIVERED, None, "I: C 8, setting v2_unknown: again", codes="duplicate", flag=Flag.AGAIN),
+    row(CREATE, ANSWERED, EXISTS, Reason.REJECTED_DUPLICATE, "C 7.1, C 7.3", codes="duplicate", flag=Flag.REACHABLE),
+    row(CREATE, ANSWERED, PARKED, Reason.REJECTED_DUPLICATE, "C 8: no search, and no update without its id", codes="duplicate"),
+    row(UPDATE, ANSWERED, PARKED, Reason.REJECTED_CONFLICT, "C 5.2: identifier and e-mail are unique", codes="duplicate"),
     # it is not there
-    _row(UPDATE, ANSWERED, ABSENT, Reason.REJECTED_NOT_FOUND, "C 7.2, C 7.3", codes="not-found"),
-    _row(PROBE, 404, ABSENT, None, "I: C 8, a PUT of what is not there is 404", codes="not-found"),
-    _row(
-        UPDATE, 404, ABSENT, Reason.REJECTED_NOT_FOUND, "I: as 404 not-found, and errors may come empty (C 7.2)", forms=Form.EMPTY
+    row(UPDATE, ANSWERED, ABSENT, Reason.REJECTED_NOT_FOUND, "C 7.2, C 7.3", codes="not-found"),
+    row(PROBE, 404, ABSENT, None, "I: C 8, a PUT of what is not there is 404", codes="not-found"),
+    row(
+        UPDATE, 404, ABSENT, Reason.REJECTED_NOT_FOUND, "I: as 404 not-found, and errors may come empty (C 7.2)", said=Form.EMPTY
     ),
-    _row(PROBE, 404, ABSENT, None, "I: as the row before", forms=Form.EMPTY),
-    _row(UPDATE, 410, PARKED, Reason.REJECTED_NOT_FOUND, "I: deleted there, a person decides"),
-    _row(UPDATE, ANSWERED, PARKED, Reason.REJECTED_NOT_FOUND, "I: as 410", codes="deleted"),
+    row(PROBE, 404, ABSENT, None, "I: as the row before", said=Form.EMPTY),
+    row(UPDATE, 410, PARKED, Reason.REJECTED_NOT_FOUND, "I: deleted there, a person decides"),
+    row(UPDATE, ANSWERED, PARKED, Reason.REJECTED_NOT_FOUND, "I: as 410", codes="deleted"),
     # the endpoint is not there or not as we think: base_url, api, content_type. Nobody's message
-    _row(ANY, 404, HALTED, Reason.REJECTED_NOT_SUPPORTED, "I: a 404 without the partner's own word is a gateway's", forms=BARE),
-    _row(ANY, (405, 406, 415, 501), HALTED, Reason.REJECTED_NOT_SUPPORTED, "C 7.2: 405, 501"),
+    row(ANY, 404, HALTED, Reason.REJECTED_NOT_SUPPORTED, "I: a 404 without the partner's own word is a gateway's", said=BARE),
+    row(ANY, (405, 406, 415, 501), HALTED, Reason.REJECTED_NOT_SUPPORTED, "C 7.2: 405, 501"),
     # the content is refused. What a probe is refused for says nothing of the create before it
-    _row(PROBE, ANSWERED, PARKED, Reason.PROBE_CANNOT_TELL, "R: the probe cannot tell", forms=Form.ERROR),
+    row(PROBE, ANSWERED, PARKED, Reason.PROBE_CANNOT_TELL, "R: the probe cannot tell", said=Form.ERROR),
     _refused("too-long", Reason.REJECTED_TOO_LONG, "B: too-long"),
     _refused("required", Reason.REJECTED_REQUIRED, "B: required"),
     _refused("structure", Reason.REJECTED_STRUCTURE, "B: structure"),
@@ -190,34 +126,34 @@ TABLE: Final[tuple[Row, ...]] = (
         Reason.REJECTED_INVALID,
         "B: invalid; the others are FHIR's kinds of it",
     ),
-    _row(ANY, range(200, 300), PARKED, Reason.REJECTED_OTHER, "R, F8: 200 with an error is no success", forms=Form.ERROR),
+    row(ANY, range(200, 300), PARKED, Reason.REJECTED_OTHER, "R, F8: 200 with an error is no success", said=Form.ERROR),
     # done
-    _row(ANY, 202, UNKNOWN, Reason.AWAITING_PROBE, "R, F8: accepted is not done"),
-    _row(CREATE, (200, 201), DELIVERED, None, "B: 200 with the ids; C 6: 201 as in Practitioner v2", forms=Form.PATIENT),
-    _row(
+    row(ANY, 202, UNKNOWN, Reason.AWAITING_PROBE, "R, F8: accepted is not done"),
+    row(CREATE, (200, 201), DELIVERED, None, "B: 200 with the ids; C 6: 201 as in Practitioner v2", said=Form.PATIENT),
+    row(
         frozenset({UPDATE, PROBE}),
         (200, 201, 204),
         DELIVERED,
         None,
         "B: 200, empty body; C 6: v2's body is a GAP",
-        forms=frozenset({Form.EMPTY, Form.PATIENT, Form.BUNDLE, Form.FINE}),
+        said=frozenset({Form.EMPTY, Form.PATIENT, Form.BUNDLE, Form.FINE}),
     ),
     *_doubt(range(200, 300), Reason.ANSWER_UNREADABLE, "R, F8: 200 with a login page; a create without the promised id"),
     # 4xx without a word of the partner's own
     *_doubt(408, Reason.PARTNER_TIMEOUT, "I: some gateways say 408 when what is behind them is slow"),
-    _row(ANY, (421, 425), FAILED, Reason.UNAVAILABLE, "I: RFC 9110 15.5.20, RFC 8470: not processed"),
-    _row(PROBE, range(400, 500), PARKED, Reason.PROBE_CANNOT_TELL, "R: the probe cannot tell"),
-    _row(ANY, 409, PARKED, Reason.REJECTED_CONFLICT, "C 7.2 GAP"),
-    _row(ANY, 413, PARKED, Reason.REJECTED_TOO_LONG, "C 7.2 GAP"),
-    _row(ANY, 422, PARKED, Reason.REJECTED_INVALID, "C 7.2 GAP"),
-    _row(ANY, range(400, 500), PARKED, Reason.REJECTED_OTHER, "C 7.3: permanent"),
+    row(ANY, (421, 425), FAILED, Reason.UNAVAILABLE, "I: RFC 9110 15.5.20, RFC 8470: not processed"),
+    row(PROBE, range(400, 500), PARKED, Reason.PROBE_CANNOT_TELL, "R: the probe cannot tell"),
+    row(ANY, 409, PARKED, Reason.REJECTED_CONFLICT, "C 7.2 GAP"),
+    row(ANY, 413, PARKED, Reason.REJECTED_TOO_LONG, "C 7.2 GAP"),
+    row(ANY, 422, PARKED, Reason.REJECTED_INVALID, "C 7.2 GAP"),
+    row(ANY, range(400, 500), PARKED, Reason.REJECTED_OTHER, "C 7.3: permanent"),
     # 5xx
     *_doubt(504, Reason.PARTNER_TIMEOUT, "R: 504 on a create"),
     *_doubt(range(500, 600), Reason.PARTNER_TIMEOUT, "B: timeout", codes="timeout"),
     *_doubt(range(500, 600), Reason.PARTNER_EXCEPTION, "C 7.2: 500 exception; R: 500, 502 on a create"),
     # 3xx: no redirect is followed
     *_doubt(303, Reason.ANSWER_UNREADABLE, "I: RFC 9110 15.4.4, it may have been done"),
-    _row(ANY, range(300, 400), HALTED, Reason.REJECTED_OTHER, "I: base_url is another's, or a login stands before it"),
+    row(ANY, range(300, 400), HALTED, Reason.REJECTED_OTHER, "I: base_url is another's, or a login stands before it"),
     *_doubt(ALL, Reason.ANSWER_UNREADABLE, "the rest: nothing that HTTP has"),
 )
 
@@ -225,4 +161,4 @@ TABLE: Final[tuple[Row, ...]] = (
 @lru_cache(4096)
 def row_of(signal: Signal) -> Row:
     """The first row that fits. The last ones fit every status from 0 to 999."""
-    return next(row for row in TABLE if row.fits(signal))
+    return next(one for one in TABLE if one.fits(signal))

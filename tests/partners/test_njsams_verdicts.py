@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pipeline.errors import NoAnswer
 from pipeline.model import Decision, Learned, Packed, Reply, Request, Subject, Verdict
 from pipeline.partners.njsams import Njsams
-from pipeline.partners.njsams_verdicts import SEARCHES, TABLE, WRITES, Flag, Operation, Said, Signal, row_of
+from pipeline.partners.njsams_verdicts import SEARCHES, TABLE, WRITES, Flag, Operation, Said, row_of
+from pipeline.partners.verdicts import Signal
 from schemas.njsams import CLIENT_ID, LABEL
 from schemas.outcomes import OUTCOME_UNKNOWN, Reason
 from tests.partners.njsams_samples import (
@@ -59,7 +60,7 @@ def test_the_table_is_total_every_row_is_reached_and_only_a_2xx_that_says_done_o
     statuses = [0, 100, *range(200, 206), *range(300, 309), *range(400, 427), 429, 451, *range(500, 506), 511, 599, 600, 999]
     used, find = set(), row_of.__wrapped__  # without its memory: each combination comes once
     for operation, status, body, some in itertools.product(Operation, statuses, Said, flags):
-        row = find(Signal(operation, status, body, some))
+        row = find(Signal(operation, status, body, flags=some))
         used.add(id(row))
         if row.decision is D.DELIVERED:
             assert (status, body) in {(200, Said.DONE), (201, Said.DONE), (200, Said.FOUND)}
