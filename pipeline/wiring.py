@@ -5,7 +5,7 @@ What opens something imports it when it is called: `map` of one file needs neith
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,7 +22,8 @@ from pipeline.partners.readers import READERS
 from pipeline.partners.reads import Reader
 from pipeline.partners.roche import Roche
 from pipeline.pseudonyms import Pseudonyms
-from pipeline.settings import Kafka, NjsamsSettings, RetentionSettings, RocheSettings, Settings
+from pipeline.settings import Kafka, RetentionSettings, Settings
+from pipeline.settings_partners import NjsamsSettings, RocheSettings
 from pipeline.stages.plan import Plan
 from pipeline.tally import Tally
 from pipeline.templates.catalogue import Catalogue
@@ -66,12 +67,22 @@ def the_route(settings: Settings, name: str | None) -> str:
 
 def partner_of(settings: Settings, name: str, catalogue: Catalogue) -> Partner:
     """The partner's contract with its settings and the mapping's tables."""
-    settings_of, systems = settings.partners[name], IdentifierSystems(catalogue, settings.partners[name].kind)
-    if isinstance(settings_of, NjsamsSettings):
-        return Njsams(settings_of, systems)
+    settings_of = settings.partners[name]
+    return PARTNERS[settings_of.kind](settings_of, catalogue, IdentifierSystems(catalogue, settings_of.kind))
+
+
+def _roche(settings: RocheSettings, catalogue: Catalogue, systems: "IdentifierSystems") -> Partner:
     diabetes = catalogue.table("diabetes-type").targets
     codes = frozenset((target.system, target.code) for target in diabetes if isinstance(target, Concept))
-    return Roche(settings_of, systems, codes)
+    return Roche(settings, systems, codes)
+
+
+def _njsams(settings: NjsamsSettings, _: Catalogue, systems: "IdentifierSystems") -> Partner:
+    return Njsams(settings, systems)
+
+
+PARTNERS: Final[Mapping[str, Callable[[Any, Catalogue, "IdentifierSystems"], Partner]]] = {"roche": _roche, "njsams": _njsams}
+"""By kind: its settings, the mappings and the systems of identifiers make the contract. A new partner is a line here and one in TRANSPORTS."""
 
 
 class IdentifierSystems:
@@ -195,16 +206,28 @@ def workers(settings: Settings, routes: list[str], tally: Tally | None = None) -
 
 def transport_of(settings: Settings, name: str, body_cap: int = 1024 * 1024) -> "Transport":
     """The partner's connection pool, with its certificates and its secret, or its access tokens. `body_cap`: bytes of an answer at most."""
+    return TRANSPORTS[settings.partners[name].kind](settings, name, body_cap)
+
+
+def _with_secret(settings: Settings, name: str, body_cap: int) -> "Transport":
+    from pipeline.transport.https import HttpsTransport
+
+    partner: Any = settings.partners[name]
+    secret = partner.client_secret.read(f"partners.{name}.client_secret")
+    return HttpsTransport(partner.base_url, partner.tls, {"client_secret": secret}, pool=partner.in_flight, body_cap=body_cap)
+
+
+def _with_tokens(settings: Settings, name: str, body_cap: int) -> "Transport":
+    from pipeline.oauth.open import bearer_of
     from pipeline.transport.https import HttpsTransport
 
     partner = settings.partners[name]
-    if isinstance(partner, RocheSettings):
-        secret = partner.client_secret.read(f"partners.{name}.client_secret")
-        return HttpsTransport(partner.base_url, partner.tls, {"client_secret": secret}, pool=partner.in_flight, body_cap=body_cap)
-    from pipeline.oauth.open import bearer_of
-
     inner = HttpsTransport(partner.base_url, partner.tls, {}, pool=partner.in_flight, body_cap=body_cap)
     return bearer_of(name, protected_of(settings, name), inner, pseudonyms_of(settings))
+
+
+TRANSPORTS: Final[Mapping[str, Callable[[Settings, str, int], "Transport"]]] = {"roche": _with_secret, "njsams": _with_tokens}
+"""By kind: how the partner knows us."""
 
 
 def reader_of(settings: Settings, name: str) -> Reader:

@@ -11,20 +11,9 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline import settings, settings_yaml
 from pipeline.errors import SettingsError
-from pipeline.settings import (
-    DEFAULTS,
-    Embedded,
-    Kafka,
-    NjsamsSettings,
-    OAuthSettings,
-    Programs,
-    RocheSettings,
-    Route,
-    Secret,
-    Settings,
-    load,
-    load_offline,
-)
+from pipeline.settings import DEFAULTS, Embedded, Kafka, Programs, Route, Settings, load, load_offline
+from pipeline.settings_partners import NjsamsSettings, OAuthSettings, RocheSettings
+from pipeline.settings_sections import Secret
 
 ROOT = Path(__file__).parents[1]
 

@@ -13,7 +13,8 @@ from pipeline.commands import DONE, settings_argument
 from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
-    from pipeline.settings import Settings, SigningKey
+    from pipeline.settings import Settings
+    from pipeline.settings_partners import SigningKey
 
 EXAMPLE: Final = """  emr-pipeline jwks njsams --new > jwks.json       make the key that the settings name, and print the set
   emr-pipeline jwks
@@ -60,7 +61,7 @@ def _of_settings(loaded: "Settings", partner: str | None) -> "dict[str, SigningK
 
 
 def _also(arguments: Namespace) -> "dict[str, SigningKey]":
-    from pipeline.settings import SigningKey
+    from pipeline.settings_partners import SigningKey
 
     if (arguments.also is None) != (arguments.key_id is None):
         raise SettingsError("--also and --key-id go together", where="--also")

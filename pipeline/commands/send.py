@@ -259,7 +259,7 @@ def _by_mllp(arguments: Namespace, loaded: "Settings", items: list[Item]) -> Tal
     from pipeline.listen.address import parse_address
     from pipeline.listen.client import MllpClient, NotAcknowledged
     from pipeline.listen.tls import client_context
-    from pipeline.settings import TlsFiles
+    from pipeline.settings_sections import TlsFiles
 
     address = parse_address(arguments.to, where="--to")
     tls = None

@@ -4,7 +4,7 @@ import ssl
 from pathlib import Path
 
 from pipeline.errors import SettingsError
-from pipeline.settings import TlsFiles
+from pipeline.settings_sections import TlsFiles
 
 
 def server_context(files: TlsFiles, *, client_certificates: bool, where: str) -> ssl.SSLContext:

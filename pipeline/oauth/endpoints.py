@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pipeline.oauth.granted import NoToken
 from pipeline.oauth.wire import Wire, json_object
-from pipeline.settings import OAuthSettings
+from pipeline.settings_partners import OAuthSettings
 from schemas.outcomes import Reason
 
 OK: Final = 200

@@ -18,7 +18,7 @@ from pipeline.oauth import keys
 from pipeline.oauth.granted import Granted, NoToken
 from pipeline.oauth.wire import FORM, json_object
 from pipeline.partners.answers import retry_after
-from pipeline.settings import OAuthSettings
+from pipeline.settings_partners import OAuthSettings
 from schemas.outcomes import Reason
 
 ASSERTED: Final = 180

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from joserfc.jwk import ECKey, RSAKey
 
 from pipeline.errors import SettingsError
-from pipeline.settings import SigningKey
+from pipeline.settings_partners import SigningKey
 
 RSA_BITS: Final = 3072
 RSA_LEAST: Final = 2048

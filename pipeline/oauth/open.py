@@ -8,7 +8,8 @@ from pipeline.oauth.source import Source
 from pipeline.oauth.store import LoginFile
 from pipeline.oauth.wire import Wire
 from pipeline.pseudonyms import Pseudonyms
-from pipeline.settings import OAuthSettings, TlsFiles
+from pipeline.settings_partners import OAuthSettings
+from pipeline.settings_sections import TlsFiles
 from pipeline.transport.bearer import BearerTransport
 from pipeline.transport.port import Transport
 

@@ -13,7 +13,7 @@ from pipeline.oauth.endpoints import token_endpoint
 from pipeline.oauth.granted import Granted, NoToken
 from pipeline.oauth.store import Login, LoginFile
 from pipeline.oauth.wire import Wire
-from pipeline.settings import OAuthSettings
+from pipeline.settings_partners import OAuthSettings
 from schemas.outcomes import Reason
 
 WHAT: Final = "the token endpoint"

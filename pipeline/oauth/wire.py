@@ -13,7 +13,7 @@ import orjson
 from pipeline.errors import NoAnswer, NotSent
 from pipeline.model import Intent, Reply, Request, Timeouts
 from pipeline.oauth.granted import NoToken
-from pipeline.settings import OperationTimes, TlsFiles
+from pipeline.settings_sections import OperationTimes, TlsFiles
 from pipeline.transport.bearer import Masked
 from pipeline.transport.https import HttpsTransport
 from schemas.outcomes import Reason

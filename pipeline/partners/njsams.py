@@ -34,7 +34,7 @@ from pipeline.partners.njsams_answers import Searched, Written, learned_of
 from pipeline.partners.njsams_entries import KINDS, Item, all_items, full_url_of, patient_id
 from pipeline.partners.njsams_verdicts import SEARCHES, Flag, Operation, Said, row_of
 from pipeline.partners.verdicts import Signal
-from pipeline.settings import NjsamsSettings
+from pipeline.settings_partners import NjsamsSettings
 from schemas.event import Coverage, Event, Identifier
 from schemas.njsams import CHECK, SYSTEMS, Terms
 from schemas.outcomes import FindingCode, Reason

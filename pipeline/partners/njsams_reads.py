@@ -6,7 +6,7 @@ from pipeline.partners.searches import Search, date, one_of, reference
 
 if TYPE_CHECKING:
     from pipeline.partners.reads import FhirReader
-    from pipeline.settings import OperationTimes
+    from pipeline.settings_sections import OperationTimes
 
 RESOURCES: Final = {
     "Patient": (Search("family", "family"), Search("identifier", "identifier")),

@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from pipeline.model import Finding, Identified, Resource, Timeouts
-from pipeline.settings import OperationTimes
+from pipeline.settings_sections import OperationTimes
 
 RESOURCE: Final = re.compile(r"^Bundle\.entry\[(\d+)\]\.resource")
 

@@ -35,7 +35,7 @@ from pipeline.partners import answers, packing
 from pipeline.partners.answers import Body, Form
 from pipeline.partners.roche_verdicts import Flag, Operation, row_of
 from pipeline.partners.verdicts import Signal
-from pipeline.settings import RocheSettings
+from pipeline.settings_partners import RocheSettings
 from schemas.event import Event, Identifier, Timestamp
 from schemas.outcomes import FindingCode, Reason
 from schemas.roche import CHECK, DIABETES_TYPES, Terms

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from pipeline.errors import NotSent
-from pipeline.settings import TlsFiles
+from pipeline.settings_sections import TlsFiles
 from schemas.outcomes import Reason
 
 SOON_DAYS: Final = 30

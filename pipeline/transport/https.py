@@ -22,7 +22,7 @@ from urllib3.exceptions import EmptyPoolError, ProtocolError
 
 from pipeline.errors import NoAnswer, NotSent, SettingsError
 from pipeline.model import Reply, Request, Timeouts
-from pipeline.settings import TlsFiles
+from pipeline.settings_sections import TlsFiles
 from pipeline.transport import certificates
 from pipeline.transport.connection import CURRENT, Connection, Pool, Socket
 from pipeline.transport.exchange import Exchange

@@ -12,7 +12,8 @@ from pipeline.bus.kafka import KafkaBus
 from pipeline.bus.kafka_diagnosis import why_unreachable
 from pipeline.bus.port import Record, TopicSettings, Where
 from pipeline.errors import BusUnavailable, SettingsError
-from pipeline.settings import Kafka, Sasl, Secret, TlsFiles
+from pipeline.settings import Kafka, Sasl
+from pipeline.settings_sections import Secret, TlsFiles
 from tests.bus.certificates import Authority
 from tests.bus.places import drain, values
 from tests.kafka_server import SASL_PASSWORD, SASL_USER, Server, from_jars, kafka_settings

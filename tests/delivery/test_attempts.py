@@ -15,7 +15,8 @@ from pipeline.errors import NoAnswer, NotSent, Parked, ProfileNotMet
 from pipeline.ledger.port import Begun, Held
 from pipeline.ledger.sql import SqlLedger
 from pipeline.model import Decision, Learned, Outcome, Packed, Position, Reply, Request, Routed, Seen
-from pipeline.settings import BreakerSettings, RocheSettings
+from pipeline.settings import BreakerSettings
+from pipeline.settings_partners import RocheSettings
 from pipeline.stages.settle import settle
 from schemas.outcomes import Reason, State
 from tests.delivery.partner_script import House, Killed, Scripted, adt, created, issue, reply, settings_with, updated

@@ -32,7 +32,8 @@ from pipeline.model import (
     Verdict,
 )
 from pipeline.partners.roche import Roche
-from pipeline.settings import RocheSettings, Settings, load
+from pipeline.settings import Settings, load
+from pipeline.settings_partners import RocheSettings
 from pipeline.templates.catalogue import Catalogue
 from schemas.event import Event
 from schemas.outcomes import Reason

@@ -14,7 +14,8 @@ from pipeline.hl7.ack import Acknowledgement
 from pipeline.listen.client import MllpClient, NotAcknowledged
 from pipeline.listen.server import MllpServer
 from pipeline.listen.tls import client_context
-from pipeline.settings import Listen, Site, TlsFiles
+from pipeline.settings import Listen, Site
+from pipeline.settings_sections import TlsFiles
 from tests.listen.certificates import Authority, Pair
 from tests.listen.stand_ins import TOPIC, FailingBus, Sender, adt
 

@@ -10,7 +10,8 @@ from pipeline.errors import NotSent
 from pipeline.oauth.open import bearer_of
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.sandbox.certificates import Files
-from pipeline.settings import OAuthSettings, Secret
+from pipeline.settings_partners import OAuthSettings
+from pipeline.settings_sections import Secret
 from pipeline.transport.bearer import BearerTransport
 from pipeline.transport.https import HttpsTransport
 from schemas.outcomes import Reason

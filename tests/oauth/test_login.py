@@ -19,7 +19,8 @@ from pipeline.oauth.source import Source
 from pipeline.oauth.store import Login, LoginFile
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.sandbox.certificates import Files
-from pipeline.settings import OAuthSettings, Secret
+from pipeline.settings_partners import OAuthSettings
+from pipeline.settings_sections import Secret
 from schemas.outcomes import Reason
 from tests.oauth.authorization import CLIENT, SECRET, AuthorizationServer
 from tests.oauth.test_tokens import Partner

@@ -19,7 +19,8 @@ from pipeline.oauth.store import Login
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.sandbox.certificates import Files
 from pipeline.sandbox.njsams import NjsamsSandbox
-from pipeline.settings import OAuthSettings, Secret, SigningKey
+from pipeline.settings_partners import OAuthSettings, SigningKey
+from pipeline.settings_sections import Secret
 from pipeline.transport.bearer import BearerTransport
 from pipeline.transport.https import HttpsTransport
 from schemas.outcomes import Reason

@@ -16,7 +16,8 @@ from pipeline.oauth.open import bearer_of, source_of
 from pipeline.oauth.source import Source
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.sandbox.certificates import Files
-from pipeline.settings import OAuthSettings, OperationTimes, Secret, SigningKey, TlsFiles
+from pipeline.settings_partners import OAuthSettings, SigningKey
+from pipeline.settings_sections import OperationTimes, Secret, TlsFiles
 from pipeline.transport.https import HttpsTransport
 from schemas.outcomes import Reason
 from tests.oauth.authorization import CLIENT, REQUEST, SECRET, Asked, AuthorizationServer, as_json, whole

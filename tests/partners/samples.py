@@ -21,7 +21,8 @@ from pipeline.model import (
     Subject,
 )
 from pipeline.partners.roche import Roche
-from pipeline.settings import RocheSettings, Secret, TlsFiles
+from pipeline.settings_partners import RocheSettings
+from pipeline.settings_sections import Secret, TlsFiles
 from schemas.event import Event, Identifier, Null
 from schemas.roche import CIP, CONDITION_PROFILE, HEADER_PROFILE, MESSAGE_TYPE, METEDA, NEW_BUNDLE, PATIENT_PROFILE, SNOMED
 

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.model import Answer, Decision, Packed, Reply, Request, Subject
 from pipeline.sandbox.njsams import NjsamsSandbox
-from pipeline.settings import TlsFiles
+from pipeline.settings_sections import TlsFiles
 from pipeline.stages.send import probe, send
 from pipeline.transport.https import HttpsTransport
 from schemas.outcomes import Reason

@@ -13,7 +13,7 @@ from pipeline.model import Answer, Decision, Identified, Intent
 from pipeline.partners.roche import Roche
 from pipeline.sandbox.log import SandboxLog
 from pipeline.sandbox.roche import RocheSandbox
-from pipeline.settings import TlsFiles
+from pipeline.settings_sections import TlsFiles
 from pipeline.stages.send import probe, send
 from pipeline.transport.https import HttpsTransport
 from schemas.outcomes import Reason

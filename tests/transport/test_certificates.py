@@ -7,7 +7,7 @@ import pytest
 from cryptography import x509
 
 from pipeline.sandbox.certificates import Files
-from pipeline.settings import TlsFiles
+from pipeline.settings_sections import TlsFiles
 from pipeline.transport.certificates import now, warning
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pipeline.errors import NoAnswer, NotSent, SettingsError
 from pipeline.model import Intent, Reply, Request, Timeouts
 from pipeline.sandbox.certificates import Files
-from pipeline.settings import TlsFiles
+from pipeline.settings_sections import TlsFiles
 from pipeline.transport.https import HttpsTransport
 from schemas.outcomes import Reason
 from tests.transport.tls_server import OK, Peer, Play, Relay, TlsServer, answer, tls

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from pipeline.sandbox.certificates import Files
-from pipeline.settings import TlsFiles
+from pipeline.settings_sections import TlsFiles
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 

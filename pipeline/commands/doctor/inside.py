@@ -15,7 +15,8 @@ from pipeline.commands.doctor.report import Level, Line
 from pipeline.errors import NotSent, SettingsError
 from pipeline.ledger import engine
 from pipeline.pseudonyms import Pseudonyms
-from pipeline.settings import DEFAULTS, Embedded, Secret, Settings, TlsFiles
+from pipeline.settings import DEFAULTS, Embedded, Settings
+from pipeline.settings_sections import Secret, TlsFiles
 from pipeline.transport import certificates as files
 
 LITTLE, TOO_LITTLE = 2 * 1024**3, 200 * 1024**2
