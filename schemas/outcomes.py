@@ -127,6 +127,8 @@ class Reason(StrEnum):
     REJECTED_DUPLICATE = "rejected_duplicate", "the partner has the patient already and does not say under which id"
     REJECTED_NOT_FOUND = "rejected_not_found", "the partner does not know the id that we update"
     REJECTED_CONFLICT = "rejected_conflict", "the partner sees a conflict with what it has"
+    REJECTED_STORED = "rejected_stored", "the partner has this response stored and does not let it be changed or deleted"
+    TARGET_UNKNOWN = "target_unknown", "the partner does not know the dossier or the questionnaire that the result is for"
     REJECTED_OTHER = "rejected_other", "the partner refused the request for a reason that its dossier does not list"
     REFUSED_LABEL = "refused_label", "the partner refused the security label of this message: the provider id of its facility"
     REFUSED_CLIENT = "refused_client", "the partner refused our client id, secret or organisation: nobody's message"

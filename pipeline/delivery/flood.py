@@ -46,6 +46,7 @@ COMMON: Final = frozenset(
         Reason.REJECTED_DUPLICATE,
         Reason.REJECTED_NOT_FOUND,
         Reason.REJECTED_CONFLICT,
+        Reason.TARGET_UNKNOWN,
         Reason.REJECTED_OTHER,
         # out of patience with what the partner went on answering
         Reason.THROTTLED,
@@ -85,6 +86,8 @@ OWN: Final = frozenset(
         Reason.FOUND_AFTER_CRASH,
         Reason.AWAITING_PROBE,
         Reason.PROBE_CANNOT_TELL,
+        # a tenant that lets nothing be changed refuses each correction, and takes all else
+        Reason.REJECTED_STORED,
         # the settings want it so: most patients have no diabetes, and an update may say little
         Reason.DIAGNOSIS_REQUIRED,
         Reason.WOULD_ERASE,
