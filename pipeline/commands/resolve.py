@@ -75,6 +75,7 @@ def _decide(arguments: Namespace, what: "What", position: "Position", things: "O
     from pipeline import wiring
     from pipeline.delivery.payloads import Payloads
     from pipeline.delivery.planning import settlement_of
+    from pipeline.delivery.replay import meant
     from pipeline.ledger.plans import Deed, What
 
     row = _row(arguments.route, position, things)
@@ -83,7 +84,7 @@ def _decide(arguments: Namespace, what: "What", position: "Position", things: "O
     if _emitted_now(row, things):
         return _say(arguments, row, "the decision was made before; its result is on its topic now")
     plan = wiring.plan_of(things.settings, arguments.route, things.catalogue, things.pseudonyms)
-    received = payloads.find(position)
+    received = payloads.find(position, meant(row.dedupe, plan))
     deed = Deed(wiring.clock(), operator(), what, arguments.why, arguments.route, position)
     if what is What.RESOLVE_ABSENT:
         return _absent(arguments, row, things, plan=plan, received=received, deed=deed)

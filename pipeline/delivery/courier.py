@@ -190,11 +190,16 @@ class Courier:
         if seen is None or seen.state in CLOSED or (seen.state is State.PARKED and seen.reason not in COMES_BACK):
             self.emit_left(position)  # by another process, perhaps, while its parking here was refused: its offset passes
             return None
-        received = self.hands.steady(lambda: self.payloads.received(position))
+        received = self._bytes(position, seen)
         if received is None:
             self._gone(position)
             return None
         return self.task(received, seen, flow.read(received, self.plan))
+
+    def _bytes(self, position: Position, seen: Seen | None) -> Received | None:
+        """Of what the ledger has there; None where they are nowhere any more."""
+        fits = replay.meant(seen.dedupe if seen is not None else None, self.plan)
+        return self.hands.steady(lambda: self.payloads.received(position, fits))
 
     def _gone(self, position: Position) -> None:
         if position not in self._said_gone:
@@ -204,15 +209,13 @@ class Courier:
     def _replayed(self, taken: Taken, seen: Seen | None) -> Task | Again | None:
         """A task for an item of a replay; None where it is at its end, Again where only its result is on its way still."""
         position = taken.item.position
-        payload = taken.item.payload or position
         what = replay.left(taken, seen)
-        received = self.hands.steady(lambda: self.payloads.find(payload)) if what is not replay.Left.NOTHING else None
+        received = self._bytes(position, seen) if what is not replay.Left.NOTHING else None
         if seen is None or received is None:
             if what is not replay.Left.NOTHING:
                 self._gone(position)
             self._over(taken, seen.state if seen is not None else taken.item.was)
             return None
-        received = replay.received_of(position, received)
         if what is replay.Left.EMIT:
             self.emit_again(received, seen)
             return Again(ELSEWHERE_PAUSE)
@@ -339,7 +342,7 @@ class Courier:
 
     def _read_older(self, position: Position) -> Routed | Outcome | None:
         """What is parked of a patient, as it was read; None where its bytes are gone. Asked for by each delivery of that patient, so some are kept."""
-        received = self.hands.steady(lambda: self.payloads.received(position))
+        received = self._bytes(position, self._seen(position))
         return flow.read(received, self.plan) if received is not None else None
 
     def _count(self, outcome: Outcome) -> None:
@@ -413,7 +416,7 @@ class Courier:
         if seen is None:
             return
         there = seen.result_emitted or seen.result is None
-        received = None if there else self.hands.steady(lambda: self.payloads.received(position))
+        received = None if there else self._bytes(position, seen)
         if there or seen.result is None:
             self.desk.done(position, seen.state)
         elif received is not None:

@@ -4,15 +4,19 @@ Any thread may ask. The dead letters are read where a source record is gone, and
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from pipeline.bus.port import Bus, TopicPartition
 from pipeline.delivery.replay import received_of
+from pipeline.errors import BusRefused
 from pipeline.model import Position, Received
 from schemas.dead_letter import PREFIX
 
 SOURCE: Final = tuple(f"{PREFIX}source_{part}" for part in ("topic", "partition", "offset"))
+
+Fits = Callable[[Received], bool]
+"""Whether a record is the one that is meant: a topic that was made anew has another at the same place."""
 
 
 class Payloads:
@@ -25,18 +29,27 @@ class Payloads:
         self._letters: dict[str, Position] = {}
         self._next: dict[TopicPartition, int] = {}
 
-    def find(self, position: Position) -> Received | None:
-        """The record as it is found, with the place where it is."""
-        found = self._bus.fetch(position)
-        if found is not None:
+    def find(self, position: Position, fits: Fits) -> Received | None:
+        """The record as it is found, with the place where it is; None where it is nowhere any more."""
+        found = self._source(position)
+        if found is not None and fits(found):
             return found
         letter = self._letter(position)
-        return self._bus.fetch(letter) if letter is not None else None
+        found = self._bus.fetch(letter) if letter is not None else None
+        return found if found is not None and fits(received_of(position, found)) else None
 
-    def received(self, position: Position) -> Received | None:
-        """The source record by its bytes, wherever they are; None where they are nowhere any more."""
-        found = self.find(position)
+    def received(self, position: Position, fits: Fits) -> Received | None:
+        """The source record by its bytes, wherever they are."""
+        found = self.find(position, fits)
         return received_of(position, found) if found is not None else None
+
+    def _source(self, position: Position) -> Received | None:
+        try:
+            return self._bus.fetch(position)
+        except BusRefused:
+            if position.topic in self._bus.topics():
+                raise
+            return None  # the topic itself is gone
 
     def _letter(self, position: Position) -> Position | None:
         with self._guard:

@@ -7,7 +7,7 @@ from typing import Final
 
 from pipeline import flow
 from pipeline.delivery.payloads import Payloads
-from pipeline.delivery.replay import Classed, classed, hash_of, item_of, latest_only, received_of
+from pipeline.delivery.replay import Classed, classed, hash_of, item_of, latest_only, meant, received_of
 from pipeline.ledger.plans import Deed, Item, ItemClass, ItemState, Mode, PlanState, Replay, What
 from pipeline.ledger.port import Decided, Delivery, Ledger
 from pipeline.model import Learned, Outcome, Position, Received, Routed
@@ -43,15 +43,15 @@ def judge(rows: Iterable[Delivery], plan: Plan, ledger: Ledger, payloads: Payloa
     """Every row judged, in source order."""
     found: dict[Position, Position] = {}
 
-    def received(position: Position) -> Received | None:
-        there = payloads.find(position)
+    def received(row: Delivery) -> Received | None:
+        there = payloads.find(row.position, meant(row.dedupe, plan))
         if there is None:
             return None
-        found[position] = there.position
-        return received_of(position, there)
+        found[row.position] = there.position
+        return received_of(row.position, there)
 
     rows = sorted(rows, key=lambda row: (row.position.topic, row.position.partition, row.position.offset))
-    judged = [classed(row, lambda at=row.position: received(at), plan, ledger.knowledge, mode) for row in rows]  # type: ignore[misc]
+    judged = [classed(row, lambda row=row: received(row), plan, ledger.knowledge, mode) for row in rows]  # type: ignore[misc]
     if mode.latest_only:
         judged = latest_only(judged, mode)
     return [Judged(one, found.get(one.delivery.position)) for one in judged]

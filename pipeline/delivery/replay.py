@@ -181,6 +181,16 @@ def hash_of(route: str, mode: Mode, items: Sequence[Item]) -> str:
     return sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
+def meant(dedupe: str | None, plan: Plan) -> Callable[[Received], bool]:
+    """Whether a record is the one that the ledger has at its place, by the hash of what was read there (None: nobody could tell what it was)."""
+
+    def fits(received: Received) -> bool:
+        read = flow.read(received, plan) if dedupe is not None else None
+        return not isinstance(read, Routed) or read.dedupe == dedupe
+
+    return fits
+
+
 def received_of(position: Position, found: Received) -> Received:
     """A source record by its bytes, wherever they were found: of a dead letter our own headers are left out."""
     if found.position == position:

@@ -83,5 +83,6 @@ def delivery_of(row: Row[Any]) -> Delivery:
         replay=row.replay,
         sent=row.sent,
         step=row.step,
+        dedupe=row.dedupe,
         claims=bool(row.claims),
     )

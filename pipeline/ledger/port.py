@@ -112,6 +112,8 @@ class Delivery:
     """Keyed hashes of what went out, by element (fingerprint.py)."""
     step: int = 0
     """The step that is open, where it is not the first: what is below was done."""
+    dedupe: str | None = None
+    """As in Seen."""
     claims: bool = False
     """It holds a patient still: a create of it may have been done, whatever its reason says; or it is a merge that waits."""
 

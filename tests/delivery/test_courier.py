@@ -308,28 +308,31 @@ def test_what_a_crash_left_open_is_flagged_though_it_was_parked_for_its_lane(
 
 
 class Forgetful:
-    """A bus whose source has not kept what it had, and whose dead letters may be gone too."""
+    """A bus whose source has not kept what it had, and whose dead letters may be gone too. Made anew, the source has another patient's record at each place."""
 
-    def __init__(self, bus: Bus, *, letters: bool) -> None:
-        self.bus, self.letters = bus, letters
+    def __init__(self, bus: Bus, *, letters: bool, anew: bool = False) -> None:
+        self.bus, self.letters, self.anew = bus, letters, anew
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - the bus's
         return getattr(self.bus, name)
 
     def fetch(self, position: Position) -> Received | None:
-        return None if position.topic == "his.adt" else self.bus.fetch(position)
+        if position.topic != "his.adt":
+            return self.bus.fetch(position)
+        return Received(position, update(9, "ANOTHER")) if self.anew else None
 
     def read(self, topic: str, *args: Any, **more: Any) -> Iterable[Received]:  # noqa: ANN401 - as above
         return self.bus.read(topic, *args, **more) if self.letters else []
 
 
-def test_what_the_source_has_not_kept_is_taken_from_the_dead_letters(a_house: Callable[..., House]) -> None:
+@pytest.mark.parametrize("anew", [False, True])
+def test_what_the_source_has_not_kept_is_taken_from_the_dead_letters(a_house: Callable[..., House], *, anew: bool) -> None:
     house = a_house(probe="off")
     house.send(create(1), update(2))
     house.script.answers = [NoAnswer(Reason.TIMEOUT)]
     house.work()
     house.ledger.import_identities("roche", known_as(house, create()))
-    whole, house.bus = house.bus, Forgetful(house.bus, letters=True)
+    whole, house.bus = house.bus, Forgetful(house.bus, letters=True, anew=anew)
     with working(house):
         until(lambda: states(house) == ["parked", "delivered"])
     house.bus = whole
@@ -338,8 +341,9 @@ def test_what_the_source_has_not_kept_is_taken_from_the_dead_letters(a_house: Ca
     assert (result.source_topic, result.source_offset) == ("his.adt", 1)
 
 
+@pytest.mark.parametrize("anew", [False, True])
 def test_what_is_nowhere_any_more_stays_parked_is_told_and_holds_up_nobody(
-    a_house: Callable[..., House], capfd: pytest.CaptureFixture[str]
+    a_house: Callable[..., House], capfd: pytest.CaptureFixture[str], *, anew: bool
 ) -> None:
     house = a_house(probe="off")
     house.send(create(1), update(2))
@@ -347,7 +351,7 @@ def test_what_is_nowhere_any_more_stays_parked_is_told_and_holds_up_nobody(
     house.work()
     house.ledger.import_identities("roche", known_as(house, create()))
     house.send(create(3, "OTHER"), update(4))
-    whole, house.bus = house.bus, Forgetful(house.bus, letters=False)
+    whole, house.bus = house.bus, Forgetful(house.bus, letters=False, anew=anew)
     with working(house):
         until(lambda: states(house) == ["parked", "parked", "delivered", "delivered"])
     house.bus = whole

@@ -19,7 +19,7 @@ def letter(at: int, of: int) -> Received:
 
 
 class OnlyLetters:
-    """A bus whose source topic has nothing any more."""
+    """A bus whose source topic is gone."""
 
     def __init__(self, *records: Received) -> None:
         self.records = list(records)
@@ -39,11 +39,13 @@ class OnlyLetters:
         return iter([record for record in self.records if record.position.offset >= at])
 
     def fetch(self, position: Position) -> Received | None:
+        if position.topic not in self.topics():
+            raise BusRefused("no such topic", where=position.topic)
         return next((record for record in self.records if record.position == position), None)
 
 
-def found(payloads: Payloads, offset: int) -> bytes | None:
-    received = payloads.received(Position("his.adt", 0, offset))
+def found(payloads: Payloads, offset: int, *, fits: bool = True) -> bytes | None:
+    received = payloads.received(Position("his.adt", 0, offset), lambda _: fits)
     return received.value if received is not None else None
 
 
@@ -55,3 +57,4 @@ def test_dead_letters_that_were_taken_away_or_made_anew_stop_nobody_from_reading
     assert found(payloads, 18) == b"bytes of 18"
     bus.records = [letter(0, 30)]  # made anew
     assert found(payloads, 30) == b"bytes of 30"
+    assert found(payloads, 30, fits=False) is None
