@@ -191,5 +191,122 @@ class NjsamsSettings(Section):
         return facilities
 
 
-PartnerSettings = Annotated[RocheSettings | NjsamsSettings, Field(discriminator="kind")]
+class RoquaToken(Section):
+    """An API token of RoQua's admin panel: HTTP Basic (contracts/roqua.md 2.1)."""
+
+    consumer_key: str
+    """The name that the administrator gave it."""
+    consumer_secret: Secret
+    """Shown once."""
+
+    @field_validator("consumer_key")
+    @classmethod
+    def _key(cls, key: str) -> str:
+        if not re.fullmatch(r"[\x21-\x39\x3b-\x7e]+", key):
+            raise ValueError("is a name of printable characters without a colon (RFC 7617)")
+        return key
+
+
+class RoquaBlock(Section):
+    """What both ways into RoQua share. Production and staging have tokens of their own."""
+
+    base_url: str
+    """Of the organisation, up to the host: https://ORGANISATION.rom.roqua.nl."""
+    tls: TlsFiles = TlsFiles()
+    """Certificate and key only where RoQua's support arranged for them (FOUND)."""
+    in_flight: int = Field(default=8, gt=0)
+    """Messages that are on their way to the partner at once, from one worker."""
+    subject_parameter: Literal["subject", "patient.identifier"] = "subject"
+    """What GET /medmij_fhir/Observation calls the dossier: the brief's name, or that of a release note (FOUND)."""
+    search: OperationTimes = OperationTimes(read=30, total=45)
+    """Of each read. Response times are not published."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, base_url: str) -> str:
+        return https_url(base_url, "https://ORGANISATION.rom.roqua.nl")
+
+
+class UnknownAnswer(Section):
+    """A HoNOS+ answer 9 goes as this code."""
+
+    code: str = Field(min_length=1)
+
+
+class RoquaSettings(RoquaBlock):
+    """RoQua, HoNOS+ documents: PUT /medmij_fhir/Bundle/{id} (contracts/roqua.md 4). Every inferred behaviour is a setting here."""
+
+    kind: Literal["roqua"]
+    token: RoquaToken
+    professional_system: str
+    """Identifier system of professionals at this organisation: Composition.author.identifier."""
+    author: str = "OBR-32.1.1"
+    """HL7 path of the id of the professional who rated, as RoQua knows it by SSO; family and given name stand in the two places after it (XCN, CNN)."""
+    bundle_identifier: bool = False
+    """Bundle.identifier, which FHIR demands of a document (bdl-9) and the published example lacks: not tried against RoQua."""
+    unknown_answer: Literal["park"] | UnknownAnswer = "park"
+    """HoNOS's 9: its code is not documented, so it is parked, or sent as what RoQua's support says."""
+    item_8: Literal["scored", "always", "optional"] = "scored"
+    """When item 8 must say which other problem it rates: where it is scored above 0, always, or never (INFERENCE; the one published example is scored)."""
+    put: OperationTimes = OperationTimes(read=30, total=45)
+    """Response times are not published."""
+
+    @field_validator("author")
+    @classmethod
+    def _place(cls, path: str) -> str:
+        if not re.search(r"\.1$", hl7_path(path)):
+            raise ValueError("is the path of an id before its name, as OBR-32.1.1 or OBX-16.1")
+        return path
+
+    @field_validator("professional_system")
+    @classmethod
+    def _system(cls, system: str) -> str:
+        if not re.fullmatch(r"(https?://|urn:)\S+", system):
+            raise ValueError("is a URI, as urn:oid:2.16.528.1.1 or https://…")
+        return system
+
+
+class RoquaJwt(Section):
+    """A JWT that we sign for each dossier, instead of the token's secret (contracts/roqua.md 2.2, FOUND)."""
+
+    consumer_key: str = Field(min_length=1)
+    """Of the token that our public key is hooked to: `kid`."""
+    file: Path
+    """Our private RSA key, PEM (PKCS 8), readable by us alone."""
+    issuer: str = Field(min_length=1)
+    algorithm: Literal["RS256", "RS512"] = "RS256"
+    minutes: float = Field(default=15, gt=0, le=60)
+    """How long one is good; RoQua takes no longer one than an hour."""
+
+
+class RoquaResponsesSettings(RoquaBlock):
+    """RoQua, responses by its REST API: /api/v1/dossiers/{id}/responses (contracts/roqua.md 6). Every inferred behaviour is a setting here."""
+
+    kind: Literal["roqua-responses"]
+    token: RoquaToken | None = None
+    jwt: RoquaJwt | None = None
+    upsert: bool = True
+    """POST and PUT both create or update by external_id (FOUND 2022-09-13)."""
+    respondent_parameter: Literal["respondent", "respondent_type"] = "respondent"
+    """The brief's name, or that which replaced it (FOUND 2024-07-10)."""
+    respondent: Literal["patient", "parent", "second_parent", "teacher", "caregiver", "profess"] = "profess"
+    """Who answered."""
+    entered_by: str = "OBR-32.1.1"
+    """HL7 path of the id of the professional who typed it in, as RoQua knows it by SSO."""
+    write: OperationTimes = OperationTimes(read=30, total=45)
+    """Response times are not published."""
+
+    @field_validator("entered_by")
+    @classmethod
+    def _place(cls, path: str) -> str:
+        return hl7_path(path)
+
+    @model_validator(mode="after")
+    def _known_by(self) -> "RoquaResponsesSettings":
+        if (self.token is None) == (self.jwt is None):
+            raise ValueError("give either token or jwt")
+        return self
+
+
+PartnerSettings = Annotated[RocheSettings | NjsamsSettings | RoquaSettings | RoquaResponsesSettings, Field(discriminator="kind")]
 """A block below `partners`: its `kind` says whose it is."""

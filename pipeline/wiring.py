@@ -226,7 +226,25 @@ def _with_tokens(settings: Settings, name: str, body_cap: int) -> "Transport":
     return bearer_of(name, protected_of(settings, name), inner, pseudonyms_of(settings))
 
 
-TRANSPORTS: Final[Mapping[str, Callable[[Settings, str, int], "Transport"]]] = {"roche": _with_secret, "njsams": _with_tokens}
+def _with_basic(settings: Settings, name: str, body_cap: int) -> "Transport":
+    """HTTP Basic (RFC 7617)."""
+    from base64 import b64encode
+
+    from pipeline.transport.https import HttpsTransport
+
+    partner: Any = settings.partners[name]
+    secret = partner.token.consumer_secret.read(f"partners.{name}.token.consumer_secret")
+    pair = b64encode(f"{partner.token.consumer_key}:{secret}".encode()).decode()
+    header = {"Authorization": f"Basic {pair}"}
+    return HttpsTransport(partner.base_url, partner.tls, header, pool=partner.in_flight, body_cap=body_cap)
+
+
+TRANSPORTS: Final[Mapping[str, Callable[[Settings, str, int], "Transport"]]] = {
+    "roche": _with_secret,
+    "njsams": _with_tokens,
+    "roqua": _with_basic,
+    "roqua-responses": _with_basic,
+}
 """By kind: how the partner knows us."""
 
 

@@ -12,7 +12,13 @@ from pydantic import BaseModel, ValidationError
 from pipeline import settings, settings_yaml
 from pipeline.errors import SettingsError
 from pipeline.settings import DEFAULTS, Embedded, Kafka, Programs, Route, Settings, load, load_offline
-from pipeline.settings_partners import NjsamsSettings, OAuthSettings, RocheSettings
+from pipeline.settings_partners import (
+    NjsamsSettings,
+    OAuthSettings,
+    RocheSettings,
+    RoquaResponsesSettings,
+    RoquaSettings,
+)
 from pipeline.settings_sections import Secret
 
 ROOT = Path(__file__).parents[1]
@@ -200,7 +206,8 @@ def names(section: type[BaseModel]) -> set[str]:
 def test_the_example_settings_name_every_setting() -> None:
     example = (ROOT / "deploy" / "settings.example.yaml").read_text()
     every = names(Settings).union(
-        *(names(one) for one in (Embedded, Kafka, OAuthSettings, RocheSettings, NjsamsSettings, Programs, Route))
+        *(names(one) for one in (Embedded, Kafka, OAuthSettings, Programs, Route)),
+        *(names(one) for one in (RocheSettings, NjsamsSettings, RoquaSettings, RoquaResponsesSettings)),
     )
     assert sorted(name for name in every if not re.search(rf"\b{name}:", example)) == []
 
@@ -235,3 +242,38 @@ def test_an_oauth_block_that_cannot_work_says_why(block: dict[str, object], said
 def test_an_oauth_block_with_a_secret_or_with_a_key_is_whole() -> None:
     assert OAuthSettings.model_validate(BASIC).client_auth == "client_secret_basic"
     assert OAuthSettings.model_validate(SIGNED).private_key is not None
+
+
+TOKEN: dict[str, object] = {"consumer_key": "us", "consumer_secret": {"env": "X"}}
+JWT: dict[str, object] = {"consumer_key": "us", "file": "k.pem", "issuer": "us"}
+AT_ROQUA = "https://demo.rom.example"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"token": TOKEN | {"consumer_key": "a:b"}}, "a name of printable characters without a colon"),
+        ({"token": {"consumer_key": "us", "consumer_secret": "canary"}}, "write {env: NAME} or {file: PATH}"),
+        ({"base_url": "http://demo.rom.example"}, "must be https://"),
+        ({"author": "OBX-16"}, "is the path of an id before its name"),
+        ({"author": "OBX-16.2"}, "is the path of an id before its name"),
+        ({"professional_system": "AGB"}, "is a URI"),
+        ({"unknown_answer": "canary"}, "unknown_answer"),
+    ],
+)
+def test_a_block_of_roqua_that_cannot_work_says_why(changes: dict[str, object], said: str) -> None:
+    block: dict[str, object] = {"kind": "roqua", "base_url": AT_ROQUA, "token": TOKEN, "professional_system": "urn:oid:1.2.3"}
+    assert RoquaSettings.model_validate(block).put.read == 30
+    with pytest.raises(ValidationError) as mistake:
+        RoquaSettings.model_validate(block | changes)
+    assert said in str(mistake.value)
+    assert "canary" not in str(mistake.value)
+
+
+@pytest.mark.parametrize("known_by", [{}, {"token": TOKEN, "jwt": JWT}])
+def test_roqua_knows_us_by_a_token_or_by_a_jwt(known_by: dict[str, object]) -> None:
+    block: dict[str, object] = {"kind": "roqua-responses", "base_url": AT_ROQUA}
+    assert RoquaResponsesSettings.model_validate(block | {"token": TOKEN}).jwt is None
+    assert RoquaResponsesSettings.model_validate(block | {"jwt": JWT}).token is None
+    with pytest.raises(ValidationError, match="give either token or jwt"):
+        RoquaResponsesSettings.model_validate(block | known_by)
