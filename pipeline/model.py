@@ -339,6 +339,8 @@ class Request:
     intent: Intent
     step: int = 0
     """Its place in the delivery. A number means the same in every message of a partner, whether or not the message has a request of it."""
+    subject: str | None = field(default=None, repr=False)
+    """Whom the token is made for, where the partner wants one for each patient: the partner's id of the patient."""
 
 
 @dataclass(frozen=True, slots=True)

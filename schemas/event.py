@@ -26,6 +26,9 @@ NULL: Final = Null.NULL
 
 Text = str | Null | None
 
+CONTRADICTING: Final = "?"
+"""Status of a message whose results have several."""
+
 
 def At(hl7: str, default: Any = None) -> Any:  # noqa: ANN401, N802 - reads as a type beside pydantic's Field
     """A field with the HL7 place that it comes from."""
@@ -258,6 +261,72 @@ class Coverage(Frozen):
     insured_id: Identifier | None = At("IN1[n]-49")
 
 
+class EntityIdentifier(Frozen):
+    """An EI (v2.5 chapter 2.A.28): the number of an order or of a result."""
+
+    value: Text = At(".1")
+    authority: Text = At(".2")
+    """Namespace of who gave the number (EI.2)."""
+    authority_oid: Text = At(".3")
+    authority_oid_type: Text = At(".4")
+
+
+class Interpreter(Frozen):
+    """An NDL (v2.5 chapter 2.A.47), by its first component: who stands in for a result."""
+
+    identifier: Text = At(".1.1")
+    family: Text = At(".1.2")
+    given: Text = At(".1.3")
+    prefix: Text = At(".1.6")
+    authority: Text = At(".1.9")
+    authority_oid: Text = At(".1.10")
+
+
+class Observation(Frozen):
+    """An OBX segment."""
+
+    nth: int = 0
+    """Which OBX of the message it is, from 1."""
+    set_id: Text = At("OBX[n]-1")
+    value_type: Text = At("OBX[n]-2")
+    """Type of the value (table 0125): NM, ST, CWE, …"""
+    code: Coded | None = At("OBX[n]-3")
+    sub_id: Text = At("OBX[n]-4")
+    value: Text = At("OBX[n]-5")
+    """The first repetition: the code of a coded one (CE, CWE, CNE), else the whole text."""
+    coded: Coded | None = At("OBX[n]-5")
+    """The first repetition of a coded one."""
+    units: Coded | None = At("OBX[n]-6")
+    reference_range: Text = At("OBX[n]-7")
+    flags: tuple[Text, ...] = At("OBX[n]-8[r]", ())
+    """Abnormal flags (table 0078): L, H, LL, HH, …"""
+    status: Text = At("OBX[n]-11")
+    """Result status (table 0085): F final, C corrected, D deleted, …"""
+    time: Timestamp | Null | None = At("OBX[n]-14")
+    observers: tuple[Practitioner, ...] = At("OBX[n]-16[r]", ())
+
+
+class Report(Frozen):
+    """An OBR segment and the OBX that follow it; OBX before any OBR make a report without anything of an OBR."""
+
+    nth: int = 0
+    """Which OBR of the message it is, from 1; 0: none."""
+    set_id: Text = At("OBR[n]-1")
+    placer: EntityIdentifier | None = At("OBR[n]-2")
+    filler: EntityIdentifier | None = At("OBR[n]-3")
+    code: Coded | None = At("OBR[n]-4")
+    observed: Timestamp | Null | None = At("OBR[n]-7")
+    observed_end: Timestamp | Null | None = At("OBR[n]-8")
+    source: Coded | None = At("OBR[n]-15.1")
+    """Specimen source; RoQua's questionnaire key (contracts/roqua.md 8.2)."""
+    ordering: tuple[Practitioner, ...] = At("OBR[n]-16[r]", ())
+    reported: Timestamp | Null | None = At("OBR[n]-22")
+    status: Text = At("OBR[n]-25")
+    """Result status (table 0123)."""
+    interpreter: Interpreter | None = At("OBR[n]-32")
+    observations: tuple[Observation, ...] = At("OBX", ())
+
+
 class Merge(Frozen):
     """An MRG segment: the prior identifiers, which end."""
 
@@ -299,6 +368,17 @@ class Event(Frozen):
     visit: Visit | None = At("PV1")
     diagnoses: tuple[Diagnosis, ...] = At("DG1", ())
     coverages: tuple[Coverage, ...] = At("IN1", ())
+    reports: tuple[Report, ...] = At("OBR", ())
+
+    @property
+    def result_status(self) -> str:
+        """What all of OBR-25 and OBX-11 say: one status, C of final ones of which some are corrected; empty: nothing, `?`: they contradict each other."""
+        said = {report.status for report in self.reports}
+        said |= {observation.status for report in self.reports for observation in report.observations}
+        told = {status for status in said if isinstance(status, str)}
+        if len(told) == 1:
+            return told.pop()
+        return ("C" if told == {"C", "F"} else CONTRADICTING) if told else ""
 
     @property
     def time(self) -> Timestamp | None:

@@ -12,7 +12,22 @@ from pipeline.hl7.parts import Members
 from pipeline.hl7.paths import place
 from pipeline.hl7.timestamps import timestamp
 from pipeline.model import Finding
-from schemas.event import NULL, Address, Coded, Identifier, Location, Name, Null, Practitioner, Telecom, Text, Timestamp, Zone
+from schemas.event import (
+    NULL,
+    Address,
+    Coded,
+    EntityIdentifier,
+    Identifier,
+    Interpreter,
+    Location,
+    Name,
+    Null,
+    Practitioner,
+    Telecom,
+    Text,
+    Timestamp,
+    Zone,
+)
 from schemas.outcomes import FindingCode, Severity
 
 Names = tuple[str | None, ...]
@@ -25,11 +40,13 @@ _HD: Final[Names] = ("authority", "authority_oid", "authority_oid_type")
 _LOCATION: Final[Names] = ("point_of_care", "room", "bed", "facility", None, None, "building", "floor")
 _ADDRESS: Final[Names] = (None, "other", "city", "state", "postal_code", "country", "type")
 _NAME: Final[Names] = (None, "given", "middle", "suffix", "prefix", "degree", "type")
+_EI: Final[Names] = ("value", "authority", "authority_oid", "authority_oid_type")
+_CNN: Final[Names] = ("identifier", "family", "given", None, None, "prefix", None, None, "authority", "authority_oid")
 _SURNAME: Final[Names] = ("family", "own_prefix", "own_family", "partner_prefix", "partner_family")
 _STREET: Final[Names] = ("line", "street", "house_number")
 _DELETED: Final = {
     model: dict.fromkeys(model.model_fields, NULL)
-    for model in (Identifier, Name, Address, Telecom, Coded, Practitioner, Location)
+    for model in (Identifier, Name, Address, Telecom, Coded, Practitioner, Location, EntityIdentifier, Interpreter)
 }
 Where = tuple[str, int, int]
 """Segment, its number among those of its name, field."""
@@ -231,6 +248,30 @@ class Reader:
         if raw == '""':
             return _DELETED[Location]
         return self.named(raw, self._component, _LOCATION)
+
+    def ei(self, raw: str) -> Members:
+        """EI, or a bare number, to EntityIdentifier."""
+        if not raw:
+            return {}
+        if raw == '""':
+            return _DELETED[EntityIdentifier]
+        return self.named(raw, self._component, _EI)
+
+    def ndl(self, raw: str) -> Members:
+        """NDL to Interpreter: its first component, a CNN."""
+        if not raw:
+            return {}
+        if raw == '""':
+            return _DELETED[Interpreter]
+        return self.named(raw.split(self._component, 1)[0], self._sub, _CNN)
+
+    def sps(self, raw: str) -> Members:
+        """SPS to Coded: its first component, a CWE."""
+        if not raw:
+            return {}
+        if raw == '""':
+            return _DELETED[Coded]
+        return self.named(raw.split(self._component, 1)[0], self._sub, _CODED)
 
 
 def _joined(*parts: object) -> str:

@@ -3,14 +3,16 @@
 No text of a message goes into a finding. Each segment has a function that names its fields by number; data types are in datatypes.py.
 """
 
+import sys
+from itertools import pairwise
 from typing import Final
 
 from pipeline.hl7.datatypes import Reader
 from pipeline.hl7.message import Message
 from pipeline.hl7.parts import Members, built
-from pipeline.hl7.segments import Chosen, chosen, coverage, diagnosis, header, merge, patient, visit
+from pipeline.hl7.segments import Chosen, chosen, coverage, diagnosis, header, merge, patient, report, visit
 from pipeline.model import Finding
-from schemas.event import Event, PatientGroup
+from schemas.event import Event, PatientGroup, Report
 from schemas.outcomes import FindingCode, Severity
 
 __all__ = ["source_key", "typed"]
@@ -43,6 +45,8 @@ def typed(message: Message, *, zone: str, only: frozenset[str] | None = None) ->
         if visits or details:
             nowhere = len(message.positions("PV1")) + len(message.positions("PV2")) + 1
             members["visit"] = visit(message, reader, (visits or [nowhere])[0], (details or [nowhere])[0], what)
+    if "reports" in what.event and (reports := _reports(message, reader, end, what)):
+        members["reports"] = reports
     if end is not None and "others" in what.event:
         members["others"] = _others(message, reader, patients, what)
     return built(Event, what.event, members), tuple(reader.findings)
@@ -70,6 +74,18 @@ def _among(message: Message, segment: str, start: int, end: int | None) -> list[
     if not positions:
         return []
     return [nth for nth, at in enumerate(positions, 1) if at >= start and (end is None or at < end)]
+
+
+def _reports(message: Message, reader: Reader, end: int | None, what: Chosen) -> tuple[Report, ...]:
+    """Each OBR with the OBX up to the next; those before the first stand in a report of their own."""
+    found: list[tuple[int, list[int]]] = []
+    heads = [(message.positions("OBR")[nth - 1], nth) for nth in _among(message, "OBR", 0, end)]
+    rest = [(message.positions("OBX")[nth - 1], nth) for nth in _among(message, "OBX", 0, end)]
+    for (start, head), (stop, _) in pairwise([(-1, 0), *heads, (sys.maxsize, 0)]):
+        below = [nth for at, nth in rest if start < at < stop]
+        if head or below:
+            found.append((head, below))
+    return tuple([report(message, reader, head, below, what) for head, below in found])
 
 
 def _others(message: Message, reader: Reader, patients: list[int], what: Chosen) -> tuple[PatientGroup, ...]:

@@ -16,16 +16,21 @@ from schemas.event import (
     Coded,
     Coverage,
     Diagnosis,
+    EntityIdentifier,
     Event,
     Frozen,
     Identifier,
+    Interpreter,
     Location,
     Merge,
     Name,
+    Observation,
     Patient,
     PatientGroup,
     Practitioner,
+    Report,
     Telecom,
+    Text,
     Visit,
 )
 
@@ -75,11 +80,24 @@ _TELECOMS: Final = _all(Telecom, Reader.xtn)
 _WORK_TELECOMS: Final = _all(Telecom, lambda reader, raw: reader.xtn(raw, "WPN"))
 _PRACTITIONERS: Final = _all(Practitioner, Reader.xcn)
 _LOCATION: Final = _one(Location, Reader.pl)
+_ENTITY: Final = _one(EntityIdentifier, Reader.ei)
+_INTERPRETER: Final = _one(Interpreter, Reader.ndl)
+_SPECIMEN: Final = _one(Coded, Reader.sps)
 
 
 def _kind(reader: Reader, raw: str, _where: Where) -> Members:
     """MSH-9: message type, trigger event, structure."""
     return reader.ce(reader.single(raw))
+
+
+def _texts(reader: Reader, raw: str, _where: Where) -> tuple[Text, ...] | None:
+    """Each repetition, by its first part."""
+    return tuple([text for each in reader.repetitions(raw) if (text := reader.first(each)) is not None]) or None
+
+
+def _whole(reader: Reader, raw: str, _where: Where) -> Text:
+    """The first repetition with all that is in it: what it is made of, this program does not know."""
+    return reader.text(reader.single(raw))
 
 
 _MSH: Final[Table] = {
@@ -162,6 +180,36 @@ _IN1: Final[Table] = {
     36: ("policy_number", Reader.first),
     49: ("insured_id", _identifier),
 }
+_OBR: Final[Table] = {
+    1: ("set_id", Reader.first),
+    2: ("placer", _ENTITY),
+    3: ("filler", _ENTITY),
+    4: ("code", _CODED),
+    7: ("observed", Reader.time),
+    8: ("observed_end", Reader.time),
+    15: ("source", _SPECIMEN),
+    16: ("ordering", _PRACTITIONERS),
+    22: ("reported", Reader.time),
+    25: ("status", Reader.first),
+    32: ("interpreter", _INTERPRETER),
+}
+_OBX: Final[Table] = {
+    1: ("set_id", Reader.first),
+    2: ("value_type", Reader.first),
+    3: ("code", _CODED),
+    4: ("sub_id", Reader.first),
+    6: ("units", _CODED),
+    7: ("reference_range", Reader.first),
+    8: ("flags", _texts),
+    11: ("status", Reader.first),
+    14: ("time", Reader.time),
+    16: ("observers", _PRACTITIONERS),
+}
+_OBX_TEXT: Final[Table] = {5: ("value", _whole)}
+_OBX_CODE: Final[Table] = {5: ("value", Reader.first)}
+_OBX_CODED: Final[Table] = {5: ("coded", _CODED)}
+_CODED_TYPES: Final = frozenset({"CE", "CWE", "CNE"})
+"""Of OBX-2: the value is a code."""
 _MRG: Final[Table] = {
     1: ("identifiers", _identifiers),
     3: ("account", _identifier),
@@ -195,6 +243,11 @@ class Chosen(NamedTuple):
     pv2: Fields
     dg1: Fields
     in1: Fields
+    obr: Fields
+    obx: Fields
+    obx_text: Fields
+    obx_code: Fields
+    obx_coded: Fields
     mrg: Fields
     mrg_old: Fields
 
@@ -218,6 +271,11 @@ def chosen(only: frozenset[str] | None) -> Chosen:
         pv2=fields(_PV2, Visit),
         dg1=fields(_DG1, Diagnosis),
         in1=fields(_IN1, Coverage),
+        obr=fields(_OBR, Report),
+        obx=fields(_OBX, Observation),
+        obx_text=fields(_OBX_TEXT, Observation),
+        obx_code=fields(_OBX_CODE, Observation),
+        obx_coded=fields(_OBX_CODED, Observation),
         mrg=fields(_MRG, Merge),
         mrg_old=fields(_MRG_OLD, Merge),
     )
@@ -255,6 +313,23 @@ def diagnosis(message: Message, reader: Reader, nth: int, what: Chosen) -> Diagn
 def coverage(message: Message, reader: Reader, nth: int, what: Chosen) -> Coverage:
     """IN1."""
     return built(Coverage, what.in1.missing, _read(message, reader, "IN1", nth, what.in1))
+
+
+def report(message: Message, reader: Reader, nth: int, observations: list[int], what: Chosen) -> Report:
+    """OBR (0: none) and its OBX, by their numbers."""
+    members = _read(message, reader, "OBR", nth, what.obr) if nth else {}
+    if observations and "observations" in what.obr.missing:
+        members["observations"] = tuple([_observation(message, reader, each, what) for each in observations])
+    return built(Report, what.obr.missing, members | {"nth": nth})
+
+
+def _observation(message: Message, reader: Reader, nth: int, what: Chosen) -> Observation:
+    """OBX. What OBX-5 is, OBX-2 tells."""
+    coded = message.field("OBX", nth, 2).strip() in _CODED_TYPES
+    members: Members = {"nth": nth}
+    for fields in (what.obx, what.obx_code, what.obx_coded) if coded else (what.obx, what.obx_text):
+        members |= _read(message, reader, "OBX", nth, fields)
+    return built(Observation, what.obx.missing, members)
 
 
 def merge(message: Message, reader: Reader, nth: int, what: Chosen) -> Merge:

@@ -147,7 +147,9 @@ def _value(value: Any, place: str) -> Any:  # noqa: ANN401 - a field's value
     if type(value) is str:
         return PlacedText(value, place)
     if isinstance(value, tuple):
-        return PlacedTuple((_value(item, _numbered(place, number)) for number, item in enumerate(value, 1)), _unnumbered(place))
+        numbers = (getattr(item, "nth", number) for number, item in enumerate(value, 1))
+        items = zip(value, numbers, strict=True)
+        return PlacedTuple((_value(item, _numbered(place, number)) for item, number in items), _unnumbered(place))
     if isinstance(value, Timestamp):
         return value.model_copy(
             update={name: PlacedText(text, place) for name in TIMES if (text := getattr(value, name)) is not None}

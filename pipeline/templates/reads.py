@@ -14,9 +14,9 @@ from pydantic import BaseModel
 
 from pipeline.templates.fields import ENDS
 from pipeline.templates.filters import READS
-from schemas.event import Coverage, Diagnosis, Event, Merge, Patient, PatientGroup, Visit
+from schemas.event import Coverage, Diagnosis, Event, Merge, Observation, Patient, PatientGroup, Report, Visit
 
-OWNERS: Final = (Event, Patient, PatientGroup, Visit, Diagnosis, Coverage, Merge)
+OWNERS: Final = (Event, Patient, PatientGroup, Visit, Diagnosis, Coverage, Merge, Report, Observation)
 """The message and its segments: the parts of which single fields are built or left out. Data types are built whole."""
 FIELDS: Final = frozenset(name for model in OWNERS for name in model.model_fields)
 

@@ -19,15 +19,19 @@ from schemas.event import (
     Coded,
     Coverage,
     Diagnosis,
+    EntityIdentifier,
     Event,
     Identifier,
+    Interpreter,
     Location,
     Merge,
     Name,
     Null,
+    Observation,
     Patient,
     Practitioner,
     Precision,
+    Report,
     Telecom,
     Timestamp,
     Visit,
@@ -262,6 +266,91 @@ def test_diagnoses_in_order_empty_ones_too() -> None:
     )  # fmt: skip
 
 
+def test_a_report_with_its_observations() -> None:
+    obr = [""] * 33
+    for at, text in {0: "OBR", 1: "1", 2: "P^HIS", 3: "F1^ROM^1.2^ISO", 4: "34533-0^HoNOS^LN", 7: "2026", 8: "2027", 15: "honos_plus&HoNOS+&L^x", 16: "1~2", 22: "2028", 25: "F", 32: "prof_1&Berg&Jo&&&dr^2026"}.items():  # fmt: skip
+        obr[at] = text
+    obx = "OBX|1|CWE|H1^item 1^L|sub|a0^none^L~a1^some^L|pt^points^UCUM|0-4|H~A|||F|||2026||1^Berg"
+    year = {
+        text: Timestamp(date=text, datetime=text, precision=Precision.YEAR, zone=Zone.NONE) for text in ("2026", "2027", "2028")
+    }
+    assert event("|".join(obr), obx).reports == (
+        Report(
+            nth=1, set_id="1", placer=EntityIdentifier(value="P", authority="HIS"), code=Coded(code="34533-0", text="HoNOS", system="LN"),
+            filler=EntityIdentifier(value="F1", authority="ROM", authority_oid="1.2", authority_oid_type="ISO"),
+            observed=year["2026"], observed_end=year["2027"], reported=year["2028"], status="F",
+            source=Coded(code="honos_plus", text="HoNOS+", system="L"),
+            ordering=(Practitioner(identifier="1"), Practitioner(identifier="2")),
+            interpreter=Interpreter(identifier="prof_1", family="Berg", given="Jo", prefix="dr"),
+            observations=(
+                Observation(
+                    nth=1, set_id="1", value_type="CWE", code=Coded(code="H1", text="item 1", system="L"), sub_id="sub", value="a0",
+                    coded=Coded(code="a0", text="none", system="L"), units=Coded(code="pt", text="points", system="UCUM"),
+                    reference_range="0-4", flags=("H", "A"), status="F", time=year["2026"], observers=(Practitioner(identifier="1", family="Berg"),),
+                ),
+            ),
+        ),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value_type", "sent", "value"),
+    [
+        ("NM", "3", "3"),
+        ("ST", "a^b & c", "a^b & c"),
+        ("ST", "one~two", "one"),
+        ("FT", "over\\S\\there", "over^there"),
+        ("CWE", "a&b^c", "a"),
+        ("CE", "^text alone", None),
+        ("", "a0^none", "a0^none"),
+        ("NM", '""', NULL),
+        ("CNE", '""', NULL),
+        ("NM", "", None),
+    ],
+)
+def test_the_value_of_an_observation_is_what_its_type_says(value_type: str, sent: str, value: object) -> None:
+    ((report,),) = (event("OBR|1", f"OBX|1|{value_type}|q||{sent}").reports,)
+    assert report.observations[0].value == value
+
+
+@given(st.lists(st.sampled_from(["OBR", "OBX", "NTE"]), max_size=12))
+def test_every_obx_is_in_one_report_and_in_that_of_the_obr_before_it(names: list[str]) -> None:
+    head, expected = 0, []
+    for name in names:
+        head += name == "OBR"
+        expected += [head] if name == "OBX" else []
+    reports = event("PID|||1", *names, "PID|||2", "OBR|1", "OBX|1").reports
+    seen = [(report.nth, each.nth) for report in reports for each in report.observations]
+    assert seen == [(at, nth) for nth, at in enumerate(expected, 1)]
+    assert [report.nth for report in reports if report.nth] == list(range(1, head + 1))
+    assert all(report.observations for report in reports if not report.nth)
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (("F", ["F", "F"]), "F"),
+        (("", ["F", ""]), "F"),
+        (("F", ["C", "F"]), "C"),
+        (("C", ["C"]), "C"),
+        (("", ["F", "P"]), "?"),
+        (("D", ["F"]), "?"),
+        (("X", ["C", "F"]), "?"),
+        (("", [""]), ""),
+        (('""', ["F"]), "F"),
+        (("", []), ""),
+    ],
+)
+def test_the_status_of_a_message_is_the_one_that_all_its_results_agree_on(said: tuple[str, list[str]], status: str) -> None:
+    report, observations = said
+    segments = [f"OBX|{number}|NM|q||1||||||{each}" for number, each in enumerate(observations, 1)]
+    assert event("OBR|1" + "|" * 24 + report, *segments).result_status == status
+
+
+def test_a_message_without_results_has_no_status() -> None:
+    assert (event("PID|||1").reports, event("PID|||1").result_status) == ((), "")
+
+
 def test_a_coverage() -> None:
     in1 = [""] * 50
     for at, text in {0: "IN1", 1: "1", 2: "B^Basis", 3: "3311^^^UZOVI", 4: "Kruis^L", 8: "G", 12: "2026", 13: "2027", 15: "T", 16: "Berg^Jo", 17: "SEL^Self", 36: "POL", 49: "I1"}.items():  # fmt: skip
@@ -394,6 +483,8 @@ FULL = [
     "PV2|||1^2^3^4^5^6|||||2026",
     "|".join(["DG1", *["2026" if number == 5 else "1^2^3^4^5^6" for number in range(1, 22)]]),
     "|".join(["IN1", *["2026" if number in {12, 13} else "1^2^3^4^5^6" for number in range(1, 50)]]),
+    "|".join(["OBR", *["2026" if number in {7, 8, 22} else "1&2&3&4&5&6&7&8&9&10^2^3^4^5^6^7^8^9&b^10^11^12^13" for number in range(1, 33)]]),
+    "|".join(["OBX", *[{2: "CWE", 14: "2026"}.get(number, "1^2^3^4^5^6") for number in range(1, 17)]]),
     "PID|||2",
 ]  # fmt: skip
 
@@ -416,6 +507,10 @@ def test_every_field_of_the_schema_is_filled_by_some_message() -> None:
         Diagnosis,
         Coverage,
         Merge,
+        Report,
+        Observation,
+        EntityIdentifier,
+        Interpreter,
         Timestamp,
     ):
         every |= {f"{model.__name__}.{name}" for name in model.model_fields}
@@ -431,7 +526,7 @@ def _placed(model: type[BaseModel]) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("model", [Event, Patient, Visit, Diagnosis, Coverage, Merge])
+@pytest.mark.parametrize("model", [Event, Patient, Visit, Diagnosis, Coverage, Merge, Report, Observation])
 def test_the_schema_and_the_reader_mean_the_same_place(model: type[BaseModel]) -> None:
     for name, raw in _placed(model).items():
         path = re.sub(r"\[[rn]\]", "", raw)
@@ -442,11 +537,14 @@ def test_the_schema_and_the_reader_mean_the_same_place(model: type[BaseModel]) -
         field = "^" * (max(where.component, 1) - 1) + text
         segment = [where.segment] + [""] * 60
         segment[where.field - (where.segment == "MSH")] = field
+        if name == "coded":
+            segment[2] = "CWE"
         header = "MSH|^~\\&|" if where.segment != "MSH" else "|".join(["MSH", "^~\\&", *segment[2:]])
         body = [] if where.segment == "MSH" else ["|".join(segment)]
         found: Any = event(*(["PID|1"] if where.segment == "MRG" else []), *body, header=header)
         parts: dict[str, Any] = {"Event": [found], "Patient": [found.patient], "Visit": [found.visit], "Merge": found.prior}
-        parts |= {"Diagnosis": found.diagnoses, "Coverage": found.coverages}
+        parts |= {"Diagnosis": found.diagnoses, "Coverage": found.coverages, "Report": found.reports}
+        parts |= {"Observation": [each for report in found.reports for each in report.observations]}
         holder = parts[model.__name__][0]
         dumped = repr(getattr(holder, name))
         assert "Q7Q" in dumped or "2026-03-01" in dumped, (model.__name__, name)

@@ -26,7 +26,8 @@ def read(template: str) -> set[str] | None:
     [
         ('{"id": {{ patient.birth.date }}}', {"patient", "birth"}),
         ('{"id": {{ event.patient["birth"].date }}}', {"patient", "birth"}),
-        ('{"id": {{ event["visit"]["number"].value }}}', {"visit", "number"}),
+        ('{"id": {{ event["visit"]["number"].value }}}', {"visit", "number", "value"}),
+        ("{% for r in reports %}{{ r.observations[0].coded.text }}{% endfor %}", {"reports", "observations", "coded"}),
         ("{% set p = patient %}{% for n in p.names %}{{ n.family }}{% endfor %}", {"patient", "names"}),
         ('{% macro M(visit) %}{{ visit.location.room }}{% endmacro %}{"id": {{ M(event.visit) }}}', {"visit", "location"}),
         ("{{ patient.addresses[0].city }}{{ patient.names[-1].family }}", {"patient", "addresses", "names"}),
@@ -69,6 +70,7 @@ def test_comparing_texts_and_data_types_tells_what_is_read(template: str) -> Non
         '{% if ("gender", "F") in patient %}{% endif %}',
         "{% if (diagnoses | first) == x %}{% endif %}",
         "{% if [diagnoses] == x %}{% endif %}",
+        "{% if reports[0].observations == x %}{% endif %}",
     ],
 )
 def test_a_template_that_may_look_into_a_part_without_naming_fields_reads_everything(template: str) -> None:
