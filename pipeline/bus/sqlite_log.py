@@ -25,6 +25,8 @@ BUSY_SECONDS: Final = 10.0
 """How long to wait for another process's transaction. Ours are short: a batch, a commit, a slice of retention."""
 KEPT: Final = 4
 """Connections that wait to be used again: each has files open and pages in memory, and one rush of many threads is no reason to keep them all."""
+LENT_CACHE: Final = 256
+"""Kilobytes of pages that one that is lent keeps: it looks up single rows, and SQLite's 2 MB for each would fill as the file grows."""
 
 SCHEMA: Final = (
     """CREATE TABLE topic (
@@ -170,7 +172,9 @@ class SqliteLog:
                 raise BusRefused("the bus was closed", where=str(self.path))
             if self._idle:
                 return self._idle.pop()
-        return self.connect()
+        connection = self.connect()
+        connection.execute(f"PRAGMA cache_size=-{LENT_CACHE}")
+        return connection
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
         roll_back(connection)
