@@ -61,7 +61,7 @@ def read(reply: Reply, sent: Sent = Sent()) -> Told:
         return Told(Said.PAGE)
     if body.form is answers.Form.ERROR:
         return Told(Said.ERRORS, body.codes)
-    tree = orjson.loads(reply.body.removeprefix(b"\xef\xbb\xbf"))
+    tree = orjson.loads(reply.body.removeprefix(b"\xef\xbb\xbf").strip())
     if not isinstance(tree, dict):
         return Told(Said.OTHER)
     if tree.get("errors") or tree.get("error"):

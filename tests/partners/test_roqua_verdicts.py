@@ -1,9 +1,9 @@
 """RoQua's verdict table: total, a success only where the body says so; and its error bodies in every shape, of which no value comes through."""
 
 import itertools
+import json
 from typing import Any, TypeAlias
 
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +28,7 @@ def reply(status: int, body: bytes = b"") -> Reply:
 
 
 def told(body: object, status: int = 422, sent: Sent = SENT) -> Told:
-    return read(reply(status, body if isinstance(body, bytes) else orjson.dumps(body)), sent)
+    return read(reply(status, body if isinstance(body, bytes) else json.dumps(body).encode()), sent)
 
 
 def row(operation: Operation, status: int, said: Said = Said.EMPTY, *flags: Flag, codes: frozenset[str] = frozenset()) -> Row:
@@ -163,6 +163,8 @@ def test_the_keywords_are_told_without_their_fields() -> None:
         (LOGIN, Said.PAGE),
         (b'{"id": 1', Said.PAGE),
         (b"[]", Said.OTHER),
+        (b"\x0c {}", Said.OTHER),
+        (b"1e999", Said.PAGE),
         (b"null", Said.OTHER),
         ({"error": "access denied"}, Said.ERRORS),
         ({"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "invalid"}]}, Said.ERRORS),
@@ -201,3 +203,8 @@ def test_any_body_has_a_verdict_and_no_word_of_it_comes_through(tree: Any, opera
     assert row(operation, status, found.said, codes=found.keywords).decision in Decision
     for code in found.codes:
         assert all(part in FIELDS | CODES or QUESTION.fullmatch(part) for part in code.split("."))
+
+
+@given(st.binary(max_size=12) | st.text('{}[]"errors:0123 \x0c\ufeff', max_size=24).map(str.encode))
+def test_any_bytes_are_something(body: bytes) -> None:
+    assert told(body).said in Said
