@@ -6,7 +6,7 @@ What a partner offers is a table of resources and searches; a partner whose read
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
@@ -37,7 +37,7 @@ class Page:
 
 
 class Reader(Protocol):
-    """A partner's read side."""
+    """A partner's read side. What it brings may be no FHIR: a plain list of the partner's own."""
 
     @property
     def resources(self) -> Mapping[str, tuple[Search, ...]]:
@@ -56,13 +56,42 @@ class Reader(Protocol):
         """What came. NotRead where it is not what was asked for."""
         ...
 
+    def record(self, asked: Request, resource: Resource) -> tuple[str, Resource]:
+        """Key and value of what was found, as it goes onto a topic."""
+        ...
+
+    def observations(self, asked: Request, resource: Resource) -> tuple[tuple[Resource, ...], tuple[str, ...]]:
+        """What was found as FHIR Observations, and what is to be told of them; SettingsError where it is nothing that can be turned into them."""
+        ...
+
     def not_listed(self, reply: Reply) -> list[str]:
         """What we use and the partner's CapabilityStatement does not list. NotRead where there is none."""
         ...
 
-    def capabilities(self) -> Request:
-        """The request for the CapabilityStatement; it needs no token."""
+    def capabilities(self) -> Request | None:
+        """The request for the CapabilityStatement; it needs no token. None of a partner that has none."""
         ...
+
+
+def fitting(
+    resources: Mapping[str, tuple[Search, ...]], resource: str, typed: Mapping[str, str]
+) -> list[tuple[Search, list[str]]]:
+    """Each search with what is sent for what was typed; SettingsError where one does not go with the resource, or there is none."""
+    searches = {search.option: search for search in offered(resources, resource)}
+    for option in typed:
+        if option not in searches:
+            there = ", ".join(f"--{name}" for name in searches) or "nothing"
+            raise SettingsError(f"does not go with {resource}; there is {there}", where=f"--{option}")
+    if not typed:
+        raise SettingsError(f"which one? give its id, or {', '.join(f'--{name}' for name in searches)}", where=resource)
+    return [(searches[option], _values(searches[option], value)) for option, value in typed.items()]
+
+
+def offered(resources: Mapping[str, tuple[Search, ...]], resource: str) -> tuple[Search, ...]:
+    """What a resource may be searched by; SettingsError where the partner does not offer it."""
+    if resource not in resources:
+        raise SettingsError(f"not offered by this partner; there is {', '.join(resources)}", where="RESOURCE")
+    return resources[resource]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,26 +106,22 @@ class FhirReader:
     bundle_types: frozenset[str] = frozenset({"searchset"})
     writes: tuple[tuple[str, str], ...] = ()
     """Interactions that our deliveries use, as (Bundle, create)."""
+    root: str = ""
+    """What stands between base_url and a resource's type."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Sent beside Accept."""
 
     def by_id(self, resource: str, identifier: str) -> Request:
         """See Reader."""
-        self._searches(resource)
+        offered(self.resources, resource)
         if not ID.fullmatch(identifier):
             raise SettingsError("is no id: letters, digits, - and . only, 64 at most", where="ID")
         return self._request(f"{resource.lower()}-read", f"/{resource}/{quote(identifier)}", f"/{resource}/{{id}}")
 
     def by_search(self, resource: str, typed: Mapping[str, str]) -> Request:
         """See Reader."""
-        searches = {search.option: search for search in self._searches(resource)}
-        for option in typed:
-            if option not in searches:
-                there = ", ".join(f"--{name}" for name in searches) or "nothing"
-                raise SettingsError(f"does not go with {resource}; there is {there}", where=f"--{option}")
-        if not typed:
-            raise SettingsError(f"which one? give its id, or {', '.join(f'--{name}' for name in searches)}", where=resource)
-        query = urlencode(
-            [(searches[option].parameter, _value(searches[option], value)) for option, value in typed.items()], safe="/:"
-        )
+        found = fitting(self.resources, resource, typed)
+        query = urlencode([(search.parameter, value) for search, values in found for value in values], safe="/:")
         return self._request(f"{resource.lower()}-search", f"/{resource}?{query}", f"/{resource}?{{search}}")
 
     def capabilities(self) -> Request:
@@ -119,6 +144,14 @@ class FhirReader:
             tuple(code for one in outcomes for code in answers.read(orjson.dumps(one)).codes),
         )
 
+    def record(self, asked: Request, resource: Resource) -> tuple[str, Resource]:  # noqa: ARG002 - the protocol's signature
+        """See Reader."""
+        return f"{resource.get('resourceType')}/{resource.get('id')}", resource
+
+    def observations(self, asked: Request, resource: Resource) -> tuple[tuple[Resource, ...], tuple[str, ...]]:  # noqa: ARG002 - as above
+        """See Reader."""
+        raise SettingsError(f"{asked.operation} brings FHIR already", where="--observations")
+
     def not_listed(self, reply: Reply) -> list[str]:
         """See Reader."""
         document = _document(reply)
@@ -132,18 +165,13 @@ class FhirReader:
             missing += [f"{resource} search by {name}" for name in named if (resource, f"?{name}") not in said]
         return missing + [f"{resource} {word}" for resource, word in self.writes if (resource, word) not in said]
 
-    def _searches(self, resource: str) -> tuple[Search, ...]:
-        if resource not in self.resources:
-            raise SettingsError(f"not offered by this partner; there is {', '.join(self.resources)}", where="RESOURCE")
-        return self.resources[resource]
-
     def _request(self, operation: str, path: str, template: str) -> Request:
         return Request(
             operation=operation,
             method="GET",
-            path=path,
-            path_template=template,
-            headers=(("Accept", self.accept),),
+            path=f"{self.root}{path}",
+            path_template=f"{self.root}{template}",
+            headers=(("Accept", self.accept), *self.headers),
             body=b"",
             request_id="",
             timeouts=self.timeouts,
@@ -163,7 +191,7 @@ class FhirReader:
             )
         if path == asked.path:
             raise NotRead("its link to the next page leads back to the same page")
-        return self._request(asked.operation, path, asked.path_template)
+        return replace(asked, path=path)
 
     def _path(self, url: str) -> str | None:
         """What stands behind our base URL; None where that is not what it begins with."""
@@ -184,9 +212,9 @@ def _origin(scheme: str, host: str | None, port: int | None) -> tuple[str, str |
     return scheme.lower(), host, port or 443
 
 
-def _value(search: Search, typed: str) -> str:
+def _values(search: Search, typed: str) -> list[str]:
     try:
-        return search.value(typed)
+        return search.values(typed)
     except ValueError as error:
         raise SettingsError(str(error), where=f"--{search.option}") from None
 

@@ -21,9 +21,11 @@ FIELDS: Final = frozenset(
     {
         *("questionnaire_key", "external_id", "answer_data", "started_at", "filled_out_at", "respondent", "respondent_type"),
         *("entered_by", "dossier_id", "base"),
+        *("filters", "questionnaire_keys", "completed_before", "completed_after", "respondent_id", "status"),
+        *("protocol_subscription_id",),
     }
 )
-"""What they are told of: what we send, and `base` for the whole."""
+"""What they are told of: what we send and ask by, and `base` for the whole."""
 QUESTION: Final = re.compile(r"v_z?\d{1,3}", re.ASCII)
 """A question key, below answer_data."""
 MOST: Final = 20

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final
 
 ID: Final = re.compile(r"[A-Za-z0-9.-]{1,64}")
 """A logical id (FHIR R4, datatypes)."""
 DATE: Final = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb|ap)?\d{4}(-\d{2}(-\d{2})?)?")
 """A search date: a year, month or day, with a prefix where one is wanted (FHIR R4, search)."""
+DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 def text(value: str) -> str:
@@ -22,6 +24,27 @@ def date(value: str) -> str:
     """A day, month or year, with or without ge, le, gt, lt and their like."""
     if not DATE.fullmatch(value):
         raise ValueError("must be a date, as 2026-01-31 (ge, le, gt or lt may stand before it)")
+    return value
+
+
+def moment(value: str) -> str:
+    """A time with its offset, or a day, which begins at midnight UTC: as ISO 8601 in UTC."""
+    try:
+        read = datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError("must be a time with its offset, as 2026-01-31T00:00:00+01:00, or a day (of UTC)") from None
+    if read.tzinfo is None and not DAY.fullmatch(value):
+        raise ValueError("the time has no offset, as +01:00")
+    try:
+        return (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="milliseconds")
+    except OverflowError:
+        raise ValueError("must be a time that UTC has too") from None
+
+
+def number(value: str) -> str:
+    """A whole number."""
+    if not re.fullmatch(r"\d{1,18}", value, re.ASCII):
+        raise ValueError("must be a whole number")
     return value
 
 
@@ -58,3 +81,14 @@ class Search:
     """The search parameter."""
     value: Callable[[str], str] = field(default=text, repr=False)
     """What is sent for what was typed; ValueError says what it must be."""
+    several: bool = False
+    """Several may be given, with commas between them."""
+
+    def values(self, typed: str) -> list[str]:
+        """What is sent for what was typed."""
+        return [self.value(one.strip()) for one in typed.split(",")] if self.several else [self.value(typed)]
+
+    @property
+    def name(self) -> str:
+        """What argparse keeps it as."""
+        return self.option.replace("-", "_")

@@ -236,4 +236,5 @@ def test_what_a_statement_does_not_list_is_named() -> None:
 
 def test_each_partner_that_offers_something_has_a_reader_and_its_options_are_shown() -> None:
     assert set(OFFERED) == set(READERS)
-    assert options()["subject"] == ["Encounter"]
+    assert options()["subject"] == ("subject", ["Encounter", "Observation"])
+    assert options()["completed-after"] == ("completed_after", ["responses"])

@@ -135,7 +135,7 @@ def test_a_503_that_says_when_waits_so_long_and_a_422_of_what_is_missing_is_requ
         ({"questionnaire_key": "missing", "external_id": "missing"}, ("questionnaire_key.missing", "external_id.missing")),
         ({"base": ["flag_does_not_exist"]}, ("base.flag_does_not_exist",)),
         ({"answer_data": {"v_1": ["invalid"], "v_z1": "blank"}}, ("answer_data.v_1.invalid", "answer_data.v_z1.blank")),
-        ({"filters": {"questionnaire_keys": ["blank"]}}, ("blank",)),
+        ({"filters": {"questionnaire_keys": ["blank"]}}, ("filters.questionnaire_keys.blank",)),
         (["invalid"], ("invalid",)),
         ("invalid", ("invalid",)),
         ({"started_at": ["in_past", "in_past"]}, ("started_at.in_past",)),

@@ -69,9 +69,12 @@ def _capabilities(settings: Settings, name: str) -> Line:
     from pipeline.transport.https import HttpsTransport
 
     what, reader, partner = f"capabilities of {name}", wiring.reader_of(settings, name), settings.partners[name]
+    request = reader.capabilities()
+    if request is None:
+        return Line(Level.OK, what, "it has no CapabilityStatement: what it offers stands in its documents alone")
     transport = HttpsTransport(partner.base_url, partner.tls, {}, pool=1, body_cap=16 * 1024 * 1024)
     try:
-        missing = reader.not_listed(transport.exchange(reader.capabilities()))
+        missing = reader.not_listed(transport.exchange(request))
     except (NotSent, NoAnswer, NotRead) as error:
         return Line(Level.WARN, what, f"not read: {error}", "see whether base_url is right; the partner's /metadata is public")
     finally:

@@ -1,18 +1,21 @@
 """The read side of a partner: one resource by its id, or those that a search finds, page by page. What it prints is patient data.
 
 JSON, one resource a line, where it is piped or asked for; a table on a terminal; or onto a topic of the bus with --topic. Which resources and
-searches there are is the partner's table; one that does not go with the resource is refused before anything is asked.
+searches there are is the partner's table; one that does not go with the resource is refused before anything is asked. What is no FHIR (responses of
+RoQua) comes as the partner gives it, or with --observations as FHIR Observations.
 """
 
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
 
 from pipeline.commands import DONE, NOT_ALL, settings_argument
 from pipeline.errors import NoAnswer, NotSent, Refused, SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pipeline.model import Request, Resource
     from pipeline.partners.reads import Reader
     from pipeline.settings import Settings
@@ -21,7 +24,10 @@ if TYPE_CHECKING:
 EXAMPLE: Final = """  emr-pipeline fetch njsams Patient 8d5802a8-14ea-4198-ba0d-bd1884e63053
   emr-pipeline fetch njsams Patient --family smith
   emr-pipeline fetch njsams Encounter --subject 8d5802a8-14ea-4198-ba0d-bd1884e63053 --include subject --json | jq .period
-  emr-pipeline fetch njsams Coverage --beneficiary 12 --payor 7 --topic njsams.coverages"""
+  emr-pipeline fetch njsams Coverage --beneficiary 12 --payor 7 --topic njsams.coverages
+  emr-pipeline fetch roqua Observation --subject 2075
+  emr-pipeline fetch roqua responses --dossier 2075 --questionnaire-keys oq45,honos_plus --completed-after 2026-01-01
+  emr-pipeline fetch roqua responses --dossier 2075 --status completed --observations --json"""
 
 CAP: Final = 16 * 1024 * 1024
 """Bytes of a page at most."""
@@ -31,11 +37,11 @@ def configure(parser: ArgumentParser) -> None:
     from pipeline.partners.readers import options
 
     parser.add_argument("partner", metavar="PARTNER", help="name of a partner below `partners`")
-    parser.add_argument("resource", metavar="RESOURCE", help="a FHIR resource type, as Patient")
+    parser.add_argument("resource", metavar="RESOURCE", help="a FHIR resource type, as Patient; or responses")
     parser.add_argument("identifier_", nargs="?", metavar="ID", help="the partner's own id of one resource")
     found = parser.add_argument_group("searches (each goes with some resources)")
-    for option, resources in sorted(options().items()):
-        found.add_argument(f"--{option}", metavar="V", help=f"of {', '.join(resources)}")
+    for option, (name, resources) in sorted(options().items()):
+        found.add_argument(f"--{option}", dest=name, metavar="V", help=f"of {', '.join(resources)}{BESIDE.get(option, '')}")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="one resource a line (default where it is piped)")
     how.add_argument("--table", action="store_true", help="a table (default on a terminal)")
@@ -43,7 +49,17 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--pages", type=int, default=100, metavar="N", help="follow the partner's pages so far at most (%(default)s)"
     )
+    parser.add_argument("--observations", action="store_true", help="responses as FHIR STU3 Observations")
     settings_argument(parser)
+
+
+BESIDE: Final = {
+    "questionnaire-keys": "; several with commas between them",
+    "completed-after": "; a time as 2026-01-31T00:00:00+01:00, or a day",
+    "completed-before": "; as above",
+    "respondent-type": "; deprecated there, use --respondent-id",
+}
+"""What the help of an option says beside its resources."""
 
 
 def run(arguments: Namespace) -> int:
@@ -59,8 +75,8 @@ def run(arguments: Namespace) -> int:
         _guard(loaded, arguments.topic)
     transport = wiring.transport_of(loaded, arguments.partner, CAP)
     try:
-        pages = _pages(reader, transport, request, arguments.pages)
-        whole = _shown(pages, loaded, arguments)
+        pages = _pages(reader, transport, request, arguments)
+        whole = _shown(pages, reader, request, loaded, arguments)
     except (NotRead, NotSent, NoAnswer) as error:
         print(f"emr-pipeline fetch: {arguments.partner} {arguments.resource}: {error}", file=sys.stderr)
         return NOT_ALL
@@ -72,7 +88,7 @@ def run(arguments: Namespace) -> int:
 def _request(reader: "Reader", arguments: Namespace) -> "Request":
     from pipeline.partners.readers import options
 
-    typed = {name: value for name in options() if (value := getattr(arguments, name)) is not None}
+    typed = {option: value for option, (name, _) in options().items() if (value := getattr(arguments, name)) is not None}
     if arguments.identifier_ is None:
         return reader.by_search(arguments.resource, typed)
     if typed:
@@ -89,12 +105,14 @@ class _Pages:
         """Nothing was left at the partner."""
 
 
-def _pages(reader: "Reader", transport: "Transport", request: "Request", most: int) -> _Pages:
+def _pages(reader: "Reader", transport: "Transport", request: "Request", arguments: Namespace) -> _Pages:
+    most: int = arguments.pages
+
     def found() -> "Iterator[Resource]":
         asked = request
         for _ in range(most):
             page = reader.page(asked, transport.exchange(asked))
-            yield from page.resources
+            yield from _observations(reader, asked, page.resources) if arguments.observations else page.resources
             if page.issues:
                 print(f"emr-pipeline fetch: beside what it found the partner says: {', '.join(page.issues)}", file=sys.stderr)
             if page.next is None:
@@ -107,13 +125,25 @@ def _pages(reader: "Reader", transport: "Transport", request: "Request", most: i
     return pages
 
 
-def _shown(pages: _Pages, loaded: "Settings", arguments: Namespace) -> bool:
+def _observations(reader: "Reader", asked: "Request", found: "Iterable[Resource]") -> "Iterator[Resource]":
+    said: set[str] = set()
+    for resource in found:
+        turned, told = reader.observations(asked, resource)
+        yield from turned
+        said.update(told)
+    for one in sorted(said):
+        print(f"emr-pipeline fetch: on no list of ours: {one}", file=sys.stderr)
+
+
+def _shown(pages: _Pages, reader: "Reader", request: "Request", loaded: "Settings", arguments: Namespace) -> bool:
     """Print or append all of it; whether that was all."""
     if arguments.topic is not None:
-        number = _append(pages.found, loaded, arguments.topic)
+        number = _append((reader.record(request, one) for one in pages.found), loaded, arguments.topic)
         print(f"{number} resource{'s' * (number != 1)} onto {arguments.topic}")
     elif arguments.table or (not arguments.json and sys.stdout.isatty()):
-        number = _table(pages.found)
+        from pipeline.commands.fetch.table import show
+
+        number = show(pages.found, arguments.resource)
     else:
         number = _lines(pages.found)
     if not number:
@@ -131,66 +161,6 @@ def _lines(found: "Iterator[Resource]") -> int:
     return number
 
 
-def _table(found: "Iterator[Resource]") -> int:
-    """One table for each type, each column as wide as its widest cell."""
-    kinds: dict[str, list[tuple[str, ...]]] = {}
-    for resource in found:
-        kind = str(resource.get("resourceType"))
-        kinds.setdefault(kind, [HEADERS.get(kind, ("id",))]).append(_cells(kind, resource))
-    for kind, rows in kinds.items():
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        print(kind)
-        for row in rows:
-            print(("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip())
-    return sum(len(rows) - 1 for rows in kinds.values())
-
-
-COLUMNS: Final[Mapping[str, Mapping[str, tuple[str | int, ...]]]] = {
-    "Patient": {
-        "id": ("id",),
-        "family": ("name", 0, "family"),
-        "given": ("name", 0, "given", 0),
-        "gender": ("gender",),
-        "born": ("birthDate",),
-        "identifier": ("identifier", 0, "value"),
-    },
-    "Encounter": {
-        "id": ("id",),
-        "status": ("status",),
-        "class": ("class", "code"),
-        "start": ("period", "start"),
-        "end": ("period", "end"),
-        "subject": ("subject", "reference"),
-    },
-    "Coverage": {
-        "id": ("id",),
-        "status": ("status",),
-        "beneficiary": ("beneficiary", "reference"),
-        "payor": ("payor", 0, "reference"),
-    },
-}
-"""What a table shows of a type; of the others the id."""
-HEADERS: Final = {kind: tuple(columns) for kind, columns in COLUMNS.items()}
-WIDEST: Final = 80
-
-
-def _cells(kind: str, resource: "Resource") -> tuple[str, ...]:
-    from pipeline.commands.find import printable
-
-    return tuple(printable(_at(resource, steps), WIDEST) for steps in COLUMNS.get(kind, {"id": ("id",)}).values())
-
-
-def _at(tree: Any, steps: tuple[str | int, ...]) -> str:  # noqa: ANN401 - JSON's own types
-    for step in steps:
-        if isinstance(tree, dict) and isinstance(step, str):
-            tree = tree.get(step)
-        elif isinstance(tree, list) and isinstance(step, int):
-            tree = tree[step] if len(tree) > step else None
-        else:
-            return ""
-    return "" if tree is None or isinstance(tree, dict | list) else str(tree)
-
-
 def _guard(loaded: "Settings", topic: str) -> None:
     """No topic that the worker reads or writes: what is fetched is no HL7 message and no result."""
     own = (
@@ -202,8 +172,8 @@ def _guard(loaded: "Settings", topic: str) -> None:
         raise Refused("this topic has messages, results or dead letters of the pipeline: name one of its own", where="--topic")
 
 
-def _append(found: "Iterator[Resource]", loaded: "Settings", topic: str) -> int:
-    """Each resource a record, keyed by type and id, all durable when it returns."""
+def _append(found: "Iterator[tuple[str, Resource]]", loaded: "Settings", topic: str) -> int:
+    """Each resource a record, all durable when it returns."""
     import orjson
 
     from pipeline.bus.open import open_bus
@@ -216,7 +186,7 @@ def _append(found: "Iterator[Resource]", loaded: "Settings", topic: str) -> int:
                 "no such topic on the bus: make it first, with a retention that suits patient data", where="--topic"
             )
         with bus.producer() as producer:
-            records = (Record(topic, orjson.dumps(one), f"{one.get('resourceType')}/{one.get('id')}".encode()) for one in found)
+            records = (Record(topic, orjson.dumps(value), key.encode()) for key, value in found)
             return len(producer.append(records))
     finally:
         bus.close()
