@@ -111,6 +111,7 @@ class KafkaBus:
             keep_ms,
             None if keep_bytes is None else keep_bytes * len(partitions),
             min(len(each["replica_nodes"]) for each in partitions),
+            int(config["max.message.bytes"]["value"]),
         )
 
     def topics(self) -> dict[str, int]:

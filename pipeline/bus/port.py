@@ -47,6 +47,8 @@ class TopicSettings:
     retention_ms: int | None = None
     retention_bytes: int | None = None
     replication: int = 1
+    most_bytes: int | None = field(default=None, compare=False)
+    """Of one that was made: the largest record that it takes, in bytes, with some 100 of Kafka's own; None: what the bus takes at all."""
 
 
 class Where(StrEnum):

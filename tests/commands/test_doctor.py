@@ -2,18 +2,26 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
 
+from pipeline import settings
+from pipeline.bus.kafka import KafkaBus
 from pipeline.cli import main
 from pipeline.commands.doctor import exit_code, outside
 from pipeline.commands.doctor.report import Level, Line
 from pipeline.ledger.sql import SqlLedger
 from pipeline.sandbox.roche import RocheSandbox
+from pipeline.settings import DEFAULTS, Kafka
+from pipeline.wiring import topic_settings
 from schemas.outcomes import Reason, State
 from tests import postgres_server
 from tests.commands import hospital
@@ -209,3 +217,22 @@ def test_a_clock_that_differs_is_named(seconds: int, level: Level) -> None:
 )
 def test_the_exit_code_is_that_of_what_is_to_be_mended_first(failed: list[Line], code: int) -> None:
     assert exit_code(failed) == code
+
+
+@pytest.mark.kafka
+def test_dead_letters_that_take_less_than_a_message_are_told_before_one_is_parked(
+    kafka: Kafka, kafka_bus: KafkaBus, prefix: str, tmp_path: Path
+) -> None:
+    tree = yaml.safe_load(DEFAULTS.read_text(encoding="utf-8"))
+    route = tree["routes"]["roche-patients"] | {"source": prefix + "adt", "dead_letters": prefix + "dead"}
+    tree |= {"bus": kafka.model_dump(mode="json", exclude_none=True), "routes": {"r": route}, "listen": None}
+    tree |= {"topics": {"results": prefix + "results"}}
+    path = tmp_path / "emr-pipeline.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    loaded = settings.load(path)
+    kafka_bus.create_topics(topic_settings(loaded))
+    assert {line.level for line in outside.bus(loaded)} == {Level.OK}
+    with closing(KafkaAdminClient(bootstrap_servers=list(kafka.bootstrap_servers))) as admin:
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, prefix + "dead", configs={"max.message.bytes": "1000000"})])
+    (line,) = (line for line in outside.bus(loaded) if line.level is Level.FAIL)
+    assert (line.what, "no offset would pass" in line.found) == (f"topic {prefix}dead", True)

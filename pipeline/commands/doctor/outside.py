@@ -13,6 +13,7 @@ from socket import gaierror
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from pipeline.bus.limits import OVERHEAD_BYTES
 from pipeline.commands.doctor.report import Level, Line
 from pipeline.errors import BusError, LedgerError, NotSent, PipelineError, Refused
 from pipeline.settings import Embedded, Kafka, Settings
@@ -67,6 +68,19 @@ def _topics(settings: Settings, opened: "Bus", there: frozenset[str]) -> Iterato
         differs = differences(wanted, has)
         if wanted.name in letters and has is not None and (has.retention_ms, has.retention_bytes) != (None, None):
             yield Line(Level.FAIL, what, "dead letters expire there: parked messages would be lost", "take its retention away")
+        elif (
+            wanted.name in letters
+            and has is not None
+            and has.most_bytes is not None
+            and has.most_bytes < (need := _letter(settings))
+        ):
+            found = f"takes records of {has.most_bytes} bytes; a message of site.most_bytes that is parked makes one of {need}, and no offset would pass"
+            yield Line(
+                Level.FAIL,
+                what,
+                found,
+                f"set its max.message.bytes to {need}, and the broker's message.max.bytes, or lower site.most_bytes",
+            )
         elif differs:
             yield Line(
                 Level.WARN,
@@ -76,6 +90,11 @@ def _topics(settings: Settings, opened: "Bus", there: frozenset[str]) -> Iterato
             )
         else:
             yield Line(Level.OK, what, f"{wanted.partitions} partition{'s' * (wanted.partitions != 1)}, kept {_kept(wanted)}")
+
+
+def _letter(settings: Settings) -> int:
+    """Bytes of the largest dead letter: the message, our headers and the bus's own."""
+    return settings.site.most_bytes + OVERHEAD_BYTES
 
 
 def _kept(topic: "TopicSettings") -> str:
