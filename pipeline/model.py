@@ -159,7 +159,7 @@ class Routed:
     """Keyed hashes of the patient on this route, one for each identity, the least first (the order of PID-3 does not matter); of a merge those of the
     prior patient as well. Two messages that share one go one after the other."""
     subjects: tuple[str, ...]
-    """Keyed hashes of the subject: what stale and supersede compare within. One for each of the patient's identities, or that of the visit."""
+    """Keyed hashes of the subject: what stale and supersede compare within. One for each of the patient's identities, or that of the visit or the result."""
     sender: str
     """Keyed hash of sending application and facility."""
     dedupe: str
@@ -170,13 +170,13 @@ class Routed:
     """Event time in milliseconds since 1970; None where the message has none, or an ambiguous one."""
     findings: tuple[Finding, ...] = ()
     parts: tuple[Identity, ...] = ()
-    """What else the message brings that the partner keeps under an id of its own: its visit, its coverages (Partner.parts)."""
+    """What else the message brings that the partner keeps under an id of its own: its visit, its coverages, its result (Partner.parts)."""
     patient_subjects: tuple[str, ...] = ()
-    """Of a message about a visit, which brings the patient along: the patient's keyed hashes, as `subjects` of one about the patient."""
+    """Of a message about a visit or a result, which brings the patient along: the patient's keyed hashes, as `subjects` of one about the patient."""
 
     @property
     def about(self) -> str | None:
-        """Keyed hash of the visit that it is about; None where it is about the patient."""
+        """Keyed hash of the visit or the result that it is about; None where it is about the patient."""
         return self.subjects[0] if self.patient_subjects else None
 
     @property
@@ -278,7 +278,7 @@ class Knowledge:
     parked: tuple[ParkedBefore, ...] = ()
     """Of the patient on this route."""
     visit_open: Position | None = None
-    """Of a cancel of a visit: another record of that visit that is neither closed nor known to be a later one."""
+    """Of a cancel of a visit or a result: another record of it that is neither closed nor known to be a later one."""
 
 
 @dataclass(frozen=True, slots=True)

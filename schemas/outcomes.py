@@ -51,6 +51,11 @@ class Reason(StrEnum):
         "several_patients",
         "the message is about several patients: the sender has to split it, one message for each",
     )
+    SEVERAL_RESULTS = "several_results", "the message has several results: the sender has to split it, one message for each"
+    RESULT_STATUS_MIXED = (
+        "result_status_mixed",
+        "the results of the message have statuses (OBX-11, OBR-25) that contradict each other",
+    )
     DEFECT = "defect", "the program itself failed on this message, at the place in its code that is named"
     # filtered
     EVENT_NOT_FOR_PARTNER = "event_not_for_partner", "the partner has no use for this event"
@@ -60,6 +65,11 @@ class Reason(StrEnum):
     MERGE_LEAVES_TWO = (
         "merge_leaves_two",
         "the merge is recorded here; the partner offers none and now has two records of one person: tell it",
+    )
+    RESULT_NOT_FINAL = "result_not_final", "the result is not final yet: preliminary, pending, or not there"
+    RESULT_NOT_KNOWN = (
+        "result_not_known",
+        "the event takes back a result that the partner never got: there is nothing to take back",
     )
     VISIT_NOT_KNOWN = "visit_not_known", "the event takes back a visit that the partner never got: there is nothing to take back"
     PART2_NOT_ALLOWED = (
@@ -92,7 +102,7 @@ class Reason(StrEnum):
     WOULD_ERASE = "would_erase", "an update would erase what the message could not say"
     NUMBER_MISSING = (
         "number_missing",
-        "a visit without its number (PV1-19), or a coverage without its policy number (IN1-36): it could not be known again",
+        "a visit, a coverage or a result without its number (PV1-19, IN1-36; OBR-3 or OBR-2): it could not be known again",
     )
     FACILITY_NOT_MAPPED = "facility_not_mapped", "the settings name no provider id for the sending facility (MSH-4)"
     PAYOR_NOT_MAPPED = "payor_not_mapped", "the settings name no organization for the payor of a coverage (IN1)"

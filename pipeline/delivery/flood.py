@@ -25,6 +25,8 @@ COMMON: Final = frozenset(
         Reason.EVENT_UNLISTED,
         Reason.PATIENT_MISSING,
         Reason.SEVERAL_PATIENTS,
+        Reason.SEVERAL_RESULTS,
+        Reason.RESULT_STATUS_MIXED,
         # ours: a template, a table, a change of the program
         Reason.DEFECT,
         Reason.MAPPING_FAILED,
@@ -99,6 +101,8 @@ OWN: Final = frozenset(
         Reason.PARTNER_HAS_NO_MERGE,
         Reason.MERGE_LEAVES_TWO,
         Reason.VISIT_NOT_KNOWN,
+        Reason.RESULT_NOT_FINAL,
+        Reason.RESULT_NOT_KNOWN,
         Reason.PART2_NOT_ALLOWED,
         Reason.FACILITY_NOT_ROUTED,
         Reason.NOT_PRODUCTION,

@@ -4,7 +4,6 @@ What an answer holds stands in njsams_answers.py, what it means in njsams_verdic
 the security label of its facility. Sources: the partner's page, and the dossier (contracts/njsams.md); what is inferred there is a setting here.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
@@ -49,7 +48,6 @@ NO_VISIT: Final = "N"
 """PV1-2: not applicable."""
 VISIT_NUMBER: Final = "urn:emr-pipeline:visit-number:"
 """Identifier system of visit numbers whose authority has no OID: its name follows, or the sending facility's."""
-OID: Final = re.compile(r"[0-2](\.(0|[1-9]\d*))+", re.ASCII)
 OUTSIDE: Final = frozenset({*KINDS, "Organization"})
 """Types that a relative reference may name: what NJSAMS has."""
 PLACES: Final = {
@@ -359,7 +357,7 @@ class Njsams:
 
 def _visit_system(number: Identifier, event: Event) -> str:
     oid = number.authority_oid
-    if oid and OID.fullmatch(oid):
+    if oid and packing.OID.fullmatch(oid):
         return f"urn:oid:{oid}"
     return VISIT_NUMBER + quote(number.authority or str(event.sending_facility or ""), safe="")
 

@@ -6,6 +6,7 @@ from typing import Final
 from pipeline.model import Finding, Identified, Resource, Timeouts
 from pipeline.settings_sections import OperationTimes
 
+OID: Final = re.compile(r"[0-2](\.(0|[1-9]\d*))+", re.ASCII)
 RESOURCE: Final = re.compile(r"^Bundle\.entry\[(\d+)\]\.resource")
 
 

@@ -60,7 +60,7 @@ def identify(routed: Routed, knowledge: Knowledge) -> Identified:
 def _stale(routed: Routed, knowledge: Knowledge) -> bool:
     """Only what says all of its subject, by event time; equal, missing or ambiguous: the position decides (RELIABILITY section 2).
 
-    That is a snapshot, and what takes back a visit: the visit goes out whole with it, and sent in its order the newer one would have gone over it.
+    That is a snapshot, and what takes back a visit or a result: it goes out whole with it, and sent in its order the newer one would have gone over it.
     """
     whole = routed.rule.kind is Kind.SNAPSHOT or (routed.rule.kind is Kind.CANCEL and routed.about is not None)
     return whole and _older(routed, knowledge.last_event_ms, knowledge.last_position)
@@ -86,12 +86,13 @@ def _holds(routed: Routed, knowledge: Knowledge) -> bool:
 
 def _takes_back(routed: Routed, knowledge: Knowledge) -> None:
     """What the partner never got needs no taking back, unless it is on its way still."""
-    visits = [part for part in routed.parts if part.kind is Subject.VISIT]
-    if any(visit in knowledge.known for visit in visits):
+    theirs = [part for part in routed.parts if part.kind is routed.rule.subject]
+    if any(part in knowledge.known for part in theirs):
         return
     if knowledge.creating is not None or knowledge.visit_open is not None:
         raise Parked(Reason.BLOCKED_BEHIND)
-    raise Filtered(Reason.VISIT_NOT_KNOWN, where=visits[0].place)
+    reason = Reason.RESULT_NOT_KNOWN if routed.rule.subject is Subject.RESULT else Reason.VISIT_NOT_KNOWN
+    raise Filtered(reason, where=theirs[0].place)
 
 
 def _part_ids(routed: Routed, knowledge: Knowledge, partner_id: str | None) -> dict[Identity, str]:

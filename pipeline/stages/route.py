@@ -14,6 +14,9 @@ from schemas.outcomes import Reason
 NAMESPACE: Final = bytes.fromhex("6f0a0f6e53a55f0c9d0a6d1d3c1f7a52")
 """Namespace of our UUIDv5 request ids (RFC 9562 section 5.5)."""
 
+OF_THE_PATIENT: Final = frozenset({Subject.VISIT, Subject.RESULT})
+"""What a patient has several of: each is a subject of its own, and the patient comes along."""
+
 
 def route(decoded: Decoded, plan: Plan) -> Routed:
     """Find the row of the events table and the patient's identities; Filtered or Parked where the message ends here."""
@@ -27,8 +30,8 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
     parts = plan.partner.parts(event)
     ordered = sorted([(identity.system, identity.value) for identity in identities])  # senders change the order of PID-3
     ending = sorted([(identity.system, identity.value) for identity in prior])
-    visits = _subjects(parts, rule, plan) if parts else ()
-    subject = Subject.PATIENT if rule.subject is Subject.VISIT else rule.subject
+    own = _subjects(parts, rule, plan) if parts else ()
+    subject = Subject.PATIENT if rule.subject in OF_THE_PATIENT else rule.subject
     patients = tuple([pseudonyms.hash("subject", plan.name, subject, *patient) for patient in ordered])
     return Routed(
         decoded=decoded,
@@ -38,18 +41,18 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
         identities=identities,
         prior=prior,
         lanes=tuple([pseudonyms.lane(plan.name, *patient) for patient in (*ordered, *ending)]),
-        subjects=visits or patients,
+        subjects=own or patients,
         sender=pseudonyms.sender(sender),
         dedupe=pseudonyms.hash("dedupe", plan.name, sender, str(event.control_id or ""), sha256(value).hexdigest()),
         request_id=request_id(plan.name, value),
         event_ms=None if when is None or when.ambiguous else when.epoch_ms,
         parts=parts,
-        patient_subjects=patients if visits else (),
+        patient_subjects=patients if own else (),
     )
 
 
 def _subjects(parts: Iterable[Identity], rule: EventRule, plan: Plan) -> tuple[str, ...]:
-    """Of an event that is about a part (its visit)."""
+    """Of an event that is about a part (its visit, its result)."""
     about = (part for part in parts if part.kind is rule.subject)
     return tuple(plan.pseudonyms.hash("subject", plan.name, part.kind, part.system, part.value) for part in about)
 
@@ -65,7 +68,8 @@ def _rule(decoded: Decoded, plan: Plan) -> EventRule:
         raise Filtered(Reason.NOT_PRODUCTION, where="MSH-11")
     if plan.route.facilities is not None and str(event.sending_facility or "") not in plan.route.facilities:
         raise Filtered(Reason.FACILITY_NOT_ROUTED, where="MSH-4")
-    rule = plan.catalogue.rules(plan.partner.name).get(f"{event.type}^{event.trigger}")
+    rules = plan.catalogue.rules(plan.partner.name)
+    rule, where = rules.of(event), "OBX-11" if event.type in rules.by_status else "MSH-9"
     if rule is None:
         raise Parked(
             Reason.EVENT_UNLISTED,
@@ -73,11 +77,11 @@ def _rule(decoded: Decoded, plan: Plan) -> EventRule:
             message=f"mappings/events.yaml has no row for this event below {plan.partner.name}: add one",
         )
     if rule.action is Action.FILTER:
-        raise Filtered(rule.reason, where="MSH-9")
+        raise Filtered(rule.reason, where=where)
     if rule.action is not Action.MERGE and plan.partner.part2:  # a merge is recorded here, and nothing of it goes
         _part2(decoded, plan)
     if rule.action is Action.PARK:
-        raise Parked(rule.reason, where="MSH-9")
+        raise Parked(rule.reason, where=where)
     if event.others:
         raise Parked(Reason.SEVERAL_PATIENTS, where="PID[2]")
     return rule

@@ -17,7 +17,7 @@ from jinja2 import Template, TemplateSyntaxError, UndefinedError
 from pipeline import __version__
 from pipeline.errors import Parked, SettingsError
 from pipeline.fhir.metadata import Release
-from pipeline.model import EventRule, Finding, Resource
+from pipeline.model import Finding, Resource
 from pipeline.telemetry import LogEvent, log
 from pipeline.templates import events, tables
 from pipeline.templates.building import BuildingEnvironment
@@ -78,7 +78,7 @@ class Compiled:
     templates: tuple[Template, ...]
     environment: MappingEnvironment
     fields: frozenset[str] | None
-    """Of the event, those that the templates can read; None: it may be any."""
+    """Of the event, those that the templates can read, and the rows of the events; None: it may be any."""
     files: Files
     stamp: tuple[tuple[str, int, int], ...]
 
@@ -108,7 +108,7 @@ class Catalogue:
         """Hash of all that makes the partner's output: templates, macros, tables, events, the site's, and this program's version."""
         return self._of(partner).version
 
-    def rules(self, partner: str) -> Mapping[str, EventRule]:
+    def rules(self, partner: str) -> events.Rules:
         """`TYPE^TRIGGER` to EventRule; total over ADT."""
         return self._of(partner).rules
 
@@ -117,7 +117,7 @@ class Catalogue:
         return self._of(partner).release
 
     def fields(self, partner: str) -> frozenset[str] | None:
-        """Names of the event's fields that the partner's templates can read (reads.py); None: it may be any. The same object until a reload."""
+        """Names of the event's fields that the partner's templates (reads.py) and rows of the events can read; None: it may be any. The same object until a reload."""
         return self._of(partner).fields
 
     def table(self, name: str) -> CodeTable:
@@ -278,10 +278,13 @@ def _compiled(partner: str, files: Files, stamp: tuple[tuple[str, int, int], ...
     except NotUnderstood:
         environment = MappingEnvironment(filters)
         templates, fields = _compile(environment, files)
+    rules = events.rules(partner, *files.events)
+    if fields is not None and rules.by_status:
+        fields |= events.RESULT_FIELDS
     return Compiled(
         version=_version(files),
         release=_release(files.mapping),
-        rules=events.rules(partner, *files.events),
+        rules=rules,
         tables=code_tables,
         templates=templates,
         environment=environment,

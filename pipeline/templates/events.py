@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import product
 from pathlib import Path
 from typing import Final, TypeVar
 
 from pipeline.model import Action, Behind, EventRule, Kind, Subject
 from pipeline.templates.lined import Lined, YamlMistake, load
+from schemas.event import CONTRADICTING, Event
 from schemas.outcomes import Reason
 
 ADT_EVENTS: Final = tuple(f"ADT^A{number:02d}" for number in range(1, 63))
@@ -17,7 +19,11 @@ OTHER_TYPES: Final = (
     *("QBP", "QRY", "RAS", "RDE", "RDS", "REF", "RGV", "RSP", "SIU", "SRM", "VXU"),
 )
 """Message types (table 0076) that an ADT feed may bring along; each must have at least a row for all its events (`ORU^*`)."""
-ROW_KEYS: Final = frozenset({"events", "kind", "subject", "action", "reason", "behind", "why"})
+STATUSES: Final = (*"ABCDFINOPRSUVWXYZ", CONTRADICTING)
+"""Of results (tables 0085 and 0123), and `?`: the message's results do not agree on one (Event.result_status)."""
+RESULT_FIELDS: Final = frozenset({"reports", "observations", "status"})
+"""What of the event is read where a row asks for a status."""
+ROW_KEYS: Final = frozenset({"events", "status", "kind", "subject", "action", "reason", "behind", "why"})
 BEHIND: Final = {Kind.SNAPSHOT: Behind.PASS, Kind.MERGE: Behind.PASS, Kind.CHANGE_OF_ID: Behind.PASS}
 """Where a row does not say: a snapshot goes ahead and makes the parked one needless; a merge is recorded here, and waiting would hold the survivor up
 for the prior's mistake. What takes something back or moves it holds. A fact has to say."""
@@ -33,10 +39,22 @@ class Row:
 
 
 class Rules(Mapping[str, EventRule]):
-    """Rules by `TYPE^TRIGGER`; a type's row `TYPE^*` stands for its events that have none of their own."""
+    """Rules by `TYPE^TRIGGER`; a type's row `TYPE^*` stands for its events that have none of their own.
+
+    A rule of one status is `TYPE^TRIGGER/F`: `of` looks for it first.
+    """
 
     def __init__(self, rules: Mapping[str, EventRule]) -> None:
         self._rules = dict(rules)
+        self.by_status: Final = frozenset(event.partition("^")[0] for event in rules if "/" in event)
+        """Types of which some row asks for a status."""
+
+    def of(self, event: Event) -> EventRule | None:
+        """The rule of an event: its own row of its status, its own row, its type's of its status, its type's. None: not even the type has one."""
+        status = event.result_status if event.type in self.by_status else ""
+        names = (f"{event.type}^{event.trigger}", f"{event.type}^*")
+        keys = (key for name in names for key in (f"{name}/{status}", name))
+        return next((self._rules[key] for key in keys if key in self._rules), None)
 
     def __getitem__(self, event: str) -> EventRule:
         rule = self._rules.get(event)
@@ -96,11 +114,21 @@ def _row(row: object, path: Path, line: int) -> Iterator[tuple[str, Row]]:
     behind = _member(row, "behind", Behind, path) if row.get("behind") else BEHIND.get(kind, Behind.HOLD)
     if kind is Kind.FACT and action is Action.UPSERT and not row.get("behind"):
         raise YamlMistake(path, row.line, "a fact that is sent must say behind: pass or hold, where an earlier one is parked")
-    for event in events:
+    for event, status in product(events, _statuses(row, path)):
         name = str(event) if "^" in event else f"ADT^{event}"
         if name not in ADT_EVENTS and (name.startswith("ADT^") or name.partition("^")[0] not in OTHER_TYPES):
             raise YamlMistake(path, row.line_of("events"), f"HL7 has no event {event} here")
-        yield name, Row(EventRule(name, kind, subject, action, reason, behind), path, row.line_of("events"))
+        yield f"{name}{status}", Row(EventRule(name, kind, subject, action, reason, behind), path, row.line_of("events"))
+
+
+def _statuses(row: Lined, path: Path) -> list[str]:
+    """What stands behind an event's name for each status of the row: nothing where it does not ask for one."""
+    if "status" not in row:
+        return [""]
+    statuses = row["status"]
+    if not isinstance(statuses, list) or not statuses or any(status not in STATUSES for status in statuses):
+        raise YamlMistake(path, row.line_of("status"), 'status must be a list of letters of table 0085 or 0123, or "?"')
+    return [f"/{status}" for status in statuses]
 
 
 E = TypeVar("E", bound=StrEnum)

@@ -149,6 +149,20 @@ def test_a_number_that_was_merged_away_is_left_out_of_the_survivors_message(part
     assert (identified.routed.identities, identified.identity, identified.partner_id) == ((CIP,), CIP, partner_id)
 
 
+def test_a_result_that_is_taken_back_and_never_went_is_filtered_and_one_that_went_goes() -> None:
+    part = Identity(Subject.RESULT, "urn:x", "F1", "OBR-3.1")
+    rule = replace(ROUTED.rule, kind=Kind.CANCEL, subject=Subject.RESULT, behind=Behind.HOLD)
+    cancel = replace(ROUTED, rule=rule, parts=(part,), subjects=("result",), patient_subjects=ROUTED.subjects)
+    with pytest.raises(Filtered) as ended:
+        identify(cancel, Knowledge())
+    assert (ended.value.reason, ended.value.where) == (Reason.RESULT_NOT_KNOWN, "OBR-3.1")
+    with pytest.raises(Parked) as waits:
+        identify(cancel, Knowledge(visit_open=Position("his.adt", 0, 1)))
+    assert waits.value.reason == Reason.BLOCKED_BEHIND
+    there = Knowledge(known={ROUTED.identities[0]: Known("2075"), part: Known("id-7", belongs_to="2075")})
+    assert identify(cancel, there).part_ids == {part: "id-7"}
+
+
 def test_a_number_that_the_partner_has_with_one_that_was_merged_away_is_the_priors_too() -> None:
     merged = Known("roche-1", merged_into="hash", merged_ms=1)
     with pytest.raises(Parked) as ended:

@@ -14,10 +14,11 @@ from pipeline.stages.mapping import context_of
 from pipeline.templates import catalogue as module
 from pipeline.templates import golden
 from pipeline.templates.catalogue import Catalogue
-from pipeline.templates.events import ADT_EVENTS
+from pipeline.templates.events import ADT_EVENTS, RESULT_FIELDS, missing, read
 from pipeline.templates.filters import filters_of
 from pipeline.templates.lint import Rule
 from pipeline.wiring import plan_offline
+from schemas.event import Event, Report
 from schemas.outcomes import Reason
 from tests.templates.samples import MAPPINGS, catalogue, context
 
@@ -109,6 +110,74 @@ def test_a_site_changes_a_row_of_the_events(tmp_path: Path) -> None:
     catalogue(tmp_path, "{}", **{"sites/s/events.yaml": row})
     assert Catalogue(tmp_path, "s").rules("p")["ADT^A14"].action is Action.FILTER
     assert Catalogue(tmp_path).rules("p")["ADT^A14"].action is Action.UPSERT
+
+
+RESULTS = """p:
+  - {events: [ORU^*], status: [F, C], kind: snapshot, subject: result, action: upsert}
+  - {events: [ORU^*], status: [D], kind: cancel, subject: result, action: upsert}
+  - {events: [ORU^*], status: ["?"], kind: fact, subject: result, action: park, reason: result_status_mixed}
+  - {events: [ORU^R30], kind: fact, subject: result, action: filter, reason: event_not_for_partner}
+"""
+
+
+def oru(status: str, *, trigger: str = "R01", kind: str = "ORU") -> Event:
+    return Event(type=kind, trigger=trigger, reports=(Report(nth=1, status=status or None),))
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (oru("F"), (Kind.SNAPSHOT, Action.UPSERT)),
+        (oru("C"), (Kind.SNAPSHOT, Action.UPSERT)),
+        (oru("D"), (Kind.CANCEL, Action.UPSERT)),
+        (oru("P"), (Kind.FACT, Action.FILTER)),
+        (oru(""), (Kind.FACT, Action.FILTER)),
+        (oru("F", trigger="R30"), (Kind.FACT, Action.FILTER)),
+        (oru("F", trigger="A04", kind="ADT"), (Kind.SNAPSHOT, Action.UPSERT)),
+        (oru("F", kind="XYZ"), None),
+    ],
+)
+def test_a_row_of_a_status_goes_before_that_of_any(tmp_path: Path, event: Event, expected: tuple[Kind, Action] | None) -> None:
+    catalogue(tmp_path, "{}", **{"sites/s/events.yaml": RESULTS})
+    rule = Catalogue(tmp_path, "s").rules("p").of(event)
+    assert (None if rule is None else (rule.kind, rule.action)) == expected
+
+
+def test_results_that_contradict_each_other_have_a_row_of_their_own(tmp_path: Path) -> None:
+    catalogue(tmp_path, "{}", **{"sites/s/events.yaml": RESULTS})
+    mixed = Event(type="ORU", trigger="R01", reports=(Report(nth=1, status="F"), Report(nth=2, status="D")))
+    rule = Catalogue(tmp_path, "s").rules("p").of(mixed)
+    assert rule is not None
+    assert (rule.action, rule.reason) == (Action.PARK, Reason.RESULT_STATUS_MIXED)
+
+
+def test_the_status_is_read_where_a_row_asks_for_it_and_nowhere_else(tmp_path: Path) -> None:
+    plain = catalogue(tmp_path, '{"id": {{ partner.id }}}', **{"sites/s/events.yaml": RESULTS})
+    assert (plain.fields("p"), Catalogue(tmp_path, "s").fields("p")) == (frozenset(), RESULT_FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("row", "line"),
+    [
+        ("{events: [ORU^*], status: F, kind: fact", 2),
+        ("{events: [ORU^*], status: [], kind: fact", 2),
+        ("{events: [ORU^*], status: [F, final], kind: fact", 2),
+        ("{events: [ORU^*], status: [F, F], kind: fact", 2),
+    ],
+)
+def test_a_status_that_hl7_does_not_have_or_that_stands_twice_is_a_mistake(tmp_path: Path, row: str, line: int) -> None:
+    text = f"p:\n  - {row}, subject: result, action: filter, reason: result_not_final}}\n"
+    catalogue(tmp_path, "{}", **{"sites/s/events.yaml": text})
+    with pytest.raises(SettingsError) as caught:
+        Catalogue(tmp_path, "s").rules("p")
+    assert str(caught.value.where).endswith(f"events.yaml:{line}")
+
+
+def test_rows_of_statuses_alone_leave_a_gap(tmp_path: Path) -> None:
+    text = (MAPPINGS / "events.yaml").read_text(encoding="utf-8").replace("[ORU^*, OUL^*, VXU^*],", "[OUL^*, VXU^*],")
+    rows = text.replace("roche:\n", RESULTS.replace("p:", "roche:").replace("ORU^R30", "ORU^R31"), 1)
+    (tmp_path / "events.yaml").write_text(rows, encoding="utf-8")
+    assert missing(read(tmp_path / "events.yaml", "roche")) == ["ORU^*"]
 
 
 def test_every_golden_pair_is_as_expected() -> None:

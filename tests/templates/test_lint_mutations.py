@@ -128,6 +128,15 @@ EDITS = [
     Edit(Rule.EVENTS, EVENTS, "events: [A14], ", "events: [A08], "),
     Edit(Rule.EVENTS, EVENTS, "events: [A14]", "events: [A84]"),
     Edit(Rule.EVENTS, EVENTS, "{events: [A20], kind: fact", "{events: [A20], kind: facts"),
+    Edit(Rule.EVENTS, EVENTS, "{events: [A20], kind", "{events: [A20], status: [final], kind"),
+    Edit(
+        Rule.EVENTS,
+        EVENTS,
+        "{events: [ORU^*, OUL^*, VXU^*], kind",
+        "{events: [ORU^*, OUL^*, VXU^*], status: [F], kind",
+        told_in=EVENTS,
+        old_there="roche:",
+    ),
     Edit(Rule.EVENTS, EVENTS, "roche:", "rochee:"),
     Edit(Rule.EVENTS, EVENTS, "[A18, A34, A40]", "[A18, A34]", told_in=EVENTS, old_there="roche:"),
     # overlays
