@@ -5,6 +5,7 @@ import resource
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,13 +16,14 @@ if TYPE_CHECKING:
     from pipeline.sandbox.faults import Rule
     from pipeline.sandbox.running import Sandbox
 
-PARTNERS: Final = ("roche", "njsams")
+PARTNERS: Final = ("roche", "njsams", "roqua")
 
 EXAMPLE: Final = """\
   emr-pipeline sandbox --latency none
   emr-pipeline sandbox --knob duplicate=with_id --knob condition=required
   emr-pipeline sandbox --fault 503:probability=0.3,retry_after=7 --fault commit_then_drop:next=1,operation=create
   emr-pipeline sandbox --partner njsams --knob visible_after_hours=0
+  emr-pipeline sandbox --partner roqua --knob update_stored=forbidden --knob rate_limit=100
   emr-pipeline sandbox --partner roche --partner njsams --knob njsams.duplicate=conflict
   emr-pipeline sandbox --list          all knobs and faults"""
 
@@ -43,7 +45,7 @@ def configure(parser: ArgumentParser) -> None:
         "its subfolder of their name)",
     )
     parser.add_argument(
-        "--latency", metavar="published|none|mixed|SECONDS", help="response times (published for Roche, none for NJSAMS)"
+        "--latency", metavar="published|none|mixed|SECONDS", help="response times (published for Roche, none for the others)"
     )
     parser.add_argument(
         "--knob", action="append", default=[], metavar="[PARTNER.]NAME=VALUE", help="how it behaves; may be repeated"
@@ -98,10 +100,12 @@ def _sandboxes(arguments: Namespace) -> "list[tuple[Sandbox, list[Rule]]]":
     from pipeline.sandbox import faults
     from pipeline.sandbox.njsams import NjsamsSandbox
     from pipeline.sandbox.roche import RocheSandbox
+    from pipeline.sandbox.roqua import RoquaSandbox
 
     names = list(dict.fromkeys(arguments.partner or PARTNERS[:1]))
-    latency = {"roche": "published", "njsams": "none"}
-    knobs = {name: {"latency": arguments.latency or latency[name]} for name in names}
+    kinds: dict[str, Callable[..., Sandbox]] = {"roche": RocheSandbox, "njsams": NjsamsSandbox, "roqua": RoquaSandbox}
+    latency = {"roche": "published"}
+    knobs = {name: {"latency": arguments.latency or latency.get(name, "none")} for name in names}
     rules: dict[str, list[Rule]] = {name: [] for name in names}
     for one in arguments.knob:
         name, equals, value = one.partition("=")
@@ -114,10 +118,9 @@ def _sandboxes(arguments: Namespace) -> "list[tuple[Sandbox, list[Rule]]]":
         rules[partner].append(faults.parse(fault))
     made: list[tuple[Sandbox, list[Rule]]] = []
     for index, name in enumerate(names):
-        kind = {"roche": RocheSandbox, "njsams": NjsamsSandbox}[name]
         folder = _folder(arguments.folder, name, first=index == 0)
         port, control = (each + index if each else each for each in (arguments.port, arguments.control))
-        made.append((kind(folder, knobs[name], port=port, control=control), rules[name]))
+        made.append((kinds[name](folder, knobs[name], port=port, control=control), rules[name]))
     return made
 
 
@@ -152,11 +155,20 @@ def _welcome(sandbox: "Sandbox") -> list[str]:
 def _list() -> None:
     from typing import get_args
 
+    from pydantic import BaseModel
+
     from pipeline.sandbox.faults import NAMES, Rule
     from pipeline.sandbox.knobs import Knobs
     from pipeline.sandbox.njsams_knobs import NjsamsKnobs
+    from pipeline.sandbox.roqua_knobs import RoquaKnobs
 
-    for title, model in (("knobs of Roche", Knobs), ("knobs of NJSAMS", NjsamsKnobs), ("details of a fault", Rule)):
+    models: dict[str, type[BaseModel]] = {
+        "knobs of Roche": Knobs,
+        "knobs of NJSAMS": NjsamsKnobs,
+        "knobs of RoQua": RoquaKnobs,
+        "details of a fault": Rule,
+    }
+    for title, model in models.items():
         print(f"{title}:")
         for name, field in model.model_fields.items():
             choices = " | ".join(str(one) for one in get_args(field.annotation) if isinstance(one, (str, int)))

@@ -27,8 +27,23 @@ Kind = Literal[
     "truncated",
 ]
 
-Operation = Literal["create", "update", "read", "search", "metadata", "discovery", "jwks", "authorize", "token"]
-"""The last six: at NJSAMS alone."""
+Operation = Literal[
+    "create",
+    "update",
+    "read",
+    "search",
+    "metadata",
+    "discovery",
+    "jwks",
+    "authorize",
+    "token",
+    "document",
+    "delete",
+    "list",
+    "questionnaire",
+    "health",
+]
+"""search to token: at NJSAMS alone, but for search; the last five: at RoQua alone, whose document is the PUT of a Bundle."""
 
 CONNECTION: Final = frozenset({"refuse_tls", "drop_before_reading"})
 """Kinds that strike before a request is known; only next, every and probability narrow them."""
@@ -127,7 +142,9 @@ NAMES: Final[Mapping[str, Mapping[str, Any]]] = {
     "no_location": {"kind": "altered", "effect": True},
     "403_label": {"kind": "answer", "status": 403, "body": "outcome", "issue": "forbidden"},
     "not_processed": {"kind": "answer", "status": 404, "body": "outcome", "issue": "not-found", "operation": "update"},
-    # its authorization server
+    # RoQua: a success in an envelope that is not documented
+    "enveloped": {"kind": "altered", "effect": True},
+    # the authorization server of NJSAMS
     "expires_in": {"kind": "altered", "effect": True, "operation": "token"},
     "no_access_token": {"kind": "altered", "effect": True, "operation": "token"},
     "token_type": {"kind": "altered", "effect": True, "operation": "token"},

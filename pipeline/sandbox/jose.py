@@ -1,4 +1,4 @@
-"""JSON Web Signatures for the stand-in's authorization server: RS384 and ES384 checked, ES384 made. Knows no OAuth and no clock."""
+"""JSON Web Signatures for the stand-ins: RS384 and ES384 checked and ES384 made for NJSAMS, RS256 and RS512 checked for RoQua. Knows no OAuth and no clock."""
 
 import base64
 import binascii
@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
 ALGORITHMS: Final = ("RS384", "ES384")
+_HASHES: Final = {"RS256": hashes.SHA256, "RS512": hashes.SHA512}
 _HALF: Final = 48
 """Bytes of r and of s on P-384."""
 
@@ -48,10 +49,27 @@ def read(token: str, keys: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return claims
 
 
+def header(token: str) -> dict[str, Any]:
+    """What a compact JWS says of itself, not yet believed."""
+    return _object(token.partition(".")[0])
+
+
+def signed_with(token: str, algorithm: str, key: rsa.RSAPublicKey) -> dict[str, Any]:
+    """The claims of a compact JWS that this RSA key signed, by one of RS256 and RS512."""
+    signed, dot, signature = token.rpartition(".")
+    if not dot or signed.count(".") != 1:
+        raise BadSignature("not a compact JWS")
+    try:
+        key.verify(decode(signature), signed.encode("utf-8", "replace"), padding.PKCS1v15(), _HASHES[algorithm]())
+    except InvalidSignature:
+        raise BadSignature("the key did not sign it") from None
+    return _object(signed.partition(".")[2])
+
+
 def _object(part: str) -> dict[str, Any]:
     try:
         tree = json.loads(decode(part))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BadSignature("not JSON") from None
     if not isinstance(tree, dict):
         raise BadSignature("not an object")

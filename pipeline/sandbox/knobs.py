@@ -35,7 +35,7 @@ class Common(BaseModel):
 
     # how fast
     latency: Literal["none", "published", "mixed"] | Seconds = "none"
-    """At once; the published times (of Roche, section 8: NJSAMS publishes none) as a distribution; 1.5 s on average with every fiftieth at 10 s; or a number of seconds."""
+    """At once; the published times (of Roche, section 8: the others publish none) as a distribution; 1.5 s on average with every fiftieth at 10 s; or a number of seconds."""
     latency_scale: Seconds = 1.0
     """The published times times this."""
     idle_seconds: Seconds = 300.0

@@ -10,6 +10,7 @@ import pytest
 from pipeline.sandbox.certificates import ensure
 from pipeline.sandbox.njsams import NjsamsSandbox
 from pipeline.sandbox.roche import RocheSandbox
+from pipeline.sandbox.roqua import RoquaSandbox
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +47,15 @@ def begin(folder: Path) -> Iterator[Callable[..., NjsamsSandbox]]:
 @pytest.fixture
 def njsams(begin: Callable[..., NjsamsSandbox]) -> NjsamsSandbox:
     return begin()
+
+
+@pytest.fixture
+def launch(folder: Path) -> Iterator[Callable[..., RoquaSandbox]]:
+    """Start RoQua's with knobs."""
+    with ExitStack() as stack:
+        yield lambda control=None, **knobs: stack.enter_context(RoquaSandbox(folder, knobs, control=control))
+
+
+@pytest.fixture
+def roqua(launch: Callable[..., RoquaSandbox]) -> RoquaSandbox:
+    return launch()

@@ -1,0 +1,65 @@
+"""The stand-in for RoQua, to be used: in this process as a context manager; as a command, see commands/sandbox.py."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pipeline.sandbox import knobs as knobs_of
+from pipeline.sandbox.certificates import Files
+from pipeline.sandbox.roqua_access import Access
+from pipeline.sandbox.roqua_contract import FHIR, REST, Roqua
+from pipeline.sandbox.roqua_knobs import TOKEN_KEY, RoquaKnobs
+from pipeline.sandbox.roqua_records import Record
+from pipeline.sandbox.running import Sandbox
+
+
+class RoquaSandbox(Sandbox):
+    """A partner on loopback. `with RoquaSandbox(folder, {"update_stored": "forbidden"}) as roqua: roqua.base_url`."""
+
+    NAME: ClassVar[str] = "RoQua"
+
+    def __init__(
+        self, folder: Path, knobs: Mapping[str, Any] | None = None, *, port: int = 0, control: int | None = None
+    ) -> None:
+        chosen = knobs_of.turned(RoquaKnobs(), knobs or {})
+        super().__init__(folder, lambda files: self._partner(files, chosen), port=port, control=control)
+
+    def _partner(self, files: Files, knobs: RoquaKnobs) -> Roqua:
+        self._roqua = Roqua(Access(files.folder, files.secret()), knobs)
+        return self._roqua
+
+    @property
+    def base_url(self) -> str:
+        """Host and port: /medmij_fhir and /api/v1 are below it."""
+        return self._roqua.base
+
+    @property
+    def token_key(self) -> str:
+        """The consumer_key of the token that may do all."""
+        return TOKEN_KEY
+
+    @property
+    def token_secret(self) -> str:
+        """Its consumer_secret: the file client-secret."""
+        return self.files.secret()
+
+    @property
+    def knobs(self) -> RoquaKnobs:
+        """Those in force."""
+        return self._roqua.knobs
+
+    @property
+    def dossiers(self) -> dict[str, list[Record]]:
+        """Every response that it has, by dossier, as the log has it."""
+        responses = self._roqua.responses
+        return self._in_loop(lambda: {one: responses.of(one) for one in responses.dossiers()})
+
+    def welcome(self) -> list[str]:
+        """A response and a read by curl."""
+        ca, token = self.folder / "ca.pem", f'"{TOKEN_KEY}:$(cat {self.folder / "client-secret"})"'
+        body = '{"questionnaire_key":"honos_plus","external_id":"x-1","respondent_type":"profess","answer_data":{"v_1":"a2"}}'
+        return [
+            f"  curl --cacert {ca} -u {token} -H 'Content-Type: application/json' \\",
+            f"    {self.base_url}{REST}/dossiers/2075/responses/ -d '{body}'",
+            f"  curl --cacert {ca} -u {token} '{self.base_url}{FHIR}/Observation?subject=2075'",
+        ]
