@@ -43,7 +43,7 @@ Operation = Literal[
     "questionnaire",
     "health",
 ]
-"""search to token: at NJSAMS alone, but for search; the last five: at RoQua alone, whose document is the PUT of a Bundle."""
+"""search is not Roche's; metadata to token are NJSAMS's alone; document (the PUT of a Bundle) to health are RoQua's."""
 
 CONNECTION: Final = frozenset({"refuse_tls", "drop_before_reading"})
 """Kinds that strike before a request is known; only next, every and probability narrow them."""
