@@ -1,5 +1,6 @@
 """A message tried without ledger, bus or partner: what `map`, the golden pairs and `bench convert` do. No I/O."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from schemas.outcomes import State
 
 NOWHERE: Final = Position("file", 0, 0)
 MASK: Final = "********"
+RESOURCE: Final = re.compile(r"Bundle\.entry\[(\d+)\]\.resource(.*)")
 
 
 def convert(
@@ -73,8 +75,18 @@ def line_json(file: str, index: int, converted: Packed | Outcome, plan: Plan) ->
 
 
 def explain(packed: Packed, plan: Plan) -> dict[str, str]:
-    """For each FHIR element that comes from the message, its path from the resource and its HL7 place; constants are not named."""
+    """For each FHIR element that comes from the message, its path from the resource and its HL7 place; constants are not named.
+
+    Of several resources of one type each has its number, from 0 as FHIR counts: `Observation[3].valueQuantity.value` is from `OBX[4]-5`.
+    """
     places = plan.catalogue.trace(plan.partner.name, context_of(packed.mapped.identified, plan))
-    paths = sorted(path for path in places if not path.startswith("Bundle."))
-    inner = {path.rpartition(".")[0] for path in paths} | {path.rpartition("[")[0] for path in paths}
-    return {path: place for path, place in places.items() if path in paths and path not in inner}
+    names = _numbered([str(resource["resourceType"]) for resource in packed.mapped.resources])
+    found = [(match, place) for path, place in places.items() if (match := RESOURCE.match(path)) is not None and match[2]]
+    told = {f"{names[int(match[1])]}{match[2]}": place for match, place in found}
+    inner = {path.rpartition(".")[0] for path in told} | {path.rpartition("[")[0] for path in told}
+    return {path: place for path, place in told.items() if path not in inner}
+
+
+def _numbered(kinds: Sequence[str]) -> list[str]:
+    """Each by its type, and by its number among those of its type where it is not the only one."""
+    return [f"{kind}[{kinds[:at].count(kind)}]" if kinds.count(kind) > 1 else kind for at, kind in enumerate(kinds)]

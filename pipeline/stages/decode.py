@@ -42,7 +42,7 @@ def decode(received: Received, plan: Plan, *, whole: bool = False) -> Decoded:
 
         found = check(message)
         if any(finding.severity is Severity.ERROR for finding in found):
-            raise Parked(Reason.STRUCTURE, where=found[0].hl7)
+            raise Parked(Reason.STRUCTURE, where=found[0].hl7 or found[0].about)
         findings = (*findings, *found)
     if received.key is None:
         findings = (*findings, Finding(FindingCode.KEY_MISSING, Severity.INFORMATION))

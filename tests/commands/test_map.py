@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.cli import main
 from tests.delivery.partner_script import adt
+from tests.templates.samples import MAPPINGS
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +91,18 @@ def test_explain_says_where_each_element_comes_from(capsys: pytest.CaptureFixtur
     (request,) = json.loads(capsys.readouterr().out)
     assert request["explain"]["Patient.birthDate"] == "PID-7"
     assert request["explain"]["Patient.name[0].family"] == "PID-5.1.1"
+
+
+def test_explain_numbers_what_there_is_several_of(capsys: pytest.CaptureFixture[str]) -> None:
+    message = (MAPPINGS / "njsams" / "golden" / "create-a04-two-coverages.hl7").read_bytes()
+    assert main(["map", file_with(message), "--route", "njsams-clients", "--json", "--explain"]) == 0
+    told = json.loads(capsys.readouterr().out)[0]["explain"]
+    assert {"Patient.birthDate", "Encounter.class.code"} <= set(told)
+    policies = {path: place for path, place in told.items() if place.startswith("IN1") and place.endswith("-36")}
+    assert {path.partition(".")[0]: place for path, place in policies.items()} == {
+        "Coverage[0]": "IN1-36",
+        "Coverage[1]": "IN1[2]-36",
+    }
 
 
 @pytest.mark.parametrize(
