@@ -47,7 +47,7 @@ SHORT_POLL: Final = 0.02
 """The same, where it is to end with what is there, or has to see soon that there is room."""
 BATCH: Final = 500
 AHEAD: Final = 500
-"""Messages that may wait for a free thread before reading pauses; twice `in_flight`, where that is more."""
+"""Messages that may wait for a free thread before reading pauses; half of `in_flight`, where that is more: a second or so of work, of which none need be in memory."""
 DRAIN_TRIES: Final = 3
 """Messages that a stopped route tries, and parks, until draining it is given up: nobody would be there to mend what they share."""
 
@@ -104,8 +104,8 @@ class Worker:
         self._emitter: Emitter | None = None
         self._consumer: Consumer | None = None
         self._paused = False
-        self._ahead = max(AHEAD, 2 * in_flight)
-        """Enough for the next poll, few enough to cost little memory."""
+        self._ahead = max(AHEAD, in_flight // 2)
+        """Enough for the next poll; what is read long before it can go costs memory, and time that what is on its way needs."""
         self._committed_at = time.monotonic()
         self._until: dict[TopicPartition, int] | None = None
         self._in_vain: Refused | None = None
