@@ -21,9 +21,10 @@ from pipeline.partners.port import Partner
 from pipeline.partners.readers import READERS
 from pipeline.partners.reads import Reader
 from pipeline.partners.roche import Roche
+from pipeline.partners.roqua import Roqua
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.settings import Kafka, RetentionSettings, Settings
-from pipeline.settings_partners import NjsamsSettings, RocheSettings
+from pipeline.settings_partners import NjsamsSettings, RocheSettings, RoquaSettings
 from pipeline.stages.plan import Plan
 from pipeline.tally import Tally
 from pipeline.templates.catalogue import Catalogue
@@ -81,7 +82,15 @@ def _njsams(settings: NjsamsSettings, _: Catalogue, systems: "IdentifierSystems"
     return Njsams(settings, systems)
 
 
-PARTNERS: Final[Mapping[str, Callable[[Any, Catalogue, "IdentifierSystems"], Partner]]] = {"roche": _roche, "njsams": _njsams}
+def _roqua(settings: RoquaSettings, _: Catalogue, systems: "IdentifierSystems") -> Partner:
+    return Roqua(settings, systems)
+
+
+PARTNERS: Final[Mapping[str, Callable[[Any, Catalogue, "IdentifierSystems"], Partner]]] = {
+    "roche": _roche,
+    "njsams": _njsams,
+    "roqua": _roqua,
+}
 """By kind: its settings, the mappings and the systems of identifiers make the contract. A new partner is a line here and one in TRANSPORTS."""
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, TypeAdapter
 
-from schemas import njsams, roche
+from schemas import njsams, roche, roqua
 from schemas.dead_letter import DeadLetter
 from schemas.event import Event
 from schemas.result import Result
@@ -22,6 +22,7 @@ PUBLISHED: Final[dict[str, type[BaseModel] | TypeAdapter[Any]]] = {
     "njsams-bundle": njsams.BUNDLE,
     "result": Result,
     "roche-bundle": roche.BUNDLE,
+    "roqua-bundle": roqua.BUNDLE,
 }
 """File name and model. Of a partner's bundle the schema says the shape only: systems and codes are Terms, and the order is code."""
 

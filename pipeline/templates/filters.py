@@ -6,7 +6,7 @@ A filter answers absent with absent. Each is registered in `filters_of`; a filte
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 
 from pipeline.model import Finding
@@ -119,6 +119,24 @@ def instant(value: Timestamp | Null | None) -> Text:
     return datetime.fromtimestamp(value.epoch_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
+def moment(value: Timestamp | Null | None) -> Text:
+    """A timestamp as a FHIR dateTime with a time and its offset. A day alone counts from its start, in the zone that it was read in; less is absent."""
+    if not isinstance(value, Timestamp):
+        return value
+    if value.instant:
+        return value.datetime
+    if value.epoch_ms is None:
+        return None
+    start = datetime.fromisoformat(value.date).replace(tzinfo=UTC)
+    return start.replace(tzinfo=timezone(timedelta(milliseconds=start.timestamp() * 1000 - value.epoch_ms))).isoformat()
+
+
+def number(value: Text) -> int | Text:
+    """A whole number, for an element that wants one; what is none is left out with a finding."""
+    checked = _checked(value, lambda text: re.fullmatch(r"-?[0-9]{1,9}", text) is not None, "number")
+    return int(checked) if checked else checked
+
+
 @dataclass(frozen=True, slots=True)
 class Lookups:
     """The filters that look something up in a site's tables."""
@@ -163,7 +181,7 @@ class Lookups:
 def filters_of(tables: Mapping[str, CodeTable]) -> dict[str, Callable[..., Any]]:
     """Every filter, by the name that templates use."""
     lookups = Lookups(tables)
-    plain = (digits, email, first, instant, join_names, lower, phone, prefer, ssn, strip, upper)
+    plain = (digits, email, first, instant, join_names, lower, moment, number, phone, prefer, ssn, strip, upper)
     return {"code": lookups.code, "diagnosis": lookups.diagnosis} | {filter_.__name__: filter_ for filter_ in plain}
 
 

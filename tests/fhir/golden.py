@@ -23,10 +23,17 @@ def golden(release: Release = Release.STU3) -> dict[str, dict[str, Any]]:
 
 def _collect(node: Any, name: str, found: dict[str, dict[str, Any]]) -> None:  # noqa: ANN401 - JSON
     if isinstance(node, dict) and "resourceType" in node:
-        found[name] = node
+        found[name] = identified(node)
     elif isinstance(node, dict):
         for key, value in node.items():
             _collect(value, f"{name}#{key}", found)
     elif isinstance(node, list):
         for at, value in enumerate(node):
             _collect(value, f"{name}[{at}]", found)
+
+
+def identified(resource: dict[str, Any]) -> dict[str, Any]:
+    """A document with the identifier that FHIR demands (bdl-9): RoQua's published shape has none, and goes so (contracts/roqua.md 4.4)."""
+    if resource.get("type") != "document" or "identifier" in resource:
+        return resource
+    return resource | {"identifier": {"system": "urn:emr-pipeline:document", "value": resource["id"]}}

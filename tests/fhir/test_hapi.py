@@ -66,7 +66,17 @@ def test_hapi_has_no_error_on_any_golden_bundle_and_sample() -> None:
 
     verdicts = dict(zip(sent, judged(sent.values()), strict=True))
 
-    assert {name: verdict["errors"] for name, verdict in verdicts.items() if not verdict["ok"]} == {}
+    assert {name: found for name, verdict in verdicts.items() if (found := beyond_the_published(sent[name], verdict))} == {}
+
+
+PUBLISHED: Final = {"Type_Specific_Checks_DT_UUID_Valid", "Bundle_BUNDLE_Entry_NotFound"}
+"""Where RoQua's published document breaks STU3, beside its missing identifier: fullUrls that are no UUIDs, a Patient and a Practitioner that are not in it
+(contracts/roqua.md 4.4). It has to go exactly so."""
+
+
+def beyond_the_published(sent: dict[str, Any], verdict: dict[str, Any]) -> list[dict[str, Any]]:
+    allowed = PUBLISHED if sent.get("type") == "document" else set()
+    return [error for error in verdict["errors"] if error["severity"] in {"error", "fatal"} and error["code"] not in allowed]
 
 
 def test_hapi_has_no_error_on_any_golden_bundle_in_r4() -> None:

@@ -267,7 +267,7 @@ class Expressions:
             return self._looked_up(node, scope)
         if node.name == "first":
             return taken.item if isinstance(taken, Several) else UNKNOWN
-        return taken if node.name == "prefer" else Text()
+        return {"prefer": taken, "number": Plain()}.get(node.name, Text())
 
     def _looked_up(self, node: nodes.Filter, scope: Scope) -> Kind:
         name = node.args[0].value if node.args and isinstance(node.args[0], nodes.Const) else None
@@ -356,6 +356,7 @@ WANTS: Final[Mapping[str, tuple[type, ...]]] = {
     "prefer": (Several,),
     "join_names": (Several,),
     "instant": (Whole,),
+    "moment": (Whole,),
 }
 """What a filter takes; the others take a text."""
 
@@ -364,7 +365,7 @@ def _fits(name: str, taken: Kind) -> bool:
     """What kind of whole value, or list, a filter takes."""
     match taken:
         case Whole(kind=kind):
-            return {"code": Coded, "instant": Timestamp}.get(name, kind) is kind
+            return {"code": Coded, "instant": Timestamp, "moment": Timestamp}.get(name, kind) is kind
         case Several(item=Whole(kind=kind)):
             return {
                 "diagnosis": kind is Diagnosis,
