@@ -3,7 +3,7 @@
 GET /health            {"requests": n, "patients": n}
 GET /knobs             all of them          PUT /knobs   {"name": value, …}: turn some; answers all
 GET /faults            those that stand     POST /faults {"name": "503", "next": 3, …}: one more     DELETE /faults: none any more
-POST /orders           {"name": "revoke", "refresh": true}, {"name": "keys", "jwks": {…}}: of the partner's own
+POST /orders           {"name": "revoke", "refresh": true}, {"name": "keys", "jwks": {…}}, {"name": "complete", "dossier": "2075", …}: of the partner's own
 GET /log/NUMBER        lines of the log of effects after that number, as a JSON array
 """
 

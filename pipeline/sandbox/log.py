@@ -79,7 +79,7 @@ class Effect:
     clock: float | None = None
     """When it took effect by the partner's own clock, where that can be moved."""
     token: Mapping[str, Any] | None = field(default=None, repr=False)
-    """Of the authorization server: what was issued, tokens as digests."""
+    """What else it must remember: of the authorization server what was issued, tokens as digests; of RoQua what was ordered."""
 
 
 class EffectWriter:

@@ -9,6 +9,7 @@ from pipeline.sandbox.certificates import Files
 from pipeline.sandbox.roqua_access import Access
 from pipeline.sandbox.roqua_contract import FHIR, REST, Roqua
 from pipeline.sandbox.roqua_knobs import TOKEN_KEY, RoquaKnobs
+from pipeline.sandbox.roqua_questionnaires import HONOS_PLUS
 from pipeline.sandbox.roqua_records import Record
 from pipeline.sandbox.running import Sandbox
 
@@ -53,6 +54,25 @@ class RoquaSandbox(Sandbox):
         """Every response that it has, by dossier, as the log has it."""
         responses = self._roqua.responses
         return self._in_loop(lambda: {one: responses.of(one) for one in responses.dossiers()})
+
+    def complete(
+        self,
+        dossier: str,
+        key: str = HONOS_PLUS,
+        values: Mapping[str, Any] | None = None,
+        at: float | None = None,
+        **more: Any,  # noqa: ANN401 - as roqua_orders.Order
+    ) -> None:
+        """A patient has filled out a questionnaire: the one that waits for it, or one more. `values` as {"v_1": 4}; `at` as Unix time."""
+        self.tell("complete", dossier=dossier, key=key, values=values or {}, at=at, **more)
+
+    def invite(self, dossier: str, key: str = HONOS_PLUS, **more: Any) -> None:  # noqa: ANN401 - as roqua_orders.Order
+        """A questionnaire waits for a patient; another status than open can be told."""
+        self.tell("invite", dossier=dossier, key=key, **more)
+
+    def register_key(self, pem: str) -> None:
+        """The client's public key for JWT; before, it is that of the folder's client certificate, whose key is `files.client_key`."""
+        self.tell("key", pem=pem)
 
     def welcome(self) -> list[str]:
         """A response and a read by curl."""

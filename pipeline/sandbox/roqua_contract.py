@@ -1,7 +1,6 @@
 """RoQua as contracts/roqua.md describes it: a request is read, may take effect, is answered. No sockets, no faults.
 
-`read` checks (token, right, media type, body) and changes nothing; `apply` does what was asked. A document and a response of one
-external_id are one response: that is the stand-in's reading.
+`read` checks (token, right, media type, body) and changes nothing; `apply` does what was asked; what a write does is roqua_writes.py's.
 """
 
 import email.utils
@@ -17,18 +16,20 @@ from urllib.parse import parse_qsl, unquote
 import orjson
 
 from pipeline.errors import SettingsError
-from pipeline.sandbox import bodies, roqua_documents, roqua_rest
+from pipeline.sandbox import bodies, roqua_documents, roqua_orders, roqua_rest
 from pipeline.sandbox.bodies import Refusal
 from pipeline.sandbox.faults import Rule
-from pipeline.sandbox.log import CREATED, Effect, Written
+from pipeline.sandbox.log import Effect
 from pipeline.sandbox.partner import Done, Reading, Sent
 from pipeline.sandbox.roqua_access import Access, NotAllowed, allow, denied
+from pipeline.sandbox.roqua_answers import HEADERS, JSON, answer, failure, refused
 from pipeline.sandbox.roqua_documents import Document, dossier_of
 from pipeline.sandbox.roqua_knobs import RoquaKnobs
 from pipeline.sandbox.roqua_observations import searched
-from pipeline.sandbox.roqua_questionnaires import HONOS_PLUS, ITEM8_KEY, ITEM_KEYS, shown
-from pipeline.sandbox.roqua_records import Record, Responses, record
-from pipeline.sandbox.roqua_rest import EMPTY_LOCATION, HEADERS, Submission, WrongFilter, answer
+from pipeline.sandbox.roqua_questionnaires import shown
+from pipeline.sandbox.roqua_records import Responses
+from pipeline.sandbox.roqua_rest import Submission, WrongFilter
+from pipeline.sandbox.roqua_writes import Writes, is_known
 from pipeline.sandbox.shapes import Issue
 from pipeline.sandbox.wire import Answer, Request, outcome
 
@@ -142,27 +143,15 @@ class Roqua:
         if not isinstance(key, str) or not key:
             errors = {"questionnaire_key": "missing", **errors}
         if errors:
-            refusal = roqua_rest.refused(self.knobs.invalid_status, errors, self.knobs.errors)
-            return replace(reading, refusal=refusal, issues=tuple(f"{name}:{code}" for name, code in errors.items()))
+            issues = tuple(f"{name}:{code}" for name, code in errors.items())
+            return replace(reading, refusal=refused(errors, self.knobs), issues=issues)
         brought = roqua_rest.submission(body, self.knobs)
         external_id = brought.external_id if create else asked.external_id
         return replace(reading, submission=replace(asked, external_id=external_id, brought=brought))
 
     def _refuse(self, reading: Reading[Asked], status: int, *issues: Issue) -> Reading[Asked]:
-        return replace(
-            reading,
-            refusal=self._failure(reading.operation, status, *issues),
-            issues=tuple(one.code for one in issues),
-        )
-
-    def _failure(self, operation: str, status: int, *issues: Issue) -> Answer:
-        """Errors of /medmij_fhir by their knob; of /api: 404 and its like have no body, the others are as 422."""
-        fhir = operation in {"document", "search"}
-        if fhir and self.knobs.document_errors == "outcome":
-            return replace(outcome(status, *issues, headers=HEADERS), content_type=self.knobs.answer_media)
-        if (fhir and self.knobs.document_errors == "empty") or status in {403, 404, 413, 415}:
-            return Answer(status, headers=HEADERS)
-        return roqua_rest.refused(status, {"base": issues[0].code}, self.knobs.errors)
+        refusal = failure(reading.operation, status, issues, self.knobs)
+        return replace(reading, refusal=refusal, issues=tuple(one.code for one in issues))
 
     # taking effect
 
@@ -174,14 +163,17 @@ class Roqua:
         if reading.refusal:
             return Done(reading.refusal, issues=reading.issues)
         asked = reading.submission or Asked()
+        return self._write(reading.operation, asked) or self._show(reading.operation, asked)
+
+    def _write(self, operation: str, asked: Asked) -> Done | None:
+        writes = Writes(self.knobs, self.responses, self.base, self.now)
         if isinstance(asked.brought, Document):
-            return self._write_document(asked.brought)
+            return writes.document(asked.brought)
+        if isinstance(asked.brought, Submission) and operation == "create":
+            return writes.create(str(asked.dossier), asked.external_id, asked.brought)
         if isinstance(asked.brought, Submission):
-            write = self._create if reading.operation == "create" else self._update
-            return write(str(asked.dossier), asked, asked.brought)
-        if reading.operation == "delete":
-            return self._delete(str(asked.dossier), str(asked.external_id))
-        return self._show(reading.operation, asked)
+            return writes.update(str(asked.dossier), str(asked.external_id), asked.brought)
+        return writes.delete(str(asked.dossier), str(asked.external_id)) if operation == "delete" else None
 
     def _limited(self) -> Answer | None:
         if not self.knobs.rate_limit:
@@ -197,130 +189,6 @@ class Roqua:
         value = told[self.knobs.rate_retry_after]
         return Answer(429, headers=(("Retry-After", value),) if value else ())
 
-    def _known(self, dossier: str) -> bool:
-        known = self.knobs.known_dossiers
-        return not known or dossier in known or (self.knobs.unknown_dossier == "created" and dossier in self.responses.dossiers())
-
-    def _no_dossier(self, operation: str, dossier: str) -> Done | None:
-        """A write to a dossier that was never opened."""
-        if self._known(dossier) or self.knobs.unknown_dossier == "created":
-            return None
-        if self.knobs.unknown_dossier == "invalid":
-            return self._failed(operation, self.knobs.invalid_status, "invalid", "The dossier is not known")
-        return self._failed(operation, 404, "not-found", "The dossier is not known")
-
-    def _failed(self, operation: str, status: int, code: str, text: str) -> Done:
-        return Done(self._failure(operation, status, Issue(code, text)), issues=(code,))
-
-    def _write_document(self, given: Document) -> Done:
-        refusal = self._no_dossier("document", given.dossier)
-        if refusal:
-            return refusal
-        there = self.responses.with_external(given.dossier, given.id)
-        if there and self.knobs.document_again in {"forbidden", "conflict"}:
-            forbidden = self.knobs.document_again == "forbidden"
-            return self._failed("document", 403 if forbidden else 409, "conflict", "The response is there")
-        values = {
-            "values": {ITEM_KEYS[item]: value for item, value in given.answers.items()} | {ITEM8_KEY: given.item8},
-            "status": "completed",
-            "started_at": given.at,
-            "completed_at": given.at,
-            "entered_by": given.professional,
-            "completer_type": self._completer("profess"),
-        }
-        if there and self.knobs.document_again == "updated":
-            written = self.responses.change(there, **values)
-        else:
-            new = record(dossier=given.dossier, external_id=given.id, questionnaire_key=HONOS_PLUS, **values)
-            written = self.responses.add(new)
-        created = written.effect == CREATED
-        return self._stored(self._told(self.knobs.document_created if created else self.knobs.document_updated, written), written)
-
-    def _told(self, status: int, written: Written) -> Answer:
-        """What a document's success says."""
-        kind, one = self.knobs.document_body, written.resource
-        if status == 204 or kind == "empty":  # noqa: PLR2004 - No Content
-            return Answer(status, headers=HEADERS)
-        if kind == "text":
-            return Answer(status, b"OK", "text/plain; charset=utf-8", HEADERS)
-        if kind == "response":
-            return answer(status, roqua_rest.shown(one, self.knobs, self.base))
-        told = answer(status, {"resourceType": "Bundle", "id": one["external_id"], "type": "document"})
-        return replace(told, content_type=self.knobs.answer_media)
-
-    def _create(self, dossier: str, asked: Asked, given: Submission) -> Done:
-        refusal = self._no_dossier("create", dossier)
-        if refusal:
-            return refusal
-        there = self.responses.with_external(dossier, asked.external_id) if asked.external_id else None
-        if there and self.knobs.create_again in {"forbidden", "invalid"}:
-            if self.knobs.create_again == "forbidden":
-                return self._failed("create", 403, "forbidden", "The response stores data")
-            errors = {"external_id": "invalid"}
-            return Done(roqua_rest.refused(self.knobs.invalid_status, errors, self.knobs.errors), issues=("external_id:invalid",))
-        if there and self.knobs.create_again == "updated":
-            return self._changed(there, given, self.knobs.create_again_status)
-        return self._added(dossier, asked.external_id, given)
-
-    def _added(self, dossier: str, external_id: str | None, given: Submission) -> Done:
-        completer = self._completer(given.respondent)
-        new = record(dossier=dossier, external_id=external_id, completer_type=completer, **self._values(given))
-        written = self.responses.add({**new, "entered_by": given.entered_by})
-        return self._stored(self._response(201, written), written)
-
-    def _changed(self, there: Record, given: Submission, status: int) -> Done:
-        written = self.responses.change(there, **self._values(given))
-        return self._stored(self._response(status, written), written)
-
-    def _values(self, given: Submission) -> Tree:
-        return {
-            "questionnaire_key": given.questionnaire_key,
-            "answer_data": given.answer_data,
-            "values": given.values,
-            "status": "completed",
-            "started_at": given.started_at,
-            "completed_at": self.now() if given.filled_out_at is None else given.filled_out_at,
-        }
-
-    def _completer(self, respondent: str) -> str | None:
-        if respondent != "profess":
-            return respondent
-        return None if self.knobs.profess_completer == "null" else self.knobs.profess_completer
-
-    def _response(self, status: int, written: Written) -> Answer:
-        return answer(status, roqua_rest.shown(written.resource, self.knobs, self.base), EMPTY_LOCATION)
-
-    def _stored(self, said: Answer, written: Written) -> Done:
-        return Done(said, written.effect, written.resource["dossier"], written=(written,))
-
-    def _named(self, dossier: str, wanted: str) -> Record | None:
-        """By what stands in the path."""
-        kind = self.knobs.path_id
-        found = self.responses.with_external(dossier, wanted) if kind != "internal" else None
-        return found or (self.responses.with_id(dossier, wanted) if kind != "external" else None)
-
-    def _update(self, dossier: str, asked: Asked, given: Submission) -> Done:
-        refusal = self._no_dossier("update", dossier)
-        if refusal:
-            return refusal
-        wanted = str(asked.external_id)
-        there = self._named(dossier, wanted)
-        if there is None:
-            if self.knobs.update_unknown == "created":
-                return self._added(dossier, wanted, given)
-            return self._failed("update", 404, "not-found", "No such response")
-        if there["status"] == "completed" and self.knobs.update_stored == "forbidden":
-            return self._failed("update", 403, "forbidden", "The response stores data")
-        return self._changed(there, given, 200)
-
-    def _delete(self, dossier: str, wanted: str) -> Done:
-        there = self._named(dossier, wanted)
-        if there is None:
-            return self._failed("delete", 404, "not-found", "No such response")
-        if there["external_id"] is None:
-            return self._failed("delete", 403, "forbidden", "The response is RoQua's own")
-        return self._stored(Answer(204, headers=HEADERS), self.responses.delete(there))
-
     # showing
 
     def _show(self, operation: str, asked: Asked) -> Done:
@@ -331,7 +199,7 @@ class Roqua:
         if operation == "questionnaire":
             key, legacy = str(asked.external_id), dict(parse_qsl(asked.query)).get("use_legacy_keys", "true") != "false"
             if key not in self.knobs.questionnaires:
-                return self._failed(operation, 404, "not-found", "No such questionnaire")
+                return self._failed(operation, 404, "not-found")
             return Done(answer(200, shown(key, legacy_keys=legacy)))
         stream = {"queue_size": 0, "last_success": roqua_rest.iso(self.now())}
         return Done(answer(200, {"a19": stream, "oru": stream}))
@@ -341,20 +209,22 @@ class Roqua:
         taken = names if self.knobs.subject_parameter == "either" else {self.knobs.subject_parameter}
         given = next((value for name, value in parse_qsl(query) if name in taken), None)
         if given is None and self.knobs.no_subject == "invalid":
-            return self._failed("search", self.knobs.invalid_status, "required", "subject is missing")
+            return self._failed("search", self.knobs.invalid_status, "required")
         dossier = (given or "").rpartition("|")[2]
         tree = searched(self.responses.of(dossier), self.knobs, f"{self.base}{FHIR}")
         return Done(replace(answer(200, tree), content_type=self.knobs.answer_media))
 
     def _list(self, dossier: str, query: str) -> Done:
-        if not self._known(dossier) and self.knobs.unknown_dossier_list == "not-found":
-            return self._failed("list", 404, "not-found", "The dossier is not known")
+        if self.knobs.unknown_dossier_list == "not-found" and not is_known(dossier, self.knobs, self.responses):
+            return self._failed("list", 404, "not-found")
         try:
             found = roqua_rest.listed(self.responses.of(dossier), query, self.knobs)
         except WrongFilter as error:
-            errors = {str(error): "invalid"}
-            return Done(roqua_rest.refused(self.knobs.invalid_status, errors, self.knobs.errors), issues=(f"{error}:invalid",))
+            return Done(refused({str(error): "invalid"}, self.knobs), issues=(f"{error}:invalid",))
         return Done(answer(200, [roqua_rest.shown(one, self.knobs, self.base) for one in found]))
+
+    def _failed(self, operation: str, status: int, code: str) -> Done:
+        return Done(failure(operation, status, [Issue(code, "It cannot be shown")], self.knobs), issues=(code,))
 
     # orders and faults
 
@@ -363,12 +233,14 @@ class Roqua:
         if name == "key":
             self.access.register(details.get("pem"))
             return {}
+        if name in {"complete", "invite"}:
+            return {"response": roqua_orders.carry_out(name, details, self.responses, self.now())}
         raise SettingsError("the orders are complete, invite and key", where=f"order {name}")
 
     def altered(self, reading: Reading[Asked], number: int, fault: Rule) -> Done:
         """A success in another form than the documented one."""
         done = self.apply(reading, number)
-        if fault.name != "enveloped" or done.answer.content_type != roqua_rest.JSON:
+        if fault.name != "enveloped" or done.answer.content_type != JSON:
             return done
         enveloped = {"data": orjson.loads(done.answer.body)}
         return replace(done, answer=replace(done.answer, body=orjson.dumps(enveloped)))
@@ -376,7 +248,7 @@ class Roqua:
     def instead(self, fault: Rule) -> Answer:
         """`outcome` as FHIR has it; `json` as its REST API has errors."""
         if fault.body == "json":
-            return roqua_rest.refused(fault.status, {"base": fault.issue}, self.knobs.errors)
+            return refused({"base": fault.issue}, self.knobs, fault.status)
         return replace(outcome(fault.status, Issue(fault.issue, "Ordered by a fault")), content_type=self.knobs.answer_media)
 
     # whom it is about

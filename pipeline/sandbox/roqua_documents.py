@@ -68,8 +68,7 @@ def check(bundle: Tree, path_id: str, knobs: RoquaKnobs) -> list[Issue]:
     issues = list(_composition(resources[0], bundle, knobs))
     for index, one in enumerate(resources[1:], 1):
         issues += _observation(one, f"Bundle.entry[{index}]", resources[0], knobs)
-    if not issues:
-        issues = _complete(resources[1:])
+    issues += _complete(resources[1:])
     if not issues and knobs.document_shape == "published":
         issues += _published(bundle, resources)
     return issues

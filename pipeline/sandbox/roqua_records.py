@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pipeline.sandbox.log import CREATED, NOTHING, UPDATED, Effect, Written
+from pipeline.sandbox.log import CREATED, UPDATED, Effect, Written
 
 DELETED: Final = "deleted"
 RESPONSE: Final = "Response"
@@ -110,8 +110,3 @@ class Responses:
 def _written(one: Record, effect: str) -> Written:
     keys = (one["external_id"],) if one["external_id"] is not None else ()
     return Written(RESPONSE, str(one["id"]), effect, None, keys, one)
-
-
-def effect_of(written: Written | None) -> str:
-    """What a request did."""
-    return written.effect if written else NOTHING

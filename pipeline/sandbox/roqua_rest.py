@@ -4,33 +4,22 @@ No I/O and no routes; the records are handed in.
 """
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo
 
+from pipeline.sandbox.roqua_answers import Errors
 from pipeline.sandbox.roqua_knobs import RoquaKnobs
 from pipeline.sandbox.roqua_questionnaires import KNOWN, Values, empty_outcome, name_of
 from pipeline.sandbox.roqua_records import Record
-from pipeline.sandbox.wire import Answer, as_json
 
-JSON: Final = "application/json; charset=utf-8"
-HEADERS: Final = (
-    ("Cache-Control", "no-cache, no-store, max-age=0, must-revalidate"),
-    ("Pragma", "no-cache"),
-    ("X-Content-Type-Options", "nosniff"),
-)
-"""As recorded (section 5)."""
-EMPTY_LOCATION: Final = (("Location", ""),)
 EARLIEST: Final = 946_594_800
 """31 December 1999 in Amsterdam (section 6.2)."""
 LATEST: Final = 253_402_210_000
 """A Unix time beyond the year 9999 cannot be shown."""
 AMSTERDAM: Final = ZoneInfo("Europe/Amsterdam")
-
-Errors = dict[str, str]
-"""Field and keyword."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,24 +195,3 @@ def _when(wanted: Mapping[str, str], name: str) -> float | None:
         return (read if read.tzinfo else read.replace(tzinfo=AMSTERDAM)).timestamp()
     except (ValueError, OverflowError):
         raise WrongFilter(name) from None
-
-
-# errors
-
-
-def refused(status: int, errors: Errors, shape: str) -> Answer:
-    """422 in one of the shapes that were seen (section 5)."""
-    if shape == "html":
-        page = b"<!DOCTYPE html><html><head><title>The change you wanted was rejected</title></head></html>"
-        return Answer(status, page, "text/html; charset=utf-8", HEADERS)
-    if shape == "empty":
-        return Answer(status, headers=HEADERS)
-    arrays: Mapping[str, Any] = {name: [code] for name, code in errors.items()}
-    by_shape: Mapping[str, Any] = {"arrays": arrays, "strings": errors, "nested": {"response": arrays}}
-    return answer(status, {"errors": by_shape[shape]})
-
-
-def answer(status: int, tree: Any, headers: Sequence[tuple[str, str]] = ()) -> Answer:  # noqa: ANN401 - JSON
-    """With the recorded headers."""
-    made = as_json(status, tree, headers=(*HEADERS, *headers))
-    return Answer(made.status, made.body, JSON, made.headers)

@@ -11,7 +11,14 @@ import requests
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from pipeline.sandbox.knobs import turned
+from pipeline.sandbox.partner import Done
+from pipeline.sandbox.process import SandboxProcess
 from pipeline.sandbox.roqua import RoquaSandbox
+from pipeline.sandbox.roqua_access import Access
+from pipeline.sandbox.roqua_contract import Roqua
+from pipeline.sandbox.roqua_knobs import RoquaKnobs
+from pipeline.sandbox.wire import Request
 
 Tree = dict[str, Any]
 BUNDLE = "30002596-395f-430f-aac8-abdb6de37104"
@@ -90,10 +97,48 @@ def submission(external_id: str = "x-1", **changed: object) -> Tree:
     return {name: value for name, value in body.items() if value is not None}
 
 
+def changed(tree: Tree, path: str, value: object) -> Tree:
+    """The tree with one value changed, or None: taken away; the path by dots."""
+    *way, last = path.split(".")
+    place: Any = tree
+    for one in way:
+        place = place[int(one) if one.isdecimal() else one]
+    key = int(last) if last.isdecimal() else last
+    if value is None:
+        del place[key]
+    else:
+        place[key] = value
+    return tree
+
+
+class Direct:
+    """The contract without sockets, for long lists."""
+
+    def __init__(self, folder: Path, **knobs: object) -> None:
+        self.roqua = Roqua(Access(folder, "secret"), turned(RoquaKnobs(), knobs))
+        self.headers = {"authorization": f"Basic {base64.b64encode(b'token_key:secret').decode()}"}
+        self.headers |= {"content-type": "application/json"}
+        self.number = 0
+
+    def send(self, method: str, path: str, body: object = b"", query: str = "") -> Done:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        reading = self.roqua.read(Request(method, path, self.headers, data, query=query))
+        self.roqua.named(reading)
+        self.roqua.sent(reading)
+        self.number += 1
+        return self.roqua.apply(reading, self.number)
+
+    def put(self, tree: object, bundle_id: str = BUNDLE) -> Done:
+        return self.send("PUT", f"/medmij_fhir/Bundle/{bundle_id}", tree)
+
+    def post(self, body: object) -> Done:
+        return self.send("POST", "/api/v1/dossiers/2075/responses", body)
+
+
 class Client:
     """Of one stand-in; Basic unless a header says otherwise."""
 
-    def __init__(self, sandbox: RoquaSandbox, key: str = "token_key") -> None:
+    def __init__(self, sandbox: RoquaSandbox | SandboxProcess, key: str = "token_key") -> None:
         self.sandbox = sandbox
         self.session = requests.Session()
         self.session.trust_env = False

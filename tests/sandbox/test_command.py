@@ -56,6 +56,22 @@ def test_both_partners_run_in_one_process_and_the_printed_commands_work(folder: 
         assert process.wait(30) == 0
 
 
+def test_the_printed_commands_of_roqua_work(folder: Path) -> None:
+    command = [sys.executable, "-m", "pipeline.cli", "sandbox", "--partner=roqua", "--port=0", f"--folder={folder}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(6)]
+            assert re.fullmatch(r"RoQua sandbox: https://localhost:\d+\n", lines[0])
+            if shutil.which("curl"):
+                answer = subprocess.run(["sh", "-c", "".join(lines[3:])], capture_output=True, text=True, timeout=60, check=True)
+                assert '"questionnaire_key":"honos_plus"' in answer.stdout
+                assert '"resourceType":"Bundle","type":"searchset","total":2' in answer.stdout
+        finally:
+            process.terminate()
+        assert process.wait(60) == 0
+
+
 def test_the_list_names_every_knob_and_fault() -> None:
     listed = run("--list")
     assert listed.returncode == 0
@@ -67,6 +83,9 @@ def test_the_list_names_every_knob_and_fault() -> None:
         "latency_scale",
         "visible_after_hours",
         "failed_entry",
+        "update_stored",
+        "accepted | forbidden",
+        "enveloped",
     ):
         assert word in listed.stdout
 
