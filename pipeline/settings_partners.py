@@ -278,6 +278,11 @@ class RoquaJwt(Section):
     minutes: float = Field(default=15, gt=0, le=60)
     """How long one is good; RoQua takes no longer one than an hour."""
 
+    @property
+    def key_id(self) -> str:
+        """`kid`: the name that RoQua has our public key under."""
+        return self.consumer_key
+
 
 class RoquaResponsesSettings(RoquaBlock):
     """RoQua, responses by its REST API: /api/v1/dossiers/{id}/responses (contracts/roqua.md 6). Every inferred behaviour is a setting here."""
@@ -293,6 +298,10 @@ class RoquaResponsesSettings(RoquaBlock):
     """Who answered."""
     entered_by: str = "OBR-32.1.1"
     """HL7 path of the id of the professional who typed it in, as RoQua knows it by SSO."""
+    on_absent: Literal["create", "park"] = "create"
+    """A PUT of what RoQua does not have (404): it is posted, or parked."""
+    again_after: float = Field(default=10, ge=0)
+    """Seconds until what may still be at work there is sent again, or looked for."""
     write: OperationTimes = OperationTimes(read=30, total=45)
     """Response times are not published."""
 

@@ -22,9 +22,10 @@ from pipeline.partners.readers import READERS
 from pipeline.partners.reads import Reader
 from pipeline.partners.roche import Roche
 from pipeline.partners.roqua import Roqua
+from pipeline.partners.roqua_responses import RoquaResponses
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.settings import Kafka, RetentionSettings, Settings
-from pipeline.settings_partners import NjsamsSettings, RocheSettings, RoquaSettings
+from pipeline.settings_partners import NjsamsSettings, RocheSettings, RoquaResponsesSettings, RoquaSettings
 from pipeline.stages.plan import Plan
 from pipeline.tally import Tally
 from pipeline.templates.catalogue import Catalogue
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
     from pipeline.delivery.courier import Topics
     from pipeline.delivery.worker import Worker
     from pipeline.ledger.port import Ledger
+    from pipeline.oauth.keys import Signing
     from pipeline.oauth.open import Protected
+    from pipeline.transport.jwt import Signer
     from pipeline.transport.port import Transport
 
 MAPPINGS: Final = Path(pipeline.__file__).parent.parent / "mappings"
@@ -86,10 +89,15 @@ def _roqua(settings: RoquaSettings, _: Catalogue, systems: "IdentifierSystems") 
     return Roqua(settings, systems)
 
 
+def _roqua_responses(settings: RoquaResponsesSettings, _: Catalogue, systems: "IdentifierSystems") -> Partner:
+    return RoquaResponses(settings, systems)
+
+
 PARTNERS: Final[Mapping[str, Callable[[Any, Catalogue, "IdentifierSystems"], Partner]]] = {
     "roche": _roche,
     "njsams": _njsams,
     "roqua": _roqua,
+    "roqua-responses": _roqua_responses,
 }
 """By kind: its settings, the mappings and the systems of identifiers make the contract. A new partner is a line here and one in TRANSPORTS."""
 
@@ -248,11 +256,42 @@ def _with_basic(settings: Settings, name: str, body_cap: int) -> "Transport":
     return HttpsTransport(partner.base_url, partner.tls, header, pool=partner.in_flight, body_cap=body_cap)
 
 
+def _with_basic_or_jwt(settings: Settings, name: str, body_cap: int) -> "Transport":
+    """HTTP Basic, or tokens that we sign ourselves, one for each dossier."""
+    from pipeline.transport.https import HttpsTransport
+
+    partner: Any = settings.partners[name]
+    if partner.jwt is None:
+        return _with_basic(settings, name, body_cap)
+    from pipeline.transport.jwt import JwtTransport
+
+    inner = HttpsTransport(partner.base_url, partner.tls, {}, pool=partner.in_flight, body_cap=body_cap)
+    return JwtTransport(inner, signer_of(settings, name))
+
+
+def signer_of(settings: Settings, name: str) -> "Signer":
+    """What signs the partner's tokens; SettingsError where the key cannot be used."""
+    from pipeline.oauth import keys
+    from pipeline.transport.jwt import Signer
+
+    jwt: Any = signing_keys_of(settings, name)[f"partners.{name}.jwt"]
+    key = keys.read(jwt, f"partners.{name}.jwt.file")
+    return Signer(jwt.issuer, jwt.key_id, jwt.algorithm, key, round(jwt.minutes * 60))
+
+
+def signing_keys_of(settings: Settings, name: str) -> "dict[str, Signing]":
+    """Our private keys of a partner, by the name of the setting: by these it knows us."""
+    partner = _partner(settings, name)
+    jwt, oauth = (getattr(partner, block, None) for block in ("jwt", "oauth"))
+    found = {"jwt": jwt, "oauth.private_key": None if oauth is None else oauth.private_key}
+    return {f"partners.{name}.{setting}": key for setting, key in found.items() if key is not None}
+
+
 TRANSPORTS: Final[Mapping[str, Callable[[Settings, str, int], "Transport"]]] = {
     "roche": _with_secret,
     "njsams": _with_tokens,
     "roqua": _with_basic,
-    "roqua-responses": _with_basic,
+    "roqua-responses": _with_basic_or_jwt,
 }
 """By kind: how the partner knows us."""
 

@@ -49,3 +49,9 @@ def test_a_table_that_changes_is_looked_up_anew(tmp_path: Path, monkeypatch: pyt
         table.write('  - {system: authority, code: MINE, to: "urn:oid:1.2.3"}\n')
 
     assert systems(mine) == "urn:oid:1.2.3"
+
+
+def test_two_ways_into_one_partner_share_its_table_of_identifiers(demo: Catalogue) -> None:
+    number = Identifier(value="2075", authority="ZGDEMO")
+    assert IdentifierSystems(demo, "roqua-responses")(number) == identifier_system(demo.table("identifier-systems-roqua"), number)
+    assert IdentifierSystems(demo, "roqua-responses")(number) is not None

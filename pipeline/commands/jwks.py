@@ -1,6 +1,6 @@
-"""Our public keys as a JSON Web Key Set, to publish at an https address or to give to a partner: it knows us by them (private_key_jwt).
+"""Our public keys as a JSON Web Key Set, to publish at an https address or to give to a partner: it knows us by them (private_key_jwt, or a JWT of our own).
 
-Those of all partners with oauth.private_key, or of one. No private key is printed. To change a key: make the next one with --also and --new,
+Those of all partners with oauth.private_key or jwt, or of one. No private key is printed. To change a key: make the next one with --also and --new,
 publish the set with both, put the next one into the settings when the partner has it, then publish without the old one.
 """
 
@@ -13,10 +13,11 @@ from pipeline.commands import DONE, settings_argument
 from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
+    from pipeline.oauth.keys import Signing
     from pipeline.settings import Settings
-    from pipeline.settings_partners import SigningKey
 
 EXAMPLE: Final = """  emr-pipeline jwks njsams --new > jwks.json       make the key that the settings name, and print the set
+  emr-pipeline jwks roqua-responses --new          the same of the key that signs our tokens for RoQua
   emr-pipeline jwks
   emr-pipeline jwks --also secrets/next.pem --key-id 2026-07 --new"""
 
@@ -46,21 +47,22 @@ def run(arguments: Namespace) -> int:
             keys.make(key, where)
     every = ours | also
     if not every:
-        raise SettingsError("no partner has oauth.private_key; for a key outside of the settings use --also", where="partners")
+        raise SettingsError(
+            "no partner has oauth.private_key or jwt; for a key outside of the settings use --also", where="partners"
+        )
     print(json.dumps({"keys": [keys.public(key, where) for where, key in every.items()]}, indent=2))
     return DONE
 
 
-def _of_settings(loaded: "Settings", partner: str | None) -> "dict[str, SigningKey]":
+def _of_settings(loaded: "Settings", partner: str | None) -> "dict[str, Signing]":
     """The settings' keys by the name of the setting."""
-    from pipeline.wiring import has_oauth, protected_of
+    from pipeline.wiring import signing_keys_of
 
-    names = [partner] if partner is not None else [name for name in loaded.partners if has_oauth(loaded, name)]
-    found = {f"partners.{name}.oauth.private_key": protected_of(loaded, name).oauth.private_key for name in names}
-    return {where: key for where, key in found.items() if key is not None}
+    names = [partner] if partner is not None else list(loaded.partners)
+    return {where: key for name in names for where, key in signing_keys_of(loaded, name).items()}
 
 
-def _also(arguments: Namespace) -> "dict[str, SigningKey]":
+def _also(arguments: Namespace) -> "dict[str, Signing]":
     from pipeline.settings_partners import SigningKey
 
     if (arguments.also is None) != (arguments.key_id is None):

@@ -444,8 +444,9 @@ class Delivery:
         return (*patient, *(part for part in identified.routed.parts if part not in identified.part_ids))
 
     def _forget(self, packed: Packed) -> None:
-        """The partner has the patient not, under none of the numbers that went out."""
-        identities = packed.mapped.identified.routed.identities
+        """The partner has it not: what the message is about, else the patient, under none of the numbers that went out."""
+        routed = packed.mapped.identified.routed
+        identities = tuple(part for part in routed.parts if part.kind is routed.rule.subject) or routed.identities
         told = (self.plan.name, self.position, self.intents)
         self.hands.steady(lambda: self.hands.ledger.forget(self.plan.route.partner, identities, told=told))
 

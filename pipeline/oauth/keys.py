@@ -1,24 +1,42 @@
-"""Our private keys for private_key_jwt: made, read, and their public halves as the key set that a partner is given (RFC 7517).
+"""Our private keys, for private_key_jwt and tokens of our own: made, read, and their public halves as the key set that a partner is given (RFC 7517).
 
 A private key is written once, for us alone, and never over another one. No error says more of it than its file.
 """
 
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from joserfc.jwk import ECKey, RSAKey
 
 from pipeline.errors import SettingsError
-from pipeline.settings_partners import SigningKey
 
 RSA_BITS: Final = 3072
 RSA_LEAST: Final = 2048
 
 
-def read(signing: SigningKey, where: str) -> RSAKey | ECKey:
+class Signing(Protocol):
+    """What a block of the settings says of a key: its file, under which name the partner has it, and what it signs with."""
+
+    @property
+    def file(self) -> Path:
+        """PEM (PKCS 8)."""
+        ...
+
+    @property
+    def key_id(self) -> str:
+        """`kid`."""
+        ...
+
+    @property
+    def algorithm(self) -> str:
+        """RS256, RS384, RS512 or ES384."""
+        ...
+
+
+def read(signing: Signing, where: str) -> RSAKey | ECKey:
     """The private key; SettingsError with the file where it cannot be used with its algorithm."""
     try:
         pem = signing.file.read_bytes()
@@ -29,17 +47,21 @@ def read(signing: SigningKey, where: str) -> RSAKey | ECKey:
     except (ValueError, TypeError):
         raise SettingsError(f"{signing.file} is no PEM key without a passphrase", where=where) from None
     match signing.algorithm, key:
-        case "RS384", rsa.RSAPrivateKey() if key.key_size >= RSA_LEAST:
+        case "RS256" | "RS384" | "RS512", rsa.RSAPrivateKey() if key.key_size >= RSA_LEAST:
             return RSAKey.import_key(pem)
         case "ES384", ec.EllipticCurvePrivateKey() if isinstance(key.curve, ec.SECP384R1):
             return ECKey.import_key(pem)
-    wanted = f"an RSA key of {RSA_LEAST} bits or more" if signing.algorithm == "RS384" else "a key on the curve P-384"
+    wanted = f"an RSA key of {RSA_LEAST} bits or more" if signing.algorithm.startswith("RS") else "a key on the curve P-384"
     raise SettingsError(f"{signing.file} does not go with {signing.algorithm}, which wants {wanted}", where=where)
 
 
-def make(signing: SigningKey, where: str) -> None:
+def make(signing: Signing, where: str) -> None:
     """A new private key in its file, which must not be there yet; SettingsError where it is."""
-    key = rsa.generate_private_key(65537, RSA_BITS) if signing.algorithm == "RS384" else ec.generate_private_key(ec.SECP384R1())
+    key = (
+        rsa.generate_private_key(65537, RSA_BITS)
+        if signing.algorithm.startswith("RS")
+        else ec.generate_private_key(ec.SECP384R1())
+    )
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     try:
         write_new(signing.file, pem)
@@ -58,7 +80,7 @@ def write_new(file: Path, content: bytes) -> None:
         os.fsync(stream.fileno())
 
 
-def public(signing: SigningKey, where: str) -> dict[str, Any]:
+def public(signing: Signing, where: str) -> dict[str, Any]:
     """The public half, as it stands in the key set."""
     key = read(signing, where)
     return {**key.as_dict(private=False), "kid": signing.key_id, "alg": signing.algorithm, "use": "sig", "key_ops": ["verify"]}

@@ -146,9 +146,9 @@ def folded(code: str, ignore: Iterable[str]) -> str:
 
 
 def identifier_table(partner: str, names: Container[str]) -> str:
-    """The name of the table that tells a partner's identifiers: its own where there is one, else the common one."""
-    own = f"{IDENTIFIER_SYSTEMS}-{partner}"
-    return own if own in names else IDENTIFIER_SYSTEMS
+    """The name of the table that tells a partner's identifiers: its own where there is one, else that of its family (before the dash), else the common one."""
+    own = (f"{IDENTIFIER_SYSTEMS}-{name}" for name in (partner, partner.partition("-")[0]))
+    return next((one for one in own if one in names), IDENTIFIER_SYSTEMS)
 
 
 def identifier_system(table: CodeTable, identifier: Identifier) -> str | None:

@@ -1,4 +1,4 @@
-"""Partners that want access tokens, and those with a read side: a token is asked for, and the CapabilityStatement read. No patient is asked about.
+"""Partners that want access tokens, and those with a read side: a token is asked for or signed, and the CapabilityStatement read. No patient is asked about.
 
 A login's refresh token may be replaced by this, as by any use of it; the new one is kept.
 """
@@ -19,12 +19,29 @@ AWAY: Final = "see whether the authorization server is up and the way to it; whe
 
 
 def tokens(settings: Settings) -> Iterator[Line]:
-    """Each partner's authorization server gives us a token."""
+    """Each partner's authorization server gives us a token, or we can sign one."""
     from pipeline.wiring import has_oauth
 
-    for name in settings.partners:
+    for name, partner in settings.partners.items():
         if has_oauth(settings, name):
             yield _token(settings, name)
+        if getattr(partner, "jwt", None) is not None:
+            yield _signed(settings, name)
+
+
+def _signed(settings: Settings, name: str) -> Line:
+    from pipeline import wiring
+
+    what = f"token of {name}"
+    try:
+        signer = wiring.signer_of(settings, name)
+        signer.token(None, 0)
+    except SettingsError as error:
+        do = f"put the key there, or make one: emr-pipeline jwks {name} --new"
+        return Line(Level.FAIL, what, f"not signed: {error}", do, ours=True)
+    return Line(
+        Level.OK, what, f"one can be signed ({signer.algorithm}), for {signer.seconds / 60:.0f} minutes and one dossier each"
+    )
 
 
 def _token(settings: Settings, name: str) -> Line:
