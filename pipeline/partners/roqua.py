@@ -204,7 +204,9 @@ class Roqua:
             row = row_of(Signal(operation, 0, Said.EMPTY))
             return Verdict(row.decision, row.reason or came.reason, retry_after=PAUSE if row.pause else None, suspect=came.fresh)
         told, wait = roqua_answers.read(came), answers.retry_after(came)
-        flags = frozenset({Flag.RETRY_AFTER} if wait is not None else ())
+        identified = packed.mapped.identified
+        there = {Flag.RETRY_AFTER: wait is not None, Flag.KNOWN: _result(identified) in identified.part_ids}
+        flags = frozenset(flag for flag, is_there in there.items() if is_there)
         row = row_of(Signal(operation, came.status, told.said, told.keywords, flags))
         return Verdict(
             decision=row.decision,

@@ -45,6 +45,8 @@ class Flag(StrEnum):
 
     RETRY_AFTER = "retry_after"
     """The answer says how long to wait."""
+    KNOWN = "known"
+    """RoQua has it by what the ledger knows: a correction, or a resend."""
     UPSERT = "upsert"
     """The setting: a POST that is repeated meets the same response."""
 
@@ -83,6 +85,7 @@ TABLE: Final[tuple[Row, ...]] = (
     row(UPDATE, 403, PARKED, Reason.REJECTED_STORED, "B: the response already stores data; C 6.3: not again"),
     row(PROBE, 403, DELIVERED, None, "B: it already stores data, so the create was done; R: a 403 after our own unknown"),
     row(DELETE, 403, PARKED, Reason.REJECTED_STORED, "I: only what the API stored may be deleted (B), and this it does not"),
+    row(DOCUMENT, 403, PARKED, Reason.REJECTED_STORED, "I: the rule of responses (B) may hold of documents", flag=Flag.KNOWN),
     row(ANY, 403, HALTED, Reason.REFUSED_CLIENT, "C 5: right of the token, address, JWT without its dossier"),
     # we are asked to wait
     row(ANY, 429, THROTTLED, Reason.THROTTLED, "R: 429; C 5: a rate limiter stands before RoQua"),

@@ -297,3 +297,12 @@ def test_an_answer_means_what_the_table_says(status: int, body: bytes, decision:
     verdict = roqua().judge(once, once.requests[0], reply(status, body), after_unknown=False)
     assert (verdict.decision, verdict.reason) == (decision, reason)
     assert bool(verdict.learned) is (decision is Decision.DELIVERED)
+
+
+def test_a_403_on_what_roqua_has_may_be_of_that_document_alone_and_stops_nobody_else() -> None:
+    first, again = packed(oru(), PLAN), packed(oru(), PLAN, known="2075", parts=["30002596-395f-430f-aac8-abdb6de37104"])
+    verdicts = [roqua().judge(one, one.requests[0], reply(403), after_unknown=False) for one in (first, again)]
+    assert [(one.decision, one.reason) for one in verdicts] == [
+        (Decision.HALTED, Reason.REFUSED_CLIENT),
+        (Decision.PARKED, Reason.REJECTED_STORED),
+    ]
