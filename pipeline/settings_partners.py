@@ -218,8 +218,19 @@ class RoquaBlock(Section):
     """Messages that are on their way to the partner at once, from one worker."""
     subject_parameter: Literal["subject", "patient.identifier"] = "subject"
     """What GET /medmij_fhir/Observation calls the dossier: the brief's name, or that of a release note (FOUND)."""
+    filter_times: Literal["iso8601", "unix"] = "iso8601"
+    """How the filters completed_before and completed_after are written: the brief says `time` (INFERENCE)."""
+    dossier_system: str | None = None
+    """Identifier system of dossier ids, in Observations that are made of responses."""
     search: OperationTimes = OperationTimes(read=30, total=45)
     """Of each read. Response times are not published."""
+
+    @field_validator("dossier_system")
+    @classmethod
+    def _uri(cls, system: str | None) -> str | None:
+        if system is not None and not re.fullmatch(r"(https?://|urn:)\S+", system):
+            raise ValueError("is a URI, as urn:oid:2.16.528.1.1 or https://…")
+        return system
 
     @field_validator("base_url")
     @classmethod

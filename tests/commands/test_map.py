@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.cli import main
+from pipeline.settings import DEFAULTS, load_offline
 from tests.delivery.partner_script import adt
 from tests.templates.samples import MAPPINGS
 
@@ -141,7 +142,7 @@ def test_explain_says_what_decided_the_identifiers_system(cx: str, place: str, c
         (["map", "several.hl7", "--message", "3"], "emr-pipeline map: several.hl7: has 2 messages, there is no number 3"),
         (
             ["map", "several.hl7", "--route", "x"],
-            "emr-pipeline map: --route x: no such route in the settings; there is njsams-clients, roche-patients",
+            f"emr-pipeline map: --route x: no such route in the settings; there is {', '.join(sorted(load_offline(DEFAULTS).routes))}",
         ),
     ],
 )
