@@ -32,6 +32,18 @@ class PlacedText(str):
         return placed
 
 
+class PlacedNumber(int):
+    """A number with its HL7 place."""
+
+    place: str
+
+    def __new__(cls, number: int, place: str) -> Self:
+        """Keep the place beside the number."""
+        placed = super().__new__(cls, number)
+        placed.place = place
+        return placed
+
+
 class PlacedTuple(tuple[Any, ...]):  # noqa: SLOT001 - a tuple can have no slots of its own
     """The repetitions of a field, or segments, with the place of all of them."""
 
@@ -76,6 +88,8 @@ def with_place(value: T, place: str) -> T:
     """The same value, knowing a place. What cannot know one is returned as it is."""
     if type(value) is str:
         return PlacedText(value, place)  # type: ignore[return-value,arg-type]  # a str for a str
+    if type(value) is int:
+        return PlacedNumber(value, place)  # type: ignore[return-value,arg-type]  # an int for an int
     if isinstance(value, Concept):
         parts = {part.name: getattr(value, part.name) for part in dataclasses.fields(value)}
         return Concept(**{name: PlacedText(text, place) if text else text for name, text in parts.items()})  # type: ignore[return-value]

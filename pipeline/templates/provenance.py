@@ -6,11 +6,13 @@ from typing import Any, Final
 
 from pipeline.model import Resource
 from pipeline.templates.environment import finalize
-from pipeline.templates.places import place_of
+from pipeline.templates.places import PlacedNumber, place_of
 from pipeline.templates.text import TEXT, Fragment
 
 NUMBER: Final = "\ue002"
 """Around the number, after the mark of a variable's text."""
+AS_NUMBER: Final = "#"
+"""Behind the number of what is no text."""
 
 
 class _Kept(threading.local):
@@ -28,7 +30,10 @@ class Provenance:
         self._kept.places = []
 
     def finalize(self, value: object) -> str:
-        """As the environment's, with a number in front of each text."""
+        """As the environment's, with a number in front of each text; a number goes as a text until it is taken."""
+        if isinstance(value, PlacedNumber):
+            self._kept.places.append(value.place)
+            return f'"{TEXT}{NUMBER}{len(self._kept.places) - 1}{AS_NUMBER}{NUMBER}{int(value)}"'
         text = finalize(value)
         if isinstance(value, Fragment) or not isinstance(value, str) or not text.startswith(f'"{TEXT}'):
             return text
@@ -59,8 +64,8 @@ class Provenance:
             return [item for item, _ in items], {k: v for _, found in items for k, v in found.items()}
         if isinstance(value, str) and value.startswith(NUMBER):
             number, _, text = value[1:].partition(NUMBER)
-            place = self._kept.places[int(number)]
-            return text, {path: place} if place else {}
+            place = self._kept.places[int(number.removesuffix(AS_NUMBER))]
+            return int(text) if number.endswith(AS_NUMBER) else text, {path: place} if place else {}
         return value, {}
 
 
