@@ -8,7 +8,9 @@ import pytest
 from pipeline.cli import main
 
 
-def test_the_clinics_messages_end_as_expected_at_all_partners_and_come_back_from_roqua(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_clinics_messages_end_as_expected_at_all_partners_and_come_back_from_roqua(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["demo", "--folder", str(tmp_path / "demo"), "--messages", "0", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["as_expected"], told["unexpected"]) == (True, [])
