@@ -283,7 +283,8 @@ class RoquaJwt(Section):
     consumer_key: str = Field(min_length=1)
     """Of the token that our public key is hooked to: `kid`."""
     file: Path
-    """Our private RSA key, PEM (PKCS 8), readable by us alone."""
+    """Our private RSA key, PEM (PKCS 8), readable by us alone. `emr-pipeline jwks roqua-responses --new --pem` makes one and prints its public half for
+    RoQua's support."""
     issuer: str = Field(min_length=1)
     algorithm: Literal["RS256", "RS512"] = "RS256"
     minutes: float = Field(default=15, gt=0, le=60)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
 
 EXAMPLE: Final = """  emr-pipeline jwks njsams --new > jwks.json       make the key that the settings name, and print the set
-  emr-pipeline jwks roqua-responses --new          the same of the key that signs our tokens for RoQua
+  emr-pipeline jwks roqua-responses --new --pem    the same of the key that signs our tokens for RoQua, as PEM
   emr-pipeline jwks
   emr-pipeline jwks --also secrets/next.pem --key-id 2026-07 --new"""
 
@@ -25,6 +25,7 @@ EXAMPLE: Final = """  emr-pipeline jwks njsams --new > jwks.json       make the 
 def configure(parser: ArgumentParser) -> None:
     parser.add_argument("partner", nargs="?", metavar="PARTNER", help="only of this partner")
     parser.add_argument("--new", action="store_true", help="make the private key first, in a file that is not there yet")
+    parser.add_argument("--pem", action="store_true", help="print PEM instead of a key set")
     more = parser.add_argument_group("another key, beside those of the settings")
     more.add_argument("--also", type=Path, metavar="FILE", help="its private key, PEM")
     more.add_argument("--key-id", metavar="KID", help="under which the partner finds it")
@@ -50,6 +51,9 @@ def run(arguments: Namespace) -> int:
         raise SettingsError(
             "no partner has oauth.private_key or jwt; for a key outside of the settings use --also", where="partners"
         )
+    if arguments.pem:
+        print("".join(keys.public_pem(key, where) for where, key in every.items()), end="")
+        return DONE
     print(json.dumps({"keys": [keys.public(key, where) for where, key in every.items()]}, indent=2))
     return DONE
 

@@ -84,3 +84,8 @@ def public(signing: Signing, where: str) -> dict[str, Any]:
     """The public half, as it stands in the key set."""
     key = read(signing, where)
     return {**key.as_dict(private=False), "kid": signing.key_id, "alg": signing.algorithm, "use": "sig", "key_ops": ["verify"]}
+
+
+def public_pem(signing: Signing, where: str) -> str:
+    """The public half as PEM, for a partner that takes no key set."""
+    return read(signing, where).as_pem(private=False).decode()

@@ -51,7 +51,10 @@ def test_a_key_that_jwks_made_and_published_is_what_our_tokens_are_known_by(
         key = published(capsys, settings, "--new")
         assert ((tmp_path / "key.pem").stat().st_mode & 0o777, "d" in key) == (0o600, False)
         assert (key["kid"], key["alg"], key["kty"]) == ("token_key", "RS512", "RSA")
-        roqua.tell("key", pem=RSAKey.import_key(key).as_pem(private=False).decode())
+        assert main(["jwks", "--pem", "--settings", str(settings)]) == 0
+        pem = capsys.readouterr().out
+        assert (RSAKey.import_key(pem).as_dict(private=False)["n"], "PRIVATE" in pem) == (key["n"], False)
+        roqua.tell("key", pem=pem)
         transport = transport_of(load(settings), NAME)
         path = "/api/v1/dossiers/2075/responses"
         asked = Request("list", "GET", path, path, (), b"", "r", Timeouts(5, 15, 20), Intent.UPDATE, subject="2075")

@@ -26,6 +26,7 @@ from pipeline.bus.open import open_bus
 from pipeline.bus.port import Record
 from pipeline.sandbox.njsams import NjsamsSandbox
 from pipeline.sandbox.roche import RocheSandbox
+from pipeline.sandbox.roqua import RoquaSandbox
 from pipeline.sandbox.running import Sandbox
 from pipeline.settings import Settings, load
 from pipeline.trial.invariants import Evidence, gather, violations
@@ -37,6 +38,8 @@ ROOT: Final = Path(__file__).parents[2]
 ROUTE: Final = "roche-patients"
 PARTNER: Final = "roche"
 Change = Callable[[dict[str, Any]], None]
+AGAIN_SECONDS: Final = 0.5
+"""Until RoQua is sent again what may have arrived."""
 PROBE_SECONDS: Final = 0.2
 LAG_SECONDS: Final = 1.0
 WORST_CREATE: Final = 10.0
@@ -182,6 +185,29 @@ class Hospital:
             "dead_letters": f"{self.prefix}dead-{name}",
             "group": f"{self.prefix}group-{name}",
             "part2": [{"facility": "CLINIC", "programs": ["SUD-OP"]}],
+        }
+        return sandbox
+
+    def rom(self, name: str = "roqua-responses", **knobs: Any) -> RoquaSandbox:  # noqa: ANN401 - as knobs.turned
+        """RoQua's REST API with its route, and tokens that we sign ourselves."""
+        folder = self.folder / f"sandbox-{name}"
+        sandbox = self._stack.enter_context(RoquaSandbox(folder, knobs))
+        self.partners[name] = sandbox
+        self.tree["site"]["overlay"] = "demo"  # its tables of questions
+        self.tree["partners"][name] = {
+            "kind": "roqua-responses",
+            "base_url": sandbox.base_url,
+            "tls": {"ca": str(folder / "ca.pem")},
+            "jwt": {"consumer_key": sandbox.token_key, "file": str(folder / "client.key"), "issuer": "hospital"},
+            "again_after": AGAIN_SECONDS,
+            "write": {"connect": 3, "read": 10, "total": 15},
+        }
+        self.tree["routes"][name] = {
+            "partner": name,
+            "source": f"{self.prefix}oru",
+            "start": "earliest",
+            "dead_letters": f"{self.prefix}dead-{name}",
+            "group": f"{self.prefix}group-{name}",
         }
         return sandbox
 
