@@ -21,18 +21,16 @@ from pipeline.model import (
     Identity,
     Intent,
     Kind,
-    Learned,
     Mapped,
     Packed,
     Reply,
     Request,
     Resource,
-    Subject,
     Variable,
     Verdict,
 )
-from pipeline.partners import answers, packing, results, roqua_answers
-from pipeline.partners.roqua_ids import reference_id, result_id
+from pipeline.partners import answers, packing, results, roqua_answers, roqua_parts
+from pipeline.partners.roqua_ids import reference_id
 from pipeline.partners.roqua_verdicts import Flag, Operation, Said, row_of
 from pipeline.partners.verdicts import Signal
 from pipeline.settings_partners import RoquaSettings, UnknownAnswer
@@ -95,11 +93,11 @@ class Roqua:
 
     def variables(self, identified: Identified) -> Mapping[str, Variable]:
         """See partners/port.py."""
-        hl7, dossier = identified.routed.decoded.hl7, _dossier(identified)
+        hl7, dossier = identified.routed.decoded.hl7, roqua_parts.dossier(identified)
         assert identified.identity is not None  # noqa: S101 - route parks a message of nobody
         professional = str(hl7(self._settings.author) or "")
         return {
-            "document_id": _document_id(identified),
+            "document_id": roqua_parts.own_id(identified),
             "dossier": dossier,
             "dossier_system": identified.identity.system,
             "patient_reference": f"Patient/{reference_id('Patient', dossier)}",
@@ -149,7 +147,7 @@ class Roqua:
 
     def _bundle(self, identified: Identified, heads: list[Resource], measurements: list[Resource]) -> Resource:
         """The document as published, ids and section made from the items."""
-        own = _document_id(identified)
+        own = roqua_parts.own_id(identified)
         items = [{"resourceType": one["resourceType"], "id": f"{own}-{item_of(one)}"} | one for one in measurements]
         section = [{"entry": [_target(one) for one in items]}]
         resources = [*({**head, "section": section} for head in heads), *items]
@@ -205,36 +203,20 @@ class Roqua:
             return Verdict(row.decision, row.reason or came.reason, retry_after=PAUSE if row.pause else None, suspect=came.fresh)
         told, wait = roqua_answers.read(came), answers.retry_after(came)
         identified = packed.mapped.identified
-        there = {Flag.RETRY_AFTER: wait is not None, Flag.KNOWN: _result(identified) in identified.part_ids}
+        there = {Flag.RETRY_AFTER: wait is not None, Flag.KNOWN: roqua_parts.result(identified) in identified.part_ids}
         flags = frozenset(flag for flag, is_there in there.items() if is_there)
         row = row_of(Signal(operation, came.status, told.said, told.keywords, flags))
         return Verdict(
             decision=row.decision,
             reason=row.reason,
             issue_codes=told.codes,
-            learned=_learned(packed) if row.decision.value == "delivered" else (),
+            learned=roqua_parts.learned(identified) if row.decision.value == "delivered" else (),
             retry_after=max(wait or 0.0, PAUSE) if row.pause else wait,
         )
 
     def judge_probe(self, packed: Packed, probe: Request, came: Reply | NoAnswer) -> Verdict:
         """See partners/port.py."""
         return self.judge(packed, probe, came, after_unknown=True)
-
-
-def _dossier(identified: Identified) -> str:
-    """The number of the dossier: the one that RoQua got its first questionnaire under, whatever else PID-3 lists by now."""
-    assert identified.identity is not None  # noqa: S101 - route parks a message of nobody
-    return identified.partner_id or identified.identity.value
-
-
-def _result(identified: Identified) -> Identity:
-    return next(part for part in identified.routed.parts if part.kind is Subject.RESULT)
-
-
-def _document_id(identified: Identified) -> str:
-    """What RoQua has it under; that of a questionnaire that is new follows from its number."""
-    result = _result(identified)
-    return identified.part_ids.get(result) or result_id(_dossier(identified), result)
 
 
 def _sorted(mapped: Mapped) -> tuple[list[Resource], list[Resource]]:
@@ -281,13 +263,3 @@ def _item_at(bundle: Resource, finding: Finding) -> str:
     found = packing.RESOURCE.match(finding.fhir or "")
     resource = bundle["entry"][int(found[1])]["resource"] if found else {}
     return item_of(resource) if resource.get("resourceType") == "Observation" else ""
-
-
-def _learned(packed: Packed) -> tuple[Learned, ...]:
-    """The dossier, under every number that PID-3 has of it, and the questionnaire in it."""
-    identified = packed.mapped.identified
-    about, dossier = identified.identity, _dossier(identified)
-    assert about is not None  # noqa: S101 - route parks a message of nobody
-    others = [Learned(one, dossier) for one in identified.routed.identities if one != about]
-    result = Learned(_result(identified), _document_id(identified), belongs_to=dossier)
-    return (Learned(about, dossier, created_with=identified.intent is Intent.CREATE), *others, result)
