@@ -224,6 +224,8 @@ class RoquaBlock(Section):
     """Identifier system of dossier ids, in Observations that are made of responses."""
     search: OperationTimes = OperationTimes(read=30, total=45)
     """Of each read. Response times are not published."""
+    again_after: float = Field(default=10, ge=0)
+    """Seconds until what may still be at work there is sent again, or looked for."""
 
     @field_validator("dossier_system")
     @classmethod
@@ -312,8 +314,6 @@ class RoquaResponsesSettings(RoquaBlock):
     """HL7 path of the id of the professional who typed it in, as RoQua knows it by SSO."""
     on_absent: Literal["create", "park"] = "create"
     """A PUT of what RoQua does not have (404): it is posted, or parked."""
-    again_after: float = Field(default=10, ge=0)
-    """Seconds until what may still be at work there is sent again, or looked for."""
     write: OperationTimes = OperationTimes(read=30, total=45)
     """Response times are not published."""
 

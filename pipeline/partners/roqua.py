@@ -43,8 +43,6 @@ JSON: Final = (("Content-Type", "application/json"), ("Accept", "application/jso
 """BRIEF: not application/fhir+json."""
 DOCUMENTS: Final = "urn:emr-pipeline:document"
 """System of Bundle.identifier, where it is sent: the value is the id of the Bundle."""
-PAUSE: Final = 10.0
-"""Seconds until what may still be at work there is sent again (response times are not published)."""
 PLACES: Final = {"Composition.subject.display": "PID-5", "Composition.date": "OBR-7"}
 """Where the message should have had what is mandatory and missing: an element that is not there knows no place."""
 ORDER: Final = {item: place for place, item in enumerate(ITEMS)}
@@ -191,7 +189,7 @@ class Roqua:
 
     def probe_after(self, operation: str) -> float:  # noqa: ARG002 - the port's signature; it has one
         """See partners/port.py."""
-        return PAUSE
+        return self._settings.again_after
 
     # answers
 
@@ -200,7 +198,12 @@ class Roqua:
         operation = Operation(request.operation)
         if isinstance(came, NoAnswer):
             row = row_of(Signal(operation, 0, Said.EMPTY))
-            return Verdict(row.decision, row.reason or came.reason, retry_after=PAUSE if row.pause else None, suspect=came.fresh)
+            return Verdict(
+                row.decision,
+                row.reason or came.reason,
+                retry_after=self._settings.again_after if row.pause else None,
+                suspect=came.fresh,
+            )
         told, wait = roqua_answers.read(came), answers.retry_after(came)
         identified = packed.mapped.identified
         there = {Flag.RETRY_AFTER: wait is not None, Flag.KNOWN: roqua_parts.result(identified) in identified.part_ids}
@@ -211,7 +214,7 @@ class Roqua:
             reason=row.reason,
             issue_codes=told.codes,
             learned=roqua_parts.learned(identified) if row.decision.value == "delivered" else (),
-            retry_after=max(wait or 0.0, PAUSE) if row.pause else wait,
+            retry_after=max(wait or 0.0, self._settings.again_after) if row.pause else wait,
         )
 
     def judge_probe(self, packed: Packed, probe: Request, came: Reply | NoAnswer) -> Verdict:

@@ -180,6 +180,13 @@ def test_it_works_with_each_way_that_the_contract_leaves_open(line: Line, knobs:
     assert (decisions, len(line.stored())) == ([Decision.DELIVERED] * 2, 1)
 
 
+def test_a_success_in_words_that_nobody_documented_is_not_believed_and_makes_no_second_one(line: Line) -> None:
+    line.sandbox.set(document_body="text")
+    verdicts = [line.send(line.pack()).verdict for _ in range(2)]
+    assert [(one.decision, one.reason) for one in verdicts] == [(Decision.FAILED, Reason.ANSWER_UNREADABLE)] * 2
+    assert len(line.stored()) == 1
+
+
 def test_bdl_9s_identifier_goes_where_it_is_wanted(line: Line) -> None:
     line.sandbox.set(bundle_identifier="required")
     with_it = Line(line.sandbox, bundle_identifier=True)
