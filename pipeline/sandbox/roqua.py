@@ -9,6 +9,7 @@ from pipeline.sandbox.certificates import Files
 from pipeline.sandbox.roqua_access import Access
 from pipeline.sandbox.roqua_contract import FHIR, REST, Roqua
 from pipeline.sandbox.roqua_knobs import TOKEN_KEY, RoquaKnobs
+from pipeline.sandbox.roqua_oru import Push, pushes
 from pipeline.sandbox.roqua_questionnaires import HONOS_PLUS
 from pipeline.sandbox.roqua_records import Record
 from pipeline.sandbox.running import Sandbox
@@ -69,6 +70,10 @@ class RoquaSandbox(Sandbox):
     def invite(self, dossier: str, key: str = HONOS_PLUS, **more: Any) -> None:  # noqa: ANN401 - as roqua_orders.Order
         """A questionnaire waits for a patient; another status than open can be told."""
         self.tell("invite", dossier=dossier, key=key, **more)
+
+    def pushes(self) -> list[Push]:
+        """The ORU messages that RoQua has sent to the hospital of all that happened to its responses."""
+        return list(pushes(self.log))
 
     def register_key(self, pem: str) -> None:
         """The client's public key for JWT; before, it is that of the folder's client certificate, whose key is `files.client_key`."""

@@ -177,6 +177,7 @@ class Roqua:
 
     def _limited(self) -> Answer | None:
         if not self.knobs.rate_limit:
+            self._came.clear()
             return None
         now = self.now()
         while self._came and self._came[0] <= now - self.knobs.rate_seconds:
