@@ -37,8 +37,8 @@ def pushes(effects: Iterable[Effect]) -> Iterator[Push]:
     for effect in effects:
         for one, deleted in _changes(effect):
             before, as_it_was = told.get(one["id"], ("", None))
-            status = "D" if deleted else _status(one, before)
-            if as_it_was != one or before != status:
+            if deleted or as_it_was != one:
+                status = "D" if deleted else _status(one, before)
                 told[one["id"]] = (status, one)
                 yield Push(message(one, status, effect.number, effect.time), status, one["dossier"], one["id"])
 
