@@ -128,7 +128,9 @@ def moment(value: Timestamp | Null | None) -> Text:
     if value.epoch_ms is None:
         return None
     start = datetime.fromisoformat(value.date).replace(tzinfo=UTC)
-    return start.replace(tzinfo=timezone(timedelta(milliseconds=start.timestamp() * 1000 - value.epoch_ms))).isoformat()
+    there = start.replace(tzinfo=timezone(timedelta(milliseconds=start.timestamp() * 1000 - value.epoch_ms))).isoformat()
+    place = place_of(value.date)
+    return with_place(there, place) if place else there
 
 
 def number(value: Text) -> int | Text:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.hl7.timestamps import timestamp
 from pipeline.templates.filters import moment
+from pipeline.templates.places import PlacedText, place_of
 from schemas.event import NULL, Timestamp
 from tests.templates.samples import one
 
@@ -38,6 +39,13 @@ def test_a_moment_has_a_time_and_an_offset(text: str, expected: str | None) -> N
 
 def test_a_moment_of_what_is_absent_or_deleted_is_that() -> None:
     assert (moment(None), moment(NULL)) == (None, NULL)
+
+
+@pytest.mark.parametrize("text", ["20260419", "20260419144452"])
+def test_a_moment_knows_its_place_where_its_timestamp_does(text: str) -> None:
+    when = read(text)
+    placed = when.model_copy(update={name: PlacedText(getattr(when, name), "OBX[3]-14") for name in ("date", "datetime")})
+    assert place_of(moment(placed)) == "OBX[3]-14"
 
 
 @given(
