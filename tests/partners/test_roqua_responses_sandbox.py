@@ -21,7 +21,6 @@ from tests.partners.roqua_responses_samples import ANSWERS, NAME, oru, packed, s
 
 D: TypeAlias = Decision
 R: TypeAlias = Reason
-FAST = {"connect": 5, "read": 0.5, "total": 1.5}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +81,7 @@ def line(request: pytest.FixtureRequest, house: RoquaSandbox, knobs: dict[str, A
 
 @pytest.fixture
 def basic(house: RoquaSandbox, knobs: dict[str, Any]) -> Iterator[Line]:  # noqa: ARG001 - as above
-    opened = Line(house, write=FAST)
+    opened = Line(house)
     yield opened
     opened.transport.close()
 
@@ -181,7 +180,7 @@ def test_what_is_in_doubt_is_sent_again_and_there_is_one_response(basic: Line, f
 
 
 def test_where_a_repeated_post_would_make_two_a_put_looks_for_the_lost_one(house: RoquaSandbox, knobs: dict[str, Any]) -> None:  # noqa: ARG001
-    line = Line(house, upsert=False, write=FAST)
+    line = Line(house, upsert=False)
     house.set(create_again="twice")
     answers = []
     for number, fault in (("R-1", "commit_then_drop"), ("R-2", "drop")):
