@@ -30,7 +30,7 @@ from pipeline.stages.plan import Plan
 from pipeline.tally import Tally
 from pipeline.templates.catalogue import Catalogue
 from pipeline.templates.tables import CodeTable, Concept, identifier_system
-from schemas.event import Identifier, Text
+from schemas.event import Coded, Identifier, Text
 
 if TYPE_CHECKING:
     from pipeline.delivery.courier import Topics
@@ -85,8 +85,8 @@ def _njsams(settings: NjsamsSettings, _: Catalogue, systems: "IdentifierSystems"
     return Njsams(settings, systems)
 
 
-def _roqua(settings: RoquaSettings, _: Catalogue, systems: "IdentifierSystems") -> Partner:
-    return Roqua(settings, systems)
+def _roqua(settings: RoquaSettings, catalogue: Catalogue, systems: "IdentifierSystems") -> Partner:
+    return Roqua(settings, systems, HonosItems(catalogue, settings.kind))
 
 
 def _roqua_responses(settings: RoquaResponsesSettings, _: Catalogue, systems: "IdentifierSystems") -> Partner:
@@ -116,6 +116,21 @@ class IdentifierSystems:
         if version != self._version:
             self._found, self._version = _lookup(self._catalogue.identifier_systems(self._partner)), version
         return self._found(identifier.authority_oid, identifier.authority, identifier.type)
+
+
+class HonosItems:
+    """Whether a code (OBX-3) is of a HoNOS+, by the table as it stands."""
+
+    def __init__(self, catalogue: Catalogue, partner: str) -> None:
+        self._catalogue, self._partner = catalogue, partner
+        self._version = ""
+
+    def __call__(self, code: Coded) -> bool:
+        """Whether the table has it."""
+        version = self._catalogue.version(self._partner)
+        if version != self._version:
+            self._table, self._version = self._catalogue.table("honos-item"), version
+        return self._table.find_coded(code) is not None
 
 
 def _lookup(table: CodeTable) -> Callable[[Text, Text, Text], str | None]:

@@ -34,7 +34,7 @@ from pipeline.partners.roqua_ids import reference_id
 from pipeline.partners.roqua_verdicts import Flag, Operation, Said, row_of
 from pipeline.partners.verdicts import Signal
 from pipeline.settings_partners import RoquaSettings, UnknownAnswer
-from schemas.event import Event, Identifier, Timestamp
+from schemas.event import Coded, Event, Identifier, Timestamp
 from schemas.outcomes import FindingCode, Reason
 from schemas.roqua import CHECK, ITEMS, Terms, item_of, named
 
@@ -56,17 +56,23 @@ class Roqua:
     Args:
         settings: the partner's block of the settings.
         identifier_systems: which system an identifier is accepted under, from the mapping's table: that of dossiers alone.
+        items: whether a result (OBX-3) is of a HoNOS+, from the mapping's table.
 
     """
 
     name: str = "roqua"
     secret_headers: tuple[str, ...] = ("Authorization",)
     part2: bool = False
-    reads: frozenset[str] = results.READS | {"reported"}
+    reads: frozenset[str] = results.READS | {"reported", "observations", "code"}
 
-    def __init__(self, settings: RoquaSettings, identifier_systems: Callable[[Identifier], str | None]) -> None:
+    def __init__(
+        self,
+        settings: RoquaSettings,
+        identifier_systems: Callable[[Identifier], str | None],
+        items: Callable[[Coded], bool],
+    ) -> None:
         self._settings = settings
-        self._identifier_systems = identifier_systems
+        self._identifier_systems, self._items = identifier_systems, items
         unknown = settings.unknown_answer
         self._unknown = unknown.code if isinstance(unknown, UnknownAnswer) else None
         self._terms = Terms(self._unknown, settings.item_8, identifier=settings.bundle_identifier)
@@ -86,7 +92,13 @@ class Roqua:
     unders: frozenset[str] = frozenset()
 
     def parts(self, event: Event) -> tuple[Identity, ...]:
-        """See partners/port.py: the one questionnaire. Parked: SEVERAL_RESULTS, NUMBER_MISSING."""
+        """See partners/port.py: the one questionnaire. Parked: SEVERAL_RESULTS, NUMBER_MISSING. Filtered: results, and none of a HoNOS+.
+
+        Looked at first, since a laboratory's reports may be several in a message, and have no number.
+        """
+        told = [one.code for report in event.reports for one in report.observations if one.code]
+        if told and not any(map(self._items, told)):
+            raise Filtered(Reason.EVENT_NOT_FOR_PARTNER, where="OBX-3", message="no item of a HoNOS+: see codes/honos-item.yaml")
         return results.result_of(event)
 
     def variables(self, identified: Identified) -> Mapping[str, Variable]:
@@ -118,15 +130,13 @@ class Roqua:
     def pack(self, mapped: Mapped) -> Packed:
         """One PUT of the whole document.
 
-        Parked(PARTNER_HAS_NO_DELETE): the message takes back what RoQua has. Filtered: it has no item of a HoNOS+.
+        Parked(PARTNER_HAS_NO_DELETE): the message takes back what RoQua has.
         ProfileNotMet: PROFILE_REQUIRED, with the items that have no answer, or without who rated; PROFILE_INVALID.
         """
         identified = mapped.identified
         if identified.routed.rule.kind is Kind.CANCEL:
             raise Parked(Reason.PARTNER_HAS_NO_DELETE, where="OBX-11")
         heads, measurements = _sorted(mapped)
-        if not measurements:
-            raise Filtered(Reason.EVENT_NOT_FOR_PARTNER, where="OBX-3", message="no item of a HoNOS+: see codes/honos-item.yaml")
         if unread := [str(finding.hl7) for finding in mapped.findings if finding.about == SCORES]:
             raise ProfileNotMet(Reason.PROFILE_INVALID, where=", ".join(unread), message=f"no answer that the table {SCORES} has")
         if not heads:

@@ -91,13 +91,13 @@ def _turns() -> Iterator[_Turn]:
         yield _Turn(client, 2, NOT_FINAL, NOT_FINAL, status="P")
         yield _Turn(client, 2, without=(5, 9))
         yield _Turn(client, 3)
-        yield _Turn(client, 3, documents=NOT_KNOWN, status="DX"[client % 2])
-    yield _Turn(1, 9, NOT_KNOWN, NOT_KNOWN, status="D")
-    yield _Turn(2, 9, NOT_KNOWN, NOT_KNOWN, status="X")
+        yield _Turn(client, 3, status="DX"[client % 2])
+    yield _Turn(1, 9, NOT_KNOWN, status="D")
+    yield _Turn(2, 9, NOT_KNOWN, status="X")
     yield _Turn(1, 4, MIXED, MIXED, last="D")
-    yield _Turn(2, 4, SEVERAL, SEVERAL, again=True)
+    yield _Turn(2, 4, SEVERAL, again=True)
     yield _Turn(3, 4, ("parked", "profile_required"), odd={7: 6})
-    yield _Turn(1, 5, ("parked", "number_missing"), ("parked", "number_missing"), numbered=False)
+    yield _Turn(1, 5, ("parked", "number_missing"), numbered=False)
     yield _Turn(2, 5, ("parked", "identifier_system"), ("parked", "identifier_system"), authority="OTHERGGZ")
 
 

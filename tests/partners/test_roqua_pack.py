@@ -171,8 +171,28 @@ def test_what_a_document_cannot_do_without_parks(given: dict[str, Any], reason: 
 
 
 def test_a_result_that_is_no_honos_is_filtered() -> None:
-    message = oru([obx("2160-0", "88"), obx("718-7", "8.1")], author="")
-    assert ended(message) == (State.FILTERED, Reason.EVENT_NOT_FOR_PARTNER, "OBX-3")
+    expected = (State.FILTERED, Reason.EVENT_NOT_FOR_PARTNER, "OBX-3")
+    laboratory = [obx("2160-0", "88"), obx("718-7", "8.1")]
+    assert ended(oru(laboratory, author="")) == expected
+    assert ended(oru(laboratory, number="")) == expected
+    assert ended(oru(laboratory, more=["OBR|2||L-2", "OBX|3|NM|718-7||8.1||||||F"])) == expected
+
+
+def test_a_honos_beside_a_laboratorys_report_is_not_sent_by_halves() -> None:
+    message = oru(more=["OBR|2||L-2", "OBX|21|NM|718-7||8.1||||||F"])
+    assert ended(message) == (State.PARKED, Reason.SEVERAL_RESULTS, "OBR[2]")
+
+
+def test_what_takes_a_questionnaire_back_need_not_repeat_its_answers() -> None:
+    bare = oru([], status="X")
+    assert ended(bare) == (State.FILTERED, Reason.RESULT_NOT_KNOWN, "OBR-3.1")
+    came = converted(bare, PLAN, known="2075", parts=["30002596-395f-430f-aac8-abdb6de37104"])
+    assert isinstance(came, Outcome)
+    assert (came.state, came.reason) == (State.PARKED, Reason.PARTNER_HAS_NO_DELETE)
+
+
+def test_a_questionnaire_without_any_answer_names_all_its_items() -> None:
+    assert ended(oru([])) == (State.PARKED, Reason.PROFILE_REQUIRED, f"Bundle.entry (items {', '.join(ITEMS)})")
 
 
 def test_what_is_not_an_item_is_left_out() -> None:
