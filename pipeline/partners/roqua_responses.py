@@ -133,8 +133,8 @@ class RoquaResponses:
 
     def _body(self, mapped: Mapped, operation: Operation) -> bytes:
         """B: what POST takes, and the four that PUT takes."""
+        _nothing_left_out(mapped)
         response = next((one for one in mapped.resources if one["resourceType"] == "QuestionnaireResponse"), {})
-        _nothing_left_out(mapped, response)
         told = {
             "questionnaire_key": _required(_inner(response, "questionnaire"), "questionnaire", "OBR-4"),
             "external_id": roqua_parts.own_id(mapped.identified),
@@ -207,15 +207,12 @@ def _sent(request: Request) -> Sent:
     return Sent(body.get("external_id") or request.path.rpartition("/")[2], body["questionnaire_key"])
 
 
-def _nothing_left_out(mapped: Mapped, response: Resource) -> None:
+def _nothing_left_out(mapped: Mapped) -> None:
     """A table without a row for a question or an answer: sent without, RoQua would score what the patient did not say."""
     for finding in mapped.findings:
-        if finding.code is not FindingCode.CODE_UNMAPPED or finding.about not in TABLES:
-            continue
-        unanswered = " ".join(item["linkId"] for item in response.get("item", ()) if "answer" not in item)
-        where = finding.hl7 or f"OBX-5 of {unanswered}"
-        message = f"the table {finding.about} has no row for it: add one for the site"
-        raise ProfileNotMet(Reason.PROFILE_REQUIRED, where=f"QuestionnaireResponse.item ({where})", message=message)
+        if finding.code is FindingCode.CODE_UNMAPPED and finding.about in TABLES:
+            message = f"the table {finding.about} has no row for it: add one for the site"
+            raise ProfileNotMet(Reason.PROFILE_REQUIRED, where=f"QuestionnaireResponse.item ({finding.hl7})", message=message)
 
 
 def _required(value: Any, element: str, place: str) -> Any:  # noqa: ANN401 - any JSON

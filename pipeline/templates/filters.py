@@ -72,6 +72,11 @@ def join_names(parts: Iterable[Text], by: str = " ") -> Text:
     return by.join(part.strip() for part in parts if part and part.strip()) or None
 
 
+def keyed(value: Text, *keys: Text) -> Text:
+    """The value behind its keys, blanks between: what a table of several keys is asked with. Absent where a key is."""
+    return value and (" ".join((*map(str, keys), value)) if all(keys) else None)
+
+
 def prefer(values: tuple[Any, ...] | Null | None, *types: str) -> tuple[Any, ...]:
     """A list of names, addresses, diagnoses … by their `type`: those named first, in that order, then the others as they came.
 
@@ -183,7 +188,7 @@ class Lookups:
 def filters_of(tables: Mapping[str, CodeTable]) -> dict[str, Callable[..., Any]]:
     """Every filter, by the name that templates use."""
     lookups = Lookups(tables)
-    plain = (digits, email, first, instant, join_names, lower, moment, number, phone, prefer, ssn, strip, upper)
+    plain = (digits, email, first, instant, join_names, keyed, lower, moment, number, phone, prefer, ssn, strip, upper)
     return {"code": lookups.code, "diagnosis": lookups.diagnosis} | {filter_.__name__: filter_ for filter_ in plain}
 
 

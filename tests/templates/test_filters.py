@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.hl7.timestamps import timestamp
-from pipeline.templates.filters import moment
+from pipeline.templates.filters import keyed, moment
 from pipeline.templates.places import PlacedText, place_of
 from schemas.event import NULL, Timestamp
 from tests.templates.samples import one
@@ -65,3 +65,8 @@ def test_a_day_alone_is_the_moment_at_which_it_began_there(day: date, zone: str)
 def test_a_number_is_one_or_is_left_out(tmp_path: Path, text: str, expected: int | None) -> None:
     there = {} if expected is None else {"n": expected}
     assert one(tmp_path, '{"id": {{ partner.id }}, "n": {{ partner.text | number }}}', text=text) == {"id": "1", **there}
+
+
+def test_a_table_of_several_keys_is_asked_with_all_of_them_or_not_at_all() -> None:
+    assert keyed("4", "oq45", "v_1") == "oq45 v_1 4"
+    assert (keyed(None, "oq45"), keyed(NULL, "oq45"), keyed("4", "oq45", None), keyed("4", NULL)) == (None, NULL, None, None)
