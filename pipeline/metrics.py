@@ -91,6 +91,22 @@ class Metric(Enum):
     )
     LEDGER_AWAY = Declared("emr_ledger_away", Kind.GAUGE, ("route",), "1 while the ledger cannot be read or written.")
     BUS_AWAY = Declared("emr_bus_away", Kind.GAUGE, ("route",), "1 while a topic cannot be read or written.")
+    WATCH_POLLS = Declared(
+        "emr_watch_polls_total",
+        Kind.COUNTER,
+        ("watch", "verdict"),
+        "Questions of a watch, by what the answer, or the lack of one, means.",
+    )
+    WATCH_APPENDED = Declared(
+        "emr_watch_appended_total",
+        Kind.COUNTER,
+        ("watch", "change"),
+        "Completions that a watch put onto its topic: new ones, corrected ones.",
+    )
+    WATCH_DOSSIERS = Declared("emr_watch_dossiers", Kind.GAUGE, ("watch",), "Dossiers that a watch asks for.")
+    WATCH_LATE_SECONDS = Declared(
+        "emr_watch_late_seconds", Kind.GAUGE, ("watch",), "How long the dossier that has waited longest for its turn is overdue."
+    )
 
 
 class Metrics:
@@ -102,6 +118,7 @@ class Metrics:
         self._read, self._settled, self._attempts = (
             self._counter(one) for one in (Metric.RECORDS_READ, Metric.SETTLED, Metric.ATTEMPTS)
         )
+        self._polls, self._appended = (self._counter(one) for one in (Metric.WATCH_POLLS, Metric.WATCH_APPENDED))
         took = Metric.RESPONSE_SECONDS.value
         self._took = Histogram(took.name, took.sentence, took.labels, buckets=SECONDS, registry=self.registry)
         self._standing = _Standing()
@@ -121,6 +138,18 @@ class Metrics:
         self._attempts.labels(route, operation, decision.value).inc()
         if elapsed_ms is not None:
             self._took.labels(route, operation).observe(elapsed_ms / 1000)
+
+    def polled(self, watch: str, decision: Decision) -> None:
+        """A watch asked."""
+        self._polls.labels(watch, decision.value).inc()
+
+    def appended(self, watch: str, change: str, completions: int) -> None:
+        """A watch put completions onto its topic; `change`: new or corrected."""
+        self._appended.labels(watch, change).inc(completions)
+
+    def look_at_watch(self, watch: str, figures: Callable[[], tuple[int, float]]) -> None:
+        """Ask this of the watch at each look: its dossiers, and for how many seconds the first of them is overdue."""
+        self._standing.watches[watch] = figures
 
     def look_at_route(self, route: str, figures: Callable[[], Figures]) -> None:
         """Ask this of the route at each look. It may not wait for anything."""
@@ -145,8 +174,10 @@ class _Standing(Collector):
     def __init__(self) -> None:
         self.routes: dict[str, Callable[[], Figures]] = {}
         self.gates: dict[str, Callable[[], StrEnum]] = {}
+        self.watches: dict[str, Callable[[], tuple[int, float]]] = {}
 
     def collect(self) -> Iterator[Family]:
+        watches = {watch: look() for watch, look in sorted(self.watches.items())}
         routes = {route: look() for route, look in sorted(self.routes.items())}
         gates = {partner: look() for partner, look in sorted(self.gates.items())}
         for metric, values in (
@@ -166,6 +197,8 @@ class _Standing(Collector):
             (Metric.FLOOD_STOPPED, [((route,), one.flood_stopped) for route, one in routes.items()]),
             (Metric.LEDGER_AWAY, [((route,), one.ledger_away) for route, one in routes.items()]),
             (Metric.BUS_AWAY, [((route,), one.bus_away) for route, one in routes.items()]),
+            (Metric.WATCH_DOSSIERS, [((watch,), dossiers) for watch, (dossiers, _) in watches.items()]),
+            (Metric.WATCH_LATE_SECONDS, [((watch,), late) for watch, (_, late) in watches.items()]),
         ):
             yield _family(metric.value, values)
 

@@ -177,17 +177,63 @@ class Route(Section):
     @field_validator("start")
     @classmethod
     def _start(cls, start: str) -> str:
-        from datetime import datetime  # noqa: PLC0415 - `--help` does not need it
+        return start if start in {"earliest", "latest"} else _moment(start, "earliest, latest")
 
-        if start in {"earliest", "latest"}:
-            return start
-        try:
-            when = datetime.fromisoformat(start)
-        except ValueError:
-            raise ValueError("earliest, latest, or a time as 2026-01-31T00:00:00+01:00") from None
-        if when.tzinfo is None:
-            raise ValueError("the time has no offset, as +01:00")
-        return start
+
+def _moment(text: str, words: str) -> str:
+    """A time with its offset, as it was written; `words`: what may stand there instead."""
+    from datetime import datetime  # noqa: PLC0415 - `--help` does not need it
+
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{words}, or a time as 2026-01-31T00:00:00+01:00") from None
+    if when.tzinfo is None:
+        raise ValueError("the time has no offset, as +01:00")
+    return text
+
+
+class WatchSettings(Section):
+    """What is new at a partner, onto a topic: completed questionnaires of dossiers of a list, or of those that an ADT topic names."""
+
+    partner: str
+    """Name of a partner below `partners` that can be read."""
+    dossiers: tuple[str, ...] | None = None
+    """The partner's ids of them."""
+    source: str | None = None
+    """A topic of HL7 messages instead: the dossier of each patient in it, from its beginning on, by a consumer group of its own."""
+    group: str | None = None
+    """That consumer group; else emr-pipeline.<watch>."""
+    into: str
+    """Topic that gets each completion once, and again where it was corrected."""
+    form: Literal["response", "observations"] = "response"
+    """As the partner gives it, or as a Bundle of FHIR STU3 Observations."""
+    begin: str = Field(alias="from")
+    """`from`: all, now (when a dossier is first known), or a time (ISO 8601 with offset): what was completed before is left out. No default."""
+    every: float = Field(default=300, gt=0)
+    """Seconds between two questions for one dossier."""
+    overlap: float = Field(default=604_800, ge=0)
+    """Seconds before the newest completion that are asked for again: corrections, and what was entered late, are found so far back."""
+    rate: float = Field(default=2, gt=0)
+    """Questions a second at most."""
+
+    @field_validator("begin", mode="before")
+    @classmethod
+    def _unquoted(cls, begin: object) -> object:
+        """As of Route.start."""
+        isoformat = getattr(begin, "isoformat", None)
+        return begin if isoformat is None else isoformat()
+
+    @field_validator("begin")
+    @classmethod
+    def _begin(cls, begin: str) -> str:
+        return begin if begin in {"all", "now"} else _moment(begin, "all, now")
+
+    @model_validator(mode="after")
+    def _one(self) -> "WatchSettings":
+        if (self.dossiers is None) == (self.source is None):
+            raise ValueError("give either dossiers or source")
+        return self
 
 
 class DeliverySettings(Section):
@@ -269,6 +315,7 @@ class Settings(Section):
     topics: Topics = Topics()
     partners: dict[str, PartnerSettings]
     routes: dict[str, Route]
+    watches: dict[str, WatchSettings] = Field(default_factory=dict)
     delivery: DeliverySettings = DeliverySettings()
     breaker: BreakerSettings = BreakerSettings()
     flood: FloodSettings = FloodSettings()
@@ -283,11 +330,29 @@ class Settings(Section):
                 raise ValueError(
                     f"routes.{name}.partner: no such partner below partners; there is {', '.join(sorted(self.partners))}"
                 )
+        for name, watch in self.watches.items():
+            if watch.partner not in self.partners:
+                raise ValueError(
+                    f"watches.{name}.partner: no such partner below partners; there is {', '.join(sorted(self.partners))}"
+                )
+            if name in self.routes:
+                raise ValueError(f"watches.{name}: a route has this name already")
+            if watch.into in self.own_topics(but=name):
+                raise ValueError(f"watches.{name}.into: this topic has something else: name one of its own")
         return self
 
     def group_of(self, route: str) -> str:
         """The route's consumer group."""
         return self.routes[route].group or f"emr-pipeline.{route}"
+
+    def own_topics(self, *, but: str = "") -> set[str]:
+        """Those with messages, results, dead letters or a watch's completions (of all watches `but` this one)."""
+        sources = {route.source for route in self.routes.values()} | {
+            watch.source for watch in self.watches.values() if watch.source
+        }
+        written = {self.topics.results} | {self.dead_letters_of(route) for route in self.routes}
+        into = {watch.into for name, watch in self.watches.items() if name != but}
+        return sources | written | into | ({self.listen.topic} if self.listen else set())
 
     def dead_letters_of(self, route: str) -> str:
         """The route's dead-letter topic."""

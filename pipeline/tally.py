@@ -36,6 +36,28 @@ class NobodyWatches:
         """See Tally."""
 
 
+class WatchTally(Protocol):
+    """Counts what a watch does, as it happens."""
+
+    def polled(self, watch: str, decision: Decision) -> None:
+        """It asked for a dossier."""
+        ...
+
+    def appended(self, watch: str, change: str, completions: int) -> None:
+        """It put completions onto its topic."""
+        ...
+
+
+class NobodyLooks:
+    """Counts nothing."""
+
+    def polled(self, watch: str, decision: Decision) -> None:
+        """See WatchTally."""
+
+    def appended(self, watch: str, change: str, completions: int) -> None:
+        """See WatchTally."""
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """How a route stands, at one moment."""

@@ -27,22 +27,26 @@ from pipeline.pseudonyms import Pseudonyms
 from pipeline.settings import Kafka, RetentionSettings, Settings
 from pipeline.settings_partners import NjsamsSettings, RocheSettings, RoquaResponsesSettings, RoquaSettings
 from pipeline.stages.plan import Plan
-from pipeline.tally import Tally
+from pipeline.tally import Tally, WatchTally
 from pipeline.templates.catalogue import Catalogue
 from pipeline.templates.tables import CodeTable, Concept, identifier_system
 from schemas.event import Coded, Identifier, Text
 
 if TYPE_CHECKING:
     from pipeline.delivery.courier import Topics
+    from pipeline.delivery.gate import Gate
     from pipeline.delivery.worker import Worker
     from pipeline.ledger.port import Ledger
     from pipeline.oauth.keys import Signing
     from pipeline.oauth.open import Protected
     from pipeline.transport.jwt import Signer
     from pipeline.transport.port import Transport
+    from pipeline.watch.watcher import Watcher
 
 MAPPINGS: Final = Path(pipeline.__file__).parent.parent / "mappings"
 """The mappings that come with the program: beside the package, in a checkout as when installed."""
+READ_CAP: Final = 16 * 1024 * 1024
+"""Bytes of an answer to a question, at most."""
 OFFLINE: Final = "no ledger, so no hash of this leaves"
 
 
@@ -54,6 +58,14 @@ def clock() -> int:
 def catalogue_of(settings: Settings) -> Catalogue:
     """The mappings with the site's overlay."""
     return Catalogue(settings.mappings or MAPPINGS, settings.site.overlay)
+
+
+def what_runs(settings: Settings, names: list[str]) -> tuple[list[str], list[str]]:
+    """Routes and watches by name, all where none is named; SettingsError where one is not there."""
+    if not names:
+        return sorted(settings.routes), sorted(settings.watches)
+    watches = [name for name in names if name in settings.watches]
+    return [the_route(settings, name) for name in names if name not in settings.watches], watches
 
 
 def the_route(settings: Settings, name: str | None) -> str:
@@ -201,9 +213,26 @@ def opened(settings: Settings) -> Iterator[Opened]:
         yield Opened(settings, bus, ledger, catalogue_of(settings), pseudonyms)
 
 
+@dataclass(frozen=True, slots=True)
+class Working:
+    """What `run` runs."""
+
+    workers: list["Worker"]
+    watchers: list["Watcher"]
+
+
 @contextmanager
 def workers(settings: Settings, routes: list[str], tally: Tally | None = None) -> Iterator[list["Worker"]]:
     """A worker for each route, not yet running, with one connection pool for each partner."""
+    with working(settings, routes, [], tally) as those:
+        yield those.workers
+
+
+@contextmanager
+def working(
+    settings: Settings, routes: list[str], watches: list[str], tally: Tally | None = None, looks: WatchTally | None = None
+) -> Iterator[Working]:
+    """The same, and a watcher for each watch. What a partner's routes and watches know of it together is its gate."""
     from pipeline.delivery.gate import Gate
     from pipeline.delivery.worker import Worker
 
@@ -216,7 +245,7 @@ def workers(settings: Settings, routes: list[str], tally: Tally | None = None) -
             stack.callback(transports[name].close)
             slots[name] = threading.Semaphore(settings.partners[name].in_flight)
             gates[name] = Gate(name, settings.breaker, knock=transports[name].knock)
-        yield [
+        those = [
             Worker(
                 plan_of(settings, route, things.catalogue, things.pseudonyms),
                 topics_of(settings, route),
@@ -234,6 +263,45 @@ def workers(settings: Settings, routes: list[str], tally: Tally | None = None) -
             )
             for route in routes
         ]
+        yield Working(those, [_watcher(things, watch, gates, stack, looks) for watch in watches])
+
+
+def _watcher(things: Opened, name: str, gates: "dict[str, Gate]", stack: ExitStack, looks: WatchTally | None) -> "Watcher":
+    """With connections of its own, for answers that are larger than a delivery's."""
+    from pipeline.delivery.attempts import Backoff
+    from pipeline.delivery.gate import Gate
+    from pipeline.watch.named import dossiers_of
+    from pipeline.watch.watcher import Watcher
+
+    settings = things.settings
+    partner = settings.watches[name].partner
+    systems = IdentifierSystems(things.catalogue, settings.partners[partner].kind)
+    transport = transport_of(settings, partner, READ_CAP)
+    stack.callback(transport.close)
+    if partner not in gates:
+        gates[partner] = Gate(partner, settings.breaker, knock=transport.knock)
+    return Watcher(
+        name,
+        settings.watches[name],
+        reader=watched_reader(settings, name),
+        transport=transport,
+        gate=gates[partner],
+        bus=things.bus,
+        ledger=things.ledger,
+        hashed=things.pseudonyms.hash,
+        named=lambda value: dossiers_of(value, settings.site, systems),
+        clock=clock,
+        backoff=Backoff(settings.delivery.backoff_first, settings.delivery.backoff_most),
+        counts=looks,
+    )
+
+
+def watched_reader(settings: Settings, watch: str) -> Reader:
+    """The read side of a watch's partner; SettingsError where it has no responses to watch."""
+    reader = reader_of(settings, settings.watches[watch].partner)
+    if "responses" not in reader.plain:
+        raise SettingsError("this partner has no responses that could be watched", where=f"watches.{watch}.partner")
+    return reader
 
 
 def transport_of(settings: Settings, name: str, body_cap: int = 1024 * 1024) -> "Transport":
@@ -342,7 +410,9 @@ def topic_settings(settings: Settings) -> list[TopicSettings]:
     """All topics of the settings, as they are to be made: dead letters without expiry (RELIABILITY section 4)."""
     topics = settings.topics
     replication = settings.bus.replication if isinstance(settings.bus, Kafka) else 1
-    names = {route.source for route in settings.routes.values()} | ({settings.listen.topic} if settings.listen else set())
+    watches = settings.watches.values()
+    names = {route.source for route in settings.routes.values()} | {watch.source for watch in watches if watch.source}
+    names |= {watch.into for watch in watches} | ({settings.listen.topic} if settings.listen else set())
     source = [_topic(name, topics.partitions, topics.source_retention, replication) for name in sorted(names)]
     results = _topic(topics.results, topics.partitions, topics.results_retention, replication)
     letters = [TopicSettings(settings.dead_letters_of(route), 1, replication=replication) for route in sorted(settings.routes)]

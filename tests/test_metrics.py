@@ -40,6 +40,9 @@ def lived() -> Metrics:
     metrics.attempted(ROUTE, "patient-create", Decision.DELIVERED, 31.0)
     metrics.attempted(ROUTE, "patient-create", Decision.DELIVERED, 2500.0)
     metrics.attempted(ROUTE, "patient-update", Decision.FAILED, None)
+    metrics.polled("roqua-watch", Decision.ABSENT)
+    metrics.appended("roqua-watch", "corrected", 2)
+    metrics.look_at_watch("roqua-watch", lambda: (11, 12.5))
     metrics.look_at_gate("roche", lambda: GateState.HALF_OPEN)
     metrics.look_at_route(
         ROUTE,
@@ -93,6 +96,10 @@ EXPECTED: dict[Metric, dict[Sample, float]] = {
     Metric.FLOOD_STOPPED: {at("emr_flood_stopped", route=ROUTE): 1},
     Metric.LEDGER_AWAY: {at("emr_ledger_away", route=ROUTE): 0},
     Metric.BUS_AWAY: {at("emr_bus_away", route=ROUTE): 1},
+    Metric.WATCH_POLLS: {at("emr_watch_polls_total", watch="roqua-watch", verdict="absent"): 1},
+    Metric.WATCH_APPENDED: {at("emr_watch_appended_total", watch="roqua-watch", change="corrected"): 2},
+    Metric.WATCH_DOSSIERS: {at("emr_watch_dossiers", watch="roqua-watch"): 11},
+    Metric.WATCH_LATE_SECONDS: {at("emr_watch_late_seconds", watch="roqua-watch"): 12.5},
 }
 
 
@@ -117,7 +124,7 @@ def test_names_labels_and_sentences_are_those_declared() -> None:
 
 
 def test_labels_are_names_of_settings_and_of_closed_vocabularies_only() -> None:
-    allowed = {"route", "partner", "operation", "state", "reason", "verdict", "where"}
+    allowed = {"route", "partner", "operation", "state", "reason", "verdict", "where", "watch", "change"}
     assert {label for metric in Metric for label in metric.value.labels} <= allowed
 
 

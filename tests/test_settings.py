@@ -195,7 +195,7 @@ def test_the_settings_that_count_are_named_then_the_environments_then_the_folder
 
 def names(section: type[BaseModel]) -> set[str]:
     """Setting names of a section and of those below it."""
-    found = set(section.model_fields)
+    found = {field.alias or name for name, field in section.model_fields.items()}
     for field in section.model_fields.values():
         below = [
             one for one in (field.annotation, *get_args(field.annotation)) if isinstance(one, type) and issubclass(one, BaseModel)
@@ -278,3 +278,35 @@ def test_roqua_knows_us_by_a_token_or_by_a_jwt(known_by: dict[str, object]) -> N
     assert RoquaResponsesSettings.model_validate(block | {"jwt": JWT}).token is None
     with pytest.raises(ValidationError, match="give either token or jwt"):
         RoquaResponsesSettings.model_validate(block | known_by)
+
+
+WATCH: dict[str, object] = {"partner": "roche", "into": "roqua.completions", "from": "all", "dossiers": ["2075"]}
+
+
+@pytest.mark.parametrize(
+    ("watch", "said"),
+    [
+        (WATCH | {"source": "his.adt"}, "watches.w: give either dossiers or source"),
+        ({name: one for name, one in WATCH.items() if name != "dossiers"}, "watches.w: give either dossiers or source"),
+        ({name: one for name, one in WATCH.items() if name != "from"}, "watches.w.from: this setting is missing"),
+        (WATCH | {"from": "yesterday"}, "watches.w.from: all, now, or a time as 2026-01-31T00:00:00+01:00"),
+        (WATCH | {"from": "2026-01-31T00:00:00"}, "watches.w.from: the time has no offset, as +01:00"),
+        (WATCH | {"partner": "x"}, "watches.w.partner: no such partner below partners; there is roche"),
+        (WATCH | {"into": "his.adt"}, "watches.w.into: this topic has something else: name one of its own"),
+        (WATCH | {"into": "emr.results"}, "watches.w.into: this topic has something else: name one of its own"),
+        (WATCH | {"every": 0}, "watches.w.every: Input should be greater than 0"),
+    ],
+)
+def test_a_watch_that_cannot_work_says_why(tmp_path: Path, watch: dict[str, object], said: str) -> None:
+    path = written(tmp_path, watches={"w": watch})
+    with pytest.raises(SettingsError) as mistake:
+        load(path)
+    assert str(mistake.value) == f"{path}: {said}"
+
+
+def test_a_watch_may_not_be_called_as_a_route_is_nor_share_its_topic_with_another(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="a route has this name already"):
+        load(written(tmp_path, watches={"roche-patients": WATCH}))
+    with pytest.raises(SettingsError, match="into: this topic has something else"):
+        load(written(tmp_path, watches={"v": WATCH, "w": WATCH}))
+    assert load(written(tmp_path, watches={"w": WATCH})).watches["w"].begin == "all"

@@ -1,5 +1,7 @@
 """The worker: reads the routes' source topics, converts, delivers, writes results and dead letters, commits. Log lines go to stderr.
 
+A watch asks a partner for what is new of each dossier, and puts it onto its topic once: `watches` of the settings.
+
 SIGTERM or Ctrl-C finishes the message in hand, commits and ends; a second one ends at once and leaves its outcome unknown, to be
 found out at the next start.
 """
@@ -9,21 +11,22 @@ import signal
 import sys
 import threading
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
 from types import FrameType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from pipeline.commands import DONE, REFUSED, WRONG, settings_argument
 from pipeline.errors import BusGap, PipelineError, Refused, place_of
 from pipeline.telemetry import LogEvent, log
 
 if TYPE_CHECKING:
-    from pipeline.delivery.worker import Worker
+    from pipeline.health import Health
     from pipeline.metrics import Metrics
     from pipeline.settings import Settings
+    from pipeline.wiring import Working
 
 SWITCH_SECONDS: Final = 0.02
 """Four times Python's own: a thread that waits for a partner has let go of the interpreter long before."""
@@ -32,6 +35,7 @@ COLLECT_AFTER: Final = 50_000
 
 EXAMPLE: Final = """  emr-pipeline run                    all routes of the settings
   emr-pipeline run roche-patients     one
+  emr-pipeline run roqua-watch                a watch: what is new at a partner, onto a topic
   emr-pipeline run --drain            until all that is in the source topics now is settled
   emr-pipeline run --http 127.0.0.1:9464   and answer /healthz, /readyz and /metrics there"""
 M_ARENA_MAX: Final = -8
@@ -40,11 +44,12 @@ HEAPS: Final = 2
 
 
 def configure(parser: ArgumentParser) -> None:
-    parser.add_argument("routes", nargs="*", metavar="ROUTE", help="routes of the settings (else all)")
+    parser.add_argument("routes", nargs="*", metavar="NAME", help="routes and watches of the settings (else all)")
     parser.add_argument(
         "--drain",
         action="store_true",
-        help="end when all that is in the source topics now is settled; exit 4 where the flood breaker stands",
+        help="end when all that is in the source topics now is settled, and each dossier of a watch was asked for once; exit 4 where the flood breaker "
+        "stands, or a watch's partner refuses us",
     )
     parser.add_argument("--http", metavar="HOST:PORT", help="answer /healthz, /readyz and /metrics here, and nowhere else")
     settings_argument(parser)
@@ -54,19 +59,23 @@ def run(arguments: Namespace) -> int:
     from pipeline import settings, wiring
 
     loaded = settings.load(settings.find(arguments.settings))
-    routes = [wiring.the_route(loaded, name) for name in arguments.routes] or sorted(loaded.routes)
+    routes, watches = wiring.what_runs(loaded, arguments.routes)
     _as_many_files_as_allowed()
     _few_heaps()
     metrics = _metrics() if arguments.http else None
-    with wiring.workers(loaded, routes, metrics) as workers:
+    with wiring.working(loaded, routes, watches, metrics, metrics) as those:
         _let_threads_work()
         if arguments.drain:
-            for worker in workers:
+            for worker in those.workers:
                 worker.drain()
-        _warn(loaded, routes)
-        _stop_on_signal(workers)
-        with _watched(arguments.http, workers, metrics):
-            return work(workers)
+            for watcher in those.watchers:
+                watcher.drain()
+        _warn(
+            loaded, [*(loaded.routes[route].partner for route in routes), *(loaded.watches[watch].partner for watch in watches)]
+        )
+        _stop_on_signal(those)
+        with _watched(arguments.http, those, metrics):
+            return work([*((one.plan.name, one) for one in those.workers), *((one.name, one) for one in those.watchers)])
 
 
 def _as_many_files_as_allowed() -> None:
@@ -108,7 +117,7 @@ def _metrics() -> "Metrics":
 
 
 @contextmanager
-def _watched(address: str | None, workers: "list[Worker]", metrics: "Metrics | None") -> Iterator[None]:
+def _watched(address: str | None, those: "Working", metrics: "Metrics | None") -> Iterator[None]:
     """Answer whoever watches, where the command line says so."""
     if address is None or metrics is None:
         yield
@@ -116,40 +125,52 @@ def _watched(address: str | None, workers: "list[Worker]", metrics: "Metrics | N
     from pipeline.listen.address import parse_address
     from pipeline.serve.watch import Watch, serving
 
-    for worker in workers:
+    for worker in those.workers:
         metrics.look_at_route(worker.plan.name, worker.figures)
         metrics.look_at_gate(worker.plan.route.partner, partial(attrgetter("state"), worker.gate))
-    watch = Watch({worker.plan.name: worker for worker in workers}, metrics)
+    for watcher in those.watchers:
+        metrics.look_at_watch(watcher.name, watcher.figures)
+        metrics.look_at_gate(watcher.settings.partner, partial(attrgetter("state"), watcher.gate))
+    health: dict[str, Health] = {worker.plan.name: worker for worker in those.workers}
+    watch = Watch(health | {watcher.name: watcher for watcher in those.watchers}, metrics)
     with serving(parse_address(address, where="--http"), watch):
         yield
 
 
-def _warn(loaded: "Settings", routes: list[str]) -> None:
+def _warn(loaded: "Settings", partners: list[str]) -> None:
     """A certificate that will not do is said before the first message finds out."""
     from pipeline.transport.certificates import now, warning
 
-    for name in dict.fromkeys(loaded.routes[route].partner for route in routes):
+    for name in dict.fromkeys(partners):
         said = warning(loaded.partners[name].tls, now())
         if said is not None:
             log(LogEvent.CERTIFICATE_WARNING, partner=name, problem=said, do="renew it: emr-pipeline doctor shows it")
 
 
-def work(workers: "list[Worker]") -> int:
-    """Run each on a thread of its own until all have ended; the exit code is the worst of theirs."""
+class Runs(Protocol):
+    """A worker, or a watcher."""
+
+    def run(self) -> None:
+        """Return when told to stop; raise where only a person can help."""
+        ...
+
+
+def work(those: "Sequence[tuple[str, Runs]]") -> int:
+    """Run each, by name, on a thread of its own until all have ended; the exit code is the worst of theirs."""
     codes: list[int] = []
 
-    def one(worker: "Worker") -> None:
+    def one(name: str, runs: Runs) -> None:
         try:
-            worker.run()
+            runs.run()
         except PipelineError as error:
-            print(f"emr-pipeline run: {worker.plan.name}: {error}", file=sys.stderr)
+            print(f"emr-pipeline run: {name}: {error}", file=sys.stderr)
             codes.append(REFUSED if isinstance(error, Refused | BusGap) else WRONG)
         except Exception as error:  # noqa: BLE001 - the thread's last line of defence: no text of it, which may hold values
             what = f"a defect of ours: {type(error).__name__} at {place_of(error)}"
-            print(f"emr-pipeline run: {worker.plan.name}: {what}; the route stands still, nothing is lost", file=sys.stderr)
+            print(f"emr-pipeline run: {name}: {what}; it stands still, nothing is lost", file=sys.stderr)
             codes.append(WRONG)
 
-    threads = [threading.Thread(target=one, args=(worker,), name=worker.plan.name) for worker in workers]
+    threads = [threading.Thread(target=one, args=(name, runs), name=name) for name, runs in those]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -158,12 +179,15 @@ def work(workers: "list[Worker]") -> int:
     return max(codes, default=DONE)
 
 
-def _stop_on_signal(workers: "list[Worker]") -> None:
+def _stop_on_signal(those: "Working") -> None:
     def stop(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)  # the second one ends at once
-        for worker in workers:
+        for worker in those.workers:
             log(LogEvent.WORKER_STOPPING, route=worker.plan.name)
             worker.stop.set()
+        for watcher in those.watchers:
+            log(LogEvent.WORKER_STOPPING, watch=watcher.name)
+            watcher.stop.set()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)

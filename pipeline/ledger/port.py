@@ -10,6 +10,7 @@ from typing import Protocol
 
 from pipeline.errors import Refused
 from pipeline.ledger.plans import Deed, Item, Replay, Replays
+from pipeline.ledger.watching import Watches
 from pipeline.model import Identity, Intent, Knowledge, Learned, Outcome, Position, Routed, Seen
 from schemas.outcomes import State
 
@@ -261,6 +262,11 @@ class Ledger(Protocol):
     @property
     def replays(self) -> Replays:
         """Replay plans and the audit."""
+        ...
+
+    @property
+    def watches(self) -> Watches:
+        """What is read of partners, and put onto topics."""
         ...
 
     def seen_between(self, route: str, first: Position, last: Position) -> dict[Position, Seen]:

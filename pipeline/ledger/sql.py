@@ -24,6 +24,7 @@ from pipeline.ledger.port import Begun, Decided, Delivery, Query, Settlement
 from pipeline.ledger.prepared import Row
 from pipeline.ledger.replays import SqlReplays
 from pipeline.ledger.tables import DELIVERIES, FACTS, IDENTITIES, ROUTES
+from pipeline.ledger.watches import SqlWatches
 from pipeline.model import Clock, Identity, Intent, Kind, Knowledge, Learned, Outcome, Position, Routed, Seen
 from pipeline.pseudonyms import Pseudonyms
 from schemas.outcomes import CLOSED, State
@@ -55,6 +56,8 @@ class SqlLedger:
         self._commit = Commits(self._write, self._apart if self._file is not None else None)
         self._ask = Commits(self._read, lambda _: way.one_line(self._url))
         """Reads of the hot path, shared as commits are: one thread reads for all that wait. Each statement is its own snapshot, taken after it was asked."""
+        self.watches = SqlWatches(self._read, self._write, pseudonyms)
+        """See the port."""
         self._replays = SqlReplays(self._read, self._write, self._commit, pseudonyms)
 
     @contextmanager

@@ -229,3 +229,35 @@ AUDIT: Final = Table(
     Index("ix_audit_replay", "replay"),
 )
 """What people did, when and why (sealed). A row is never changed."""
+
+WATCHES: Final = Table(
+    "watches",
+    METADATA,
+    Column("watch", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("until_ms", BigInteger, nullable=False),
+    Column("intent", Text),
+)
+"""Which process has a watch, and until when; and what it is about to append, with the topic's ends before (JSON of keyed hashes and offsets)."""
+
+WATCH_DOSSIERS: Final = Table(
+    "watch_dossiers",
+    METADATA,
+    Column("watch", Text, primary_key=True),
+    Column("dossier", Text, primary_key=True),
+    Column("sealed", Text, nullable=False),
+    Column("from_ms", BigInteger),
+    Column("after_ms", BigInteger),
+    Column("polled_ms", BigInteger),
+)
+"""The dossiers of a watch by keyed hash, each with its sealed id, what is too old for it, how far it was read, and when it was asked for last."""
+
+WATCH_RESPONSES: Final = Table(
+    "watch_responses",
+    METADATA,
+    Column("watch", Text, primary_key=True),
+    Column("response", Text, primary_key=True),
+    Column("content", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+)
+"""What stands on a watch's topic: keyed hashes of a response and of its content."""

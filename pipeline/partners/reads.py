@@ -44,6 +44,11 @@ class Reader(Protocol):
         """What may be read by id, and what each may be searched by."""
         ...
 
+    @property
+    def plain(self) -> frozenset[str]:
+        """Those of the resources that are no FHIR, and can become Observations."""
+        ...
+
     def by_id(self, resource: str, identifier: str) -> Request:
         """One of it. SettingsError where the id is none."""
         ...
@@ -60,8 +65,13 @@ class Reader(Protocol):
         """Key and value of what was found, as it goes onto a topic."""
         ...
 
-    def observations(self, asked: Request, resource: Resource) -> tuple[tuple[Resource, ...], tuple[str, ...]]:
-        """What was found as FHIR Observations, and what is to be told of them; SettingsError where it is nothing that can be turned into them."""
+    def observations(
+        self, asked: Request, resource: Resource, *, corrected: bool = False
+    ) -> tuple[tuple[Resource, ...], tuple[str, ...]]:
+        """What was found as FHIR Observations, and what is to be told of them; SettingsError where it is nothing that can be turned into them.
+
+        `corrected`: it was there before and said something else.
+        """
         ...
 
     def not_listed(self, reply: Reply) -> list[str]:
@@ -110,6 +120,7 @@ class FhirReader:
     """What stands between base_url and a resource's type."""
     headers: tuple[tuple[str, str], ...] = ()
     """Sent beside Accept."""
+    plain: frozenset[str] = frozenset()
 
     def by_id(self, resource: str, identifier: str) -> Request:
         """See Reader."""
@@ -148,7 +159,13 @@ class FhirReader:
         """See Reader."""
         return f"{resource.get('resourceType')}/{resource.get('id')}", resource
 
-    def observations(self, asked: Request, resource: Resource) -> tuple[tuple[Resource, ...], tuple[str, ...]]:  # noqa: ARG002 - as above
+    def observations(
+        self,
+        asked: Request,
+        resource: Resource,  # noqa: ARG002 - the protocol's signature
+        *,
+        corrected: bool = False,  # noqa: ARG002 - as above
+    ) -> tuple[tuple[Resource, ...], tuple[str, ...]]:
         """See Reader."""
         raise SettingsError(f"{asked.operation} brings FHIR already", where="--observations")
 

@@ -69,6 +69,11 @@ class RoquaReader:
         """See Reader."""
         return self.fhir.resources
 
+    @property
+    def plain(self) -> frozenset[str]:
+        """See Reader."""
+        return frozenset({"responses"})
+
     def by_id(self, resource: str, identifier: str) -> Request:  # noqa: ARG002 - the protocol's signature
         """See Reader."""
         searches = self.resources.get(resource, ())
@@ -123,11 +128,13 @@ class RoquaReader:
             return self.fhir.record(asked, resource)
         return asked.subject, {"dossier_id": asked.subject} | {name: one for name, one in resource.items() if name != LINK}
 
-    def observations(self, asked: Request, resource: Resource) -> tuple[tuple[Resource, ...], tuple[str, ...]]:
+    def observations(
+        self, asked: Request, resource: Resource, *, corrected: bool = False
+    ) -> tuple[tuple[Resource, ...], tuple[str, ...]]:
         """See Reader."""
         if asked.operation != LIST or asked.subject is None:
             return self.fhir.observations(asked, resource)
-        turned = observations_of(resource, Origin(self.fhir.base_url, asked.subject, self.dossier_system))
+        turned = observations_of(resource, Origin(self.fhir.base_url, asked.subject, self.dossier_system), corrected=corrected)
         return turned.observations, turned.told
 
     def capabilities(self) -> None:

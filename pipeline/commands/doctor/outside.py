@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pipeline.ledger.sql import SqlLedger
 
 SECONDS: Final = 5.0
+LATE: Final = 15
+"""Times `every` of a watch after which a dossier is late; one that the partner does not know is asked for twelve times more seldom."""
 SKEW, BAD_SKEW = 5.0, 60.0
 """Seconds between two clocks that are worth a warning, and a failure. A Date header is cut to seconds."""
 
@@ -141,6 +143,26 @@ def _ledger(settings: Settings, opened: "SqlLedger") -> Iterator[Line]:
         do = f"emr-pipeline find --route {route} --state {open_states[0]}" if open_states else None
         yield Line(Level.WARN if open_states else Level.OK, f"deliveries of {route}", text, do)
         yield from _retention(settings, opened, route)
+    for watch in sorted(settings.watches):
+        yield _watch(settings, opened, watch)
+
+
+def _watch(settings: Settings, opened: "SqlLedger", watch: str) -> Line:
+    """How far a watch is, and whether it is late."""
+    from pipeline.wiring import watched_reader
+
+    watched_reader(settings, watch)
+    what, standing = f"watch {watch}", opened.watches.standing(watch)
+    if standing.dossiers == 0:
+        return Line(Level.WARN, what, "it knows no dossier yet", f"emr-pipeline run {watch}")
+    found = f"{standing.dossiers} dossiers, {standing.never_polled} of them not asked for yet, {standing.responses} completions"
+    late = time.time() - (standing.oldest_polled_ms or 0) / 1000
+    if standing.oldest_polled_ms is not None and late > LATE * settings.watches[watch].every:
+        found += f"; one was asked for {late / 60:.0f} minutes ago"
+        return Line(
+            Level.WARN, what, found, f"see that emr-pipeline run {watch} runs, and its log; rate and every may ask too much"
+        )
+    return Line(Level.OK, what, found)
 
 
 def _retention(settings: Settings, opened: "SqlLedger", route: str) -> Iterator[Line]:

@@ -29,9 +29,6 @@ EXAMPLE: Final = """  emr-pipeline fetch njsams Patient 8d5802a8-14ea-4198-ba0d-
   emr-pipeline fetch roqua responses --dossier 2075 --questionnaire-keys oq45,honos_plus --completed-after 2026-01-01
   emr-pipeline fetch roqua responses --dossier 2075 --status completed --observations --json"""
 
-CAP: Final = 16 * 1024 * 1024
-"""Bytes of a page at most."""
-
 
 def configure(parser: ArgumentParser) -> None:
     from pipeline.partners.readers import options
@@ -70,10 +67,12 @@ def run(arguments: Namespace) -> int:
     reader = wiring.reader_of(loaded, arguments.partner)
     if arguments.pages < 1:
         raise SettingsError("a number from 1 on", where="--pages")
+    if arguments.observations and arguments.resource in reader.resources and arguments.resource not in reader.plain:
+        raise SettingsError(f"{arguments.resource} is FHIR already", where="--observations")
     request = _request(reader, arguments)
     if arguments.topic is not None:
         _guard(loaded, arguments.topic)
-    transport = wiring.transport_of(loaded, arguments.partner, CAP)
+    transport = wiring.transport_of(loaded, arguments.partner, wiring.READ_CAP)
     try:
         pages = _pages(reader, transport, request, arguments)
         whole = _shown(pages, reader, request, loaded, arguments)
@@ -163,12 +162,7 @@ def _lines(found: "Iterator[Resource]") -> int:
 
 def _guard(loaded: "Settings", topic: str) -> None:
     """No topic that the worker reads or writes: what is fetched is no HL7 message and no result."""
-    own = (
-        {route.source for route in loaded.routes.values()}
-        | {loaded.topics.results}
-        | {loaded.dead_letters_of(one) for one in loaded.routes}
-    )
-    if topic in own | ({loaded.listen.topic} if loaded.listen else set()):
+    if topic in loaded.own_topics():
         raise Refused("this topic has messages, results or dead letters of the pipeline: name one of its own", where="--topic")
 
 
