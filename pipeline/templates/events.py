@@ -51,10 +51,12 @@ class Rules(Mapping[str, EventRule]):
 
     def of(self, event: Event) -> EventRule | None:
         """The rule of an event: its own row of its status, its own row, its type's of its status, its type's. None: not even the type has one."""
-        status = event.result_status if event.type in self.by_status else ""
-        names = (f"{event.type}^{event.trigger}", f"{event.type}^*")
-        keys = (key for name in names for key in (f"{name}/{status}", name))
-        return next((self._rules[key] for key in keys if key in self._rules), None)
+        rules, name, kind = self._rules, f"{event.type}^{event.trigger}", f"{event.type}^*"
+        if event.type not in self.by_status:
+            return rules.get(name) or rules.get(kind)
+        status = event.result_status
+        keys = (f"{name}/{status}", name, f"{kind}/{status}", kind)
+        return next((rules[key] for key in keys if key in rules), None)
 
     def __getitem__(self, event: str) -> EventRule:
         rule = self._rules.get(event)
