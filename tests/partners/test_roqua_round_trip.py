@@ -1,4 +1,4 @@
-"""ORU → HoNOS+ → response → Observations: every answer that a hospital sends is there again in what RoQua gives back, by both of its reads.
+"""ORU → HoNOS+ → response → Observations: every answer that a hospital sends is there again in what RoQua gives back, by both of its reads. So by REST.
 
 Over real TLS against the stand-in, which reads documents by tables of its own.
 """
@@ -19,6 +19,8 @@ from pipeline.sandbox import rom
 from pipeline.sandbox.roqua import RoquaSandbox
 from pipeline.sandbox.roqua_questionnaires import ITEM8_KEY, ITEM_KEYS
 from pipeline.settings import Settings, load
+from pipeline.stages.plan import Plan
+from tests.partners import roqua_responses_samples
 from tests.partners.roqua_samples import ITEMS, SCORES, answered, oru
 
 SETTINGS = """
@@ -33,8 +35,14 @@ partners:
     tls: {{ca: {folder}/ca.pem}}
     token: {{consumer_key: {key}, consumer_secret: {{file: {folder}/client-secret}}}}
     professional_system: "urn:x:professionals"
+  roqua-responses:
+    kind: roqua-responses
+    base_url: {url}
+    tls: {{ca: {folder}/ca.pem}}
+    token: {{consumer_key: {key}, consumer_secret: {{file: {folder}/client-secret}}}}
 routes:
   roqua-honos: {{partner: roqua, source: his.oru, start: earliest}}
+  roqua-responses: {{partner: roqua-responses, source: his.oru, start: earliest}}
 """
 CAP = 2**20
 DOSSIERS = count(7000)
@@ -44,12 +52,12 @@ class House:
     """A hospital with RoQua's stand-in: what it sends, and what it reads of a dossier."""
 
     def __init__(self, settings: Settings) -> None:
-        self.plan = wiring.plan_offline(settings, "roqua-honos")
+        self.plan, self.by_api = (wiring.plan_offline(settings, route) for route in ("roqua-honos", "roqua-responses"))
         self.reader, self.transport = wiring.reader_of(settings, "roqua"), wiring.transport_of(settings, "roqua", CAP)
 
-    def send(self, message: bytes) -> str:
+    def send(self, message: bytes, plan: Plan | None = None) -> str:
         """The path that it was put to."""
-        packed = offline.convert(message, self.plan)
+        packed = offline.convert(message, plan or self.plan)
         assert isinstance(packed, Packed), packed
         (request,) = packed.requests
         assert self.transport.exchange(request).status in {200, 201}
@@ -116,6 +124,19 @@ def test_a_change_of_one_answer_changes_that_one_alone(house: House, item: str) 
     keys = {ITEM_KEYS[one] for one in ITEMS}
     changed = {pair for pair in (house.by_rest(dossier) - before) if pair[0] in keys}
     assert changed == {(ITEM_KEYS[item], other)}
+
+
+OQ45 = [f"v_{number}" for number in range(1, 47) if number != 17]
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.fixed_dictionaries({key: st.integers(0, 4) for key in OQ45}))
+def test_every_answer_by_the_rest_api_comes_back_as_an_observation(house: House, scores: dict[str, int]) -> None:
+    dossier = str(next(DOSSIERS))
+    answers = {f"OQ45_{key.removeprefix('v_')}": str(score) for key, score in scores.items()}
+    house.send(roqua_responses_samples.oru(dossier=dossier, answers=answers), house.by_api)
+    went = Counter(scores.items())
+    assert [went - house.by_fhir(dossier), went - house.by_rest(dossier)] == [Counter(), Counter()]
 
 
 def test_a_correction_meets_the_same_document_and_the_response_has_its_answers_alone(house: House) -> None:
