@@ -277,7 +277,7 @@ class Knowledge:
     """Of a merge: it would make a patient its own survivor."""
     parked: tuple[ParkedBefore, ...] = ()
     """Of the patient on this route."""
-    visit_open: Position | None = None
+    part_open: Position | None = None
     """Of a cancel of a visit or a result: another record of it that is neither closed nor known to be a later one."""
 
 

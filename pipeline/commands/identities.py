@@ -1,6 +1,6 @@
 """The patients (and visits, coverages) that a partner knows: brought into the ledger, shown as it has them, or taken out where it has them not.
 
-import reads CSV with the columns kind, system, value, partner_id (comma or semicolon; partner_id may be empty): kind is patient, visit or coverage,
+import reads CSV with the columns kind, system, value, partner_id (comma or semicolon; partner_id may be empty): kind is patient, visit, coverage or result,
 system and value are the identifier as the partner's mapping has it, partner_id is the partner's own id. Of NJSAMS, which keeps each provider's
 records apart, a fifth column, under, has the provider id (setting facilities); with one facility it may be left out. All rows are checked first; one that is wrong, and nothing
 is imported. A row that replaces the partner id of a patient who is known already is named.

@@ -2,7 +2,7 @@
 
 Rows of six sorts come back, told apart by `what`: `same` (the same bytes under another position), `reused` (the control id with other bytes),
 `identity` (one per routed identity and part that the ledger has), `subject` (what was last delivered of it, one per identity), `parked` (what of the
-patient waits for a person), and of a cancel of a visit `open` (what of that visit is not closed).
+patient waits for a person), and of a cancel of a visit or a result `open` (what of that one is not closed).
 """
 
 from collections.abc import Mapping, Sequence
@@ -108,7 +108,7 @@ def _of_delivery() -> dict[str, ColumnElement[Any]]:
 def statement(identities: int, subjects: int, lanes: int, *, takes_back: bool = False) -> Prepared:
     """The statement for so many identities, bound as hash_0, hash_1 and so on; subjects and lanes are bound in the same way.
 
-    `takes_back`: it is a cancel of a visit.
+    `takes_back`: it is a cancel of a visit or a result.
     """
     in_lanes: list[ColumnElement[str]] = [bindparam(f"lane_{n}") for n in range(lanes)]
     first_same = select(func.min(OTHER.c.id)).where(
@@ -236,7 +236,7 @@ def read(rows: Sequence[Row], routed: Routed, hashes: Mapping[Identity, str], ps
             for row in rows
             if row.what == "parked" and position_of(row) != position
         ),
-        visit_open=next((there for row in rows if row.what == "open" and not _later(there := position_of(row), position)), None),
+        part_open=next((there for row in rows if row.what == "open" and not _later(there := position_of(row), position)), None),
     )
 
 

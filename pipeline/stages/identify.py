@@ -35,7 +35,7 @@ def identify(routed: Routed, knowledge: Knowledge) -> Identified:
     if routed.rule.action is Action.MERGE:
         _merge(routed, knowledge)
     if _stale(routed, knowledge):
-        raise Superseded(Reason.STALE, where="EVN-2")
+        raise Superseded(Reason.STALE, where="EVN-2" if routed.decoded.event.recorded else "MSH-7")
     if knowledge.open_create is not None or _holds(routed, knowledge):
         raise Parked(Reason.BLOCKED_BEHIND)
     if routed.rule.kind is Kind.CANCEL and routed.about is not None:
@@ -89,7 +89,7 @@ def _takes_back(routed: Routed, knowledge: Knowledge) -> None:
     theirs = [part for part in routed.parts if part.kind is routed.rule.subject]
     if any(part in knowledge.known for part in theirs):
         return
-    if knowledge.creating is not None or knowledge.visit_open is not None:
+    if knowledge.creating is not None or knowledge.part_open is not None:
         raise Parked(Reason.BLOCKED_BEHIND)
     reason = Reason.RESULT_NOT_KNOWN if routed.rule.subject is Subject.RESULT else Reason.VISIT_NOT_KNOWN
     raise Filtered(reason, where=theirs[0].place)

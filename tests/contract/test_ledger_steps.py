@@ -178,10 +178,10 @@ def test_a_message_is_held_where_its_patient_was_brought_up_to_date_since_it_was
 def test_who_takes_back_a_visit_sees_what_of_it_is_not_closed(ledger: SqlLedger, state: State) -> None:
     ledger.settle(done(MESSAGE, WITH_VISIT, state, 0))
     cancel = routed(LATER, VISIT, kind=Kind.CANCEL)
-    assert ledger.knowledge(cancel).visit_open == (MESSAGE.position if state is State.PARKED else None)
-    assert ledger.knowledge(routed(LATER, replace(VISIT, value="V2"), kind=Kind.CANCEL)).visit_open is None
-    assert ledger.knowledge(routed(LATER, VISIT)).visit_open is None  # nobody else asks
-    assert ledger.knowledge(routed(Message(0), VISIT, kind=Kind.CANCEL)).visit_open is None  # what is later is not waited for
+    assert ledger.knowledge(cancel).part_open == (MESSAGE.position if state is State.PARKED else None)
+    assert ledger.knowledge(routed(LATER, replace(VISIT, value="V2"), kind=Kind.CANCEL)).part_open is None
+    assert ledger.knowledge(routed(LATER, VISIT)).part_open is None  # nobody else asks
+    assert ledger.knowledge(routed(Message(0), VISIT, kind=Kind.CANCEL)).part_open is None  # what is later is not waited for
 
 
 def test_what_is_parked_says_which_visit_it_is_about(ledger: SqlLedger) -> None:

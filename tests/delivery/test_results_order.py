@@ -21,6 +21,7 @@ MESSAGES = st.lists(
     st.tuples(st.sampled_from(["R-1", "R-2"]), st.sampled_from(["F", "C", "D", "P"]), st.integers(0, 3)), min_size=1, max_size=8
 )
 End = tuple[State, Reason | None]
+WHERE = {Reason.RESULT_NOT_FINAL: "OBX-11", Reason.STALE: "MSH-7", Reason.RESULT_NOT_KNOWN: "OBR-3.1", None: None}
 
 
 class Answering(Script):
@@ -75,5 +76,6 @@ def test_nothing_older_goes_over_a_newer_one_of_its_result_and_no_other_result_c
             message = oru(number, status, control=f"M{offset}", when=f"202604191500{minute:02}+0200")
             outcome = sent(desk, message, offset)
             assert (outcome.state, outcome.reason) == model.end(number, status, minute)
+            assert outcome.where == WHERE[outcome.reason]
     finally:
         house.close()

@@ -157,7 +157,7 @@ def test_a_result_that_is_taken_back_and_never_went_is_filtered_and_one_that_wen
         identify(cancel, Knowledge())
     assert (ended.value.reason, ended.value.where) == (Reason.RESULT_NOT_KNOWN, "OBR-3.1")
     with pytest.raises(Parked) as waits:
-        identify(cancel, Knowledge(visit_open=Position("his.adt", 0, 1)))
+        identify(cancel, Knowledge(part_open=Position("his.adt", 0, 1)))
     assert waits.value.reason == Reason.BLOCKED_BEHIND
     there = Knowledge(known={ROUTED.identities[0]: Known("2075"), part: Known("id-7", belongs_to="2075")})
     assert identify(cancel, there).part_ids == {part: "id-7"}
