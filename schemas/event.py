@@ -186,6 +186,11 @@ class Practitioner(Frozen):
 
     identifier: Text = At(".1")
     family: Text = At(".2.1")
+    """The surname as it is used (FN.1); its parts as of a Name."""
+    own_prefix: Text = At(".2.2")
+    own_family: Text = At(".2.3")
+    partner_prefix: Text = At(".2.4")
+    partner_family: Text = At(".2.5")
     given: Text = At(".3")
     prefix: Text = At(".6")
     authority: Text = At(".9.1")
@@ -202,6 +207,7 @@ class Location(Frozen):
     facility: Text = At(".4.1")
     building: Text = At(".7")
     floor: Text = At(".8")
+    description: Text = At(".9")
 
 
 class Visit(Frozen):
@@ -227,6 +233,8 @@ class Visit(Frozen):
     admit_reason: Coded | None = At("PV2-3")
     expected: Timestamp | Null | None = At("PV2-8")
     """When an admission is expected."""
+    expected_end: Timestamp | Null | None = At("PV2-9")
+    """When the discharge from it is expected."""
 
 
 class Diagnosis(Frozen):
@@ -327,6 +335,107 @@ class Report(Frozen):
     observations: tuple[Observation, ...] = At("OBX", ())
 
 
+class Note(Frozen):
+    """An NTE segment."""
+
+    nth: int = 0
+    """Which NTE of the message it is, from 1."""
+    comment: Text = At("NTE[n]-3")
+    """All repetitions, one to a line."""
+    type: Coded | None = At("NTE[n]-4")
+    """Comment type (table 0364): PI patient instructions, GI general instructions, RE remark, …"""
+
+
+class Service(Frozen):
+    """An AIS segment: what is going to be done."""
+
+    nth: int = 0
+    """Which AIS of the message it is, from 1; of the other parts of an appointment the same."""
+    code: Coded | None = At("AIS[n]-3")
+    """Universal service identifier."""
+    start: Timestamp | Null | None = At("AIS[n]-4")
+    offset: Text = At("AIS[n]-5")
+    """How long after the start of the appointment."""
+    offset_units: Coded | None = At("AIS[n]-6")
+    duration: Text = At("AIS[n]-7")
+    duration_units: Coded | None = At("AIS[n]-8")
+    status: Coded | None = At("AIS[n]-10")
+    """Filler status (table 0278)."""
+    notes: tuple[Note, ...] = At("NTE", ())
+
+
+class Resource(Frozen):
+    """An AIG segment: equipment, or whatever else is reserved."""
+
+    nth: int = 0
+    resource: Coded | None = At("AIG[n]-3")
+    type: Coded | None = At("AIG[n]-4")
+    group: Coded | None = At("AIG[n]-5")
+    start: Timestamp | Null | None = At("AIG[n]-8")
+    duration: Text = At("AIG[n]-11")
+    duration_units: Coded | None = At("AIG[n]-12")
+    status: Coded | None = At("AIG[n]-14")
+    notes: tuple[Note, ...] = At("NTE", ())
+
+
+class Personnel(Frozen):
+    """An AIP segment: who is there."""
+
+    nth: int = 0
+    person: Practitioner | None = At("AIP[n]-3")
+    """The first, where it lists alternatives."""
+    type: Coded | None = At("AIP[n]-4")
+    group: Coded | None = At("AIP[n]-5")
+    start: Timestamp | Null | None = At("AIP[n]-6")
+    duration: Text = At("AIP[n]-9")
+    duration_units: Coded | None = At("AIP[n]-10")
+    status: Coded | None = At("AIP[n]-12")
+    notes: tuple[Note, ...] = At("NTE", ())
+
+
+class Place(Frozen):
+    """An AIL segment: where it is."""
+
+    nth: int = 0
+    location: Location | None = At("AIL[n]-3")
+    type: Coded | None = At("AIL[n]-4")
+    group: Coded | None = At("AIL[n]-5")
+    start: Timestamp | Null | None = At("AIL[n]-6")
+    duration: Text = At("AIL[n]-9")
+    duration_units: Coded | None = At("AIL[n]-10")
+    status: Coded | None = At("AIL[n]-12")
+    notes: tuple[Note, ...] = At("NTE", ())
+
+
+class Appointment(Frozen):
+    """The SCH segment and the resources of all its groups (RGS); of v2.5 and later the TQ1 behind it, where SCH-11 says nothing."""
+
+    placer: EntityIdentifier | None = At("SCH-1")
+    filler: EntityIdentifier | None = At("SCH-2")
+    occurrence: Text = At("SCH-3")
+    schedule: Coded | None = At("SCH-5")
+    event_reason: Coded | None = At("SCH-6")
+    """Why the event came about (table 0276, of old senders the reason of a cancel)."""
+    reason: Coded | None = At("SCH-7")
+    type: Coded | None = At("SCH-8")
+    """Appointment type (table 0277)."""
+    duration: Text = At("SCH-9")
+    duration_units: Coded | None = At("SCH-10")
+    start: Timestamp | Null | None = At("SCH-11.4")
+    end: Timestamp | Null | None = At("SCH-11.5")
+    contact: tuple[Practitioner, ...] = At("SCH-16[r]", ())
+    """Whom to speak to of the department that planned it (filler contact)."""
+    contact_telecoms: tuple[Telecom, ...] = At("SCH-17[r]", ())
+    entered_by: tuple[Practitioner, ...] = At("SCH-20[r]", ())
+    status: Coded | None = At("SCH-25")
+    """Filler status (table 0278): Booked, Complete, Cancelled, Noshow, …"""
+    notes: tuple[Note, ...] = At("NTE", ())
+    services: tuple[Service, ...] = At("AIS", ())
+    resources: tuple[Resource, ...] = At("AIG", ())
+    personnel: tuple[Personnel, ...] = At("AIP", ())
+    places: tuple[Place, ...] = At("AIL", ())
+
+
 class Merge(Frozen):
     """An MRG segment: the prior identifiers, which end."""
 
@@ -369,6 +478,7 @@ class Event(Frozen):
     diagnoses: tuple[Diagnosis, ...] = At("DG1", ())
     coverages: tuple[Coverage, ...] = At("IN1", ())
     reports: tuple[Report, ...] = At("OBR", ())
+    appointment: Appointment | None = At("SCH")
 
     @property
     def result_status(self) -> str:

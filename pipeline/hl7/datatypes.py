@@ -37,7 +37,7 @@ _XCN: Final[Names] = ("identifier", None, "given", None, None, "prefix", None, N
 _CX_TIMES: Final = ((6, "start"), (7, "end"))
 _CX: Final[Names] = ("value", "check_digit", None, None, "type", "facility")
 _HD: Final[Names] = ("authority", "authority_oid", "authority_oid_type")
-_LOCATION: Final[Names] = ("point_of_care", "room", "bed", "facility", None, None, "building", "floor")
+_LOCATION: Final[Names] = ("point_of_care", "room", "bed", "facility", None, None, "building", "floor", "description")
 _ADDRESS: Final[Names] = (None, "other", "city", "state", "postal_code", "country", "type")
 _NAME: Final[Names] = (None, "given", "middle", "suffix", "prefix", "degree", "type")
 _EI: Final[Names] = ("value", "authority", "authority_oid", "authority_oid_type")
@@ -127,6 +127,13 @@ class Reader:
         if self._component in raw:
             raw, precision = raw.split(self._component)[:2]
         return self._moment(raw, precision, where, 1, 0)
+
+    def component_time(self, raw: str, where: Where, component: int) -> Timestamp | Null | None:
+        """A time that is a component of the first repetition of its field, as TQ.4."""
+        parts = self.single(raw).split(self._component)
+        if len(parts) < component:
+            return None
+        return self._moment(parts[component - 1].split(self._sub, 1)[0], "", where, 1, component)
 
     def _moment(self, raw: str, precision: str, where: Where, repetition: int, component: int) -> Timestamp | Null | None:
         text = self.text(raw)
@@ -235,8 +242,8 @@ class Reader:
         parts = raw.split(self._component)
         members = self.named(raw, self._component, _XCN, parts)
         count = len(parts)
-        if count > 1 and (family := self.surname(parts[1]).get("family")) is not None:
-            members["family"] = family
+        if count > 1:
+            members |= self.surname(parts[1])
         if count > 8:  # noqa: PLR2004 - XCN.9
             members |= self.named(parts[8], self._sub, _HD[:2])
         return members

@@ -7,6 +7,7 @@ import sys
 from itertools import pairwise
 from typing import Final
 
+from pipeline.hl7.appointments import appointment
 from pipeline.hl7.datatypes import Reader
 from pipeline.hl7.message import Message
 from pipeline.hl7.parts import Members, built
@@ -47,6 +48,8 @@ def typed(message: Message, *, zone: str, only: frozenset[str] | None = None) ->
             members["visit"] = visit(message, reader, (visits or [nowhere])[0], (details or [nowhere])[0], what)
     if "reports" in what.event and (reports := _reports(message, reader, end, what)):
         members["reports"] = reports
+    if "appointment" in what.event and message.positions("SCH"):
+        members["appointment"] = appointment(message, reader, only)
     if end is not None and "others" in what.event:
         members["others"] = _others(message, reader, patients, what)
     return built(Event, what.event, members), tuple(reader.findings)

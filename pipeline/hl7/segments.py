@@ -4,11 +4,11 @@ Only what a message has costs time, and only what somebody reads: empty fields a
 `Chosen` names (see event.py, `only`).
 """
 
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from pipeline.hl7.datatypes import Reader, Where
+from pipeline.hl7.fields import Fields, Table, each_of, fields_of, one, read
 from pipeline.hl7.message import Message
 from pipeline.hl7.parts import Members, absent, built
 from schemas.event import (
@@ -34,9 +34,6 @@ from schemas.event import (
     Visit,
 )
 
-Make = Callable[[Reader, str, Where], Any]
-Table = dict[int, tuple[str, Make]]
-
 _NO_IDENTIFIER: Final = absent(Identifier)
 
 
@@ -51,38 +48,16 @@ def _identifiers(reader: Reader, raw: str, where: Where) -> tuple[Identifier, ..
     return tuple([built(Identifier, _NO_IDENTIFIER, members) for members in read]) or None
 
 
-def _one(model: type[Frozen], read: Callable[[Reader, str], Members]) -> Make:
-    """The first repetition, by the function of its type."""
-    missing = absent(model)
-
-    def make(reader: Reader, raw: str, _where: Where) -> Frozen | None:
-        members = read(reader, reader.single(raw))
-        return built(model, missing, members) if members else None
-
-    return make
-
-
-def _all(model: type[Frozen], read: Callable[[Reader, str], Members]) -> Make:
-    """Each repetition that has something in it."""
-    missing = absent(model)
-
-    def make(reader: Reader, raw: str, _where: Where) -> tuple[Frozen, ...] | None:
-        repetitions = reader.repetitions(raw)
-        return tuple([built(model, missing, members) for each in repetitions if (members := read(reader, each))]) or None
-
-    return make
-
-
-_NAME, _NAMES = _one(Name, Reader.xpn), _all(Name, Reader.xpn)
-_CODED, _CODEDS = _one(Coded, Reader.ce), _all(Coded, Reader.ce)
-_ADDRESSES: Final = _all(Address, Reader.xad)
-_TELECOMS: Final = _all(Telecom, Reader.xtn)
-_WORK_TELECOMS: Final = _all(Telecom, lambda reader, raw: reader.xtn(raw, "WPN"))
-_PRACTITIONERS: Final = _all(Practitioner, Reader.xcn)
-_LOCATION: Final = _one(Location, Reader.pl)
-_ENTITY: Final = _one(EntityIdentifier, Reader.ei)
-_INTERPRETER: Final = _one(Interpreter, Reader.ndl)
-_SPECIMEN: Final = _one(Coded, Reader.sps)
+_NAME, _NAMES = one(Name, Reader.xpn), each_of(Name, Reader.xpn)
+_CODED, _CODEDS = one(Coded, Reader.ce), each_of(Coded, Reader.ce)
+_ADDRESSES: Final = each_of(Address, Reader.xad)
+_TELECOMS: Final = each_of(Telecom, Reader.xtn)
+_WORK_TELECOMS: Final = each_of(Telecom, lambda reader, raw: reader.xtn(raw, "WPN"))
+_PRACTITIONERS: Final = each_of(Practitioner, Reader.xcn)
+_LOCATION: Final = one(Location, Reader.pl)
+_ENTITY: Final = one(EntityIdentifier, Reader.ei)
+_INTERPRETER: Final = one(Interpreter, Reader.ndl)
+_SPECIMEN: Final = one(Coded, Reader.sps)
 
 
 def _kind(reader: Reader, raw: str, _where: Where) -> Members:
@@ -155,7 +130,7 @@ _PV1: Final[Table] = {
     45: ("discharged", Reader.time),
     50: ("alternate_id", _identifier),
 }
-_PV2: Final[Table] = {3: ("admit_reason", _CODED), 8: ("expected", Reader.time)}
+_PV2: Final[Table] = {3: ("admit_reason", _CODED), 8: ("expected", Reader.time), 9: ("expected_end", Reader.time)}
 _DG1: Final[Table] = {
     1: ("set_id", Reader.first),
     2: ("coding_method", Reader.first),
@@ -219,15 +194,6 @@ _MRG: Final[Table] = {
 _MRG_OLD: Final[Table] = {4: ("identifiers", _identifiers)}
 
 
-class Fields(NamedTuple):
-    """What is read of a segment."""
-
-    rows: tuple[tuple[int, str, Make], ...]
-    """Number, name and reading of its fields, in their order."""
-    missing: Members
-    """What the members of its part are where nothing is said."""
-
-
 class Chosen(NamedTuple):
     """What is read of a message."""
 
@@ -257,8 +223,7 @@ def chosen(only: frozenset[str] | None) -> Chosen:
     """The rows whose names are in `only`, wherever they stand; None: all."""
 
     def fields(table: Table, model: type[Frozen], *always: str) -> Fields:
-        rows = [(number, name, make) for number, (name, make) in table.items() if only is None or name in (*always, *only)]
-        return Fields(tuple(sorted(rows, key=lambda row: row[0])), absent(model, only))
+        return fields_of(table, model, only, *always)
 
     return Chosen(
         event=absent(Event, only),
@@ -283,8 +248,8 @@ def chosen(only: frozenset[str] | None) -> Chosen:
 
 def header(message: Message, reader: Reader, what: Chosen) -> Members:
     """MSH and EVN. The trigger is MSH-9.2, else EVN-1."""
-    members = _read(message, reader, "MSH", 1, what.msh)
-    event = _read(message, reader, "EVN", 1, what.evn)
+    members = read(message, reader, "MSH", 1, what.msh)
+    event = read(message, reader, "EVN", 1, what.evn)
     kind = members.pop("kind", {})
     told = event.pop("trigger", None)
     said = {"type": kind.get("code") or "", "trigger": kind.get("text") or told or "", "structure": kind.get("system")}
@@ -293,31 +258,31 @@ def header(message: Message, reader: Reader, what: Chosen) -> Members:
 
 def patient(message: Message, reader: Reader, nth: int, what: Chosen) -> Patient:
     """PID. PID-2, the external id of old versions, stands in where PID-3 has nothing."""
-    members = _read(message, reader, "PID", nth, what.pid)
+    members = read(message, reader, "PID", nth, what.pid)
     if "identifiers" not in members:
-        members |= _read(message, reader, "PID", nth, what.pid_old)
+        members |= read(message, reader, "PID", nth, what.pid_old)
     return built(Patient, what.pid.missing, members)
 
 
 def visit(message: Message, reader: Reader, pv1: int, pv2: int, what: Chosen) -> Visit:
     """PV1 and PV2, by their numbers."""
-    members = _read(message, reader, "PV1", pv1, what.pv1) | _read(message, reader, "PV2", pv2, what.pv2)
+    members = read(message, reader, "PV1", pv1, what.pv1) | read(message, reader, "PV2", pv2, what.pv2)
     return built(Visit, what.pv1.missing, members)
 
 
 def diagnosis(message: Message, reader: Reader, nth: int, what: Chosen) -> Diagnosis:
     """DG1."""
-    return built(Diagnosis, what.dg1.missing, _read(message, reader, "DG1", nth, what.dg1))
+    return built(Diagnosis, what.dg1.missing, read(message, reader, "DG1", nth, what.dg1))
 
 
 def coverage(message: Message, reader: Reader, nth: int, what: Chosen) -> Coverage:
     """IN1."""
-    return built(Coverage, what.in1.missing, _read(message, reader, "IN1", nth, what.in1))
+    return built(Coverage, what.in1.missing, read(message, reader, "IN1", nth, what.in1))
 
 
 def report(message: Message, reader: Reader, nth: int, observations: list[int], what: Chosen) -> Report:
     """OBR (0: none) and its OBX, by their numbers."""
-    members = _read(message, reader, "OBR", nth, what.obr) if nth else {}
+    members = read(message, reader, "OBR", nth, what.obr) if nth else {}
     if observations and "observations" in what.obr.missing:
         members["observations"] = tuple([_observation(message, reader, each, what) for each in observations])
     return built(Report, what.obr.missing, members | {"nth": nth})
@@ -328,25 +293,13 @@ def _observation(message: Message, reader: Reader, nth: int, what: Chosen) -> Ob
     coded = message.field("OBX", nth, 2).strip() in _CODED_TYPES
     members: Members = {"nth": nth}
     for fields in (what.obx, what.obx_code, what.obx_coded) if coded else (what.obx, what.obx_text):
-        members |= _read(message, reader, "OBX", nth, fields)
+        members |= read(message, reader, "OBX", nth, fields)
     return built(Observation, what.obx.missing, members)
 
 
 def merge(message: Message, reader: Reader, nth: int, what: Chosen) -> Merge:
     """MRG. MRG-4, the prior external id of old versions, stands in where MRG-1 has nothing."""
-    members = _read(message, reader, "MRG", nth, what.mrg)
+    members = read(message, reader, "MRG", nth, what.mrg)
     if "identifiers" not in members:
-        members |= _read(message, reader, "MRG", nth, what.mrg_old)
+        members |= read(message, reader, "MRG", nth, what.mrg_old)
     return built(Merge, what.mrg.missing, members)
-
-
-def _read(message: Message, reader: Reader, segment: str, nth: int, fields: Fields) -> Members:
-    members: Members = {}
-    raws = message.fields(segment, nth)
-    count = len(raws)
-    for number, name, make in fields.rows:
-        if number >= count:
-            break
-        if (raw := raws[number]) and (value := make(reader, raw, (segment, nth, number))) is not None:
-            members[name] = value
-    return members

@@ -334,7 +334,7 @@ def _built(context: Context, compiled: Compiled) -> bool:
     return there is read or there is None or (read is not None and read <= there)
 
 
-SHORT: Final = ("patient", "visit", "diagnoses", "coverages", "reports")
+SHORT: Final = ("patient", "visit", "diagnoses", "coverages", "reports", "appointment")
 """Parts of the event that templates name without `event.` before them."""
 
 

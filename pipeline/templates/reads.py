@@ -14,9 +14,28 @@ from pydantic import BaseModel
 
 from pipeline.templates.fields import ENDS
 from pipeline.templates.filters import READS
-from schemas.event import Coverage, Diagnosis, Event, Merge, Observation, Patient, PatientGroup, Report, Visit
+from schemas.event import (
+    Appointment,
+    Coverage,
+    Diagnosis,
+    Event,
+    Merge,
+    Note,
+    Observation,
+    Patient,
+    PatientGroup,
+    Personnel,
+    Place,
+    Report,
+    Resource,
+    Service,
+    Visit,
+)
 
-OWNERS: Final = (Event, Patient, PatientGroup, Visit, Diagnosis, Coverage, Merge, Report, Observation)
+OWNERS: Final = (
+    *(Event, Patient, PatientGroup, Visit, Diagnosis, Coverage, Merge, Report, Observation),
+    *(Appointment, Service, Resource, Personnel, Place, Note),
+)
 """The message and its segments: the parts of which single fields are built or left out. Data types are built whole."""
 FIELDS: Final = frozenset(name for model in OWNERS for name in model.model_fields)
 

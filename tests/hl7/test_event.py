@@ -16,6 +16,7 @@ from pipeline.model import Finding
 from schemas.event import (
     NULL,
     Address,
+    Appointment,
     Coded,
     Coverage,
     Diagnosis,
@@ -26,12 +27,17 @@ from schemas.event import (
     Location,
     Merge,
     Name,
+    Note,
     Null,
     Observation,
     Patient,
+    Personnel,
+    Place,
     Practitioner,
     Precision,
     Report,
+    Resource,
+    Service,
     Telecom,
     Timestamp,
     Visit,
@@ -241,7 +247,7 @@ def test_the_visit() -> None:
     assert event("|".join(pv1), "PV1|2|E", "PV2|||E11^Diabetes^I10").visit == Visit(
         patient_class="I", location=Location(point_of_care="A3", room="12", bed="1", facility="AMC", building="B", floor="2"), admission_type="R",
         prior_location=Location(point_of_care="A1"), hospital_service="INT", admit_source="1", patient_type="P",
-        attending=(Practitioner(identifier="87", family="de Doc", given="D", prefix="Dr", authority="AGB", authority_oid="1.2", type="AGB"), Practitioner(identifier="2")),
+        attending=(Practitioner(identifier="87", family="de Doc", own_prefix="de", own_family="Doc", given="D", prefix="Dr", authority="AGB", authority_oid="1.2", type="AGB"), Practitioner(identifier="2")),
         referring=(Practitioner(identifier="3"),), consulting=(Practitioner(identifier="4"),), number=Identifier(value="V1", authority="AMC", type="VN"),
         financial_class="F", discharge_disposition="01", alternate_id=Identifier(value="ALT"), admit_reason=Coded(code="E11", text="Diabetes", system="I10"),
         admitted=Timestamp(date="2026-03-01", datetime="2026-03-01", epoch_ms=1772319600000, precision=Precision.DAY, zone=Zone.NONE),
@@ -480,11 +486,21 @@ FULL = [
     pid(**{f"_{number}": "1&p&f&q&g^2^3^4&b&c^5^6^7^8^9&a" for number in range(1, 40) if number not in {7, 29, 33}}, _7="2026", _29="2026", _33="2026"),
     "MRG|1^2^3^4&b&c^5^6^2026^2027||1||1||1",
     "|".join(["PV1", *["2026" if number in {44, 45} else "1&2^2^3^4^5^6^7^8^9&b^10^11^12^13" for number in range(1, 51)]]),
-    "PV2|||1^2^3^4^5^6|||||2026",
+    "PV2|||1^2^3^4^5^6|||||2026|2026",
     "|".join(["DG1", *["2026" if number == 5 else "1^2^3^4^5^6" for number in range(1, 22)]]),
     "|".join(["IN1", *["2026" if number in {12, 13} else "1^2^3^4^5^6" for number in range(1, 50)]]),
     "|".join(["OBR", *["2026" if number in {7, 8, 22} else "1&2&3&4&5&6&7&8&9&10^2^3^4^5^6^7^8^9&b^10^11^12^13" for number in range(1, 33)]]),
     "|".join(["OBX", *[{2: "CWE", 14: "2026"}.get(number, "1^2^3^4^5^6") for number in range(1, 17)]]),
+    "|".join(["SCH", *["1&p&f&q&g^2&b&c&d&e^3^2026^2027^6^7^8^9&b^10^11^12^13" for _ in range(1, 26)]]),
+    "NTE|1||a|PI^2^3^4^5^6",
+    "|".join(["AIS", *["2026" if number == 4 else "1^2^3^4^5^6" for number in range(1, 11)]]),
+    "NTE|1||b",
+    "|".join(["AIG", *["2026" if number == 8 else "1^2^3^4^5^6" for number in range(1, 15)]]),
+    "NTE|1||c",
+    "|".join(["AIP", *["2026" if number == 6 else "1^2&b&c&d&e^3^4^5^6^7^8^9&b^10^11^12^13" for number in range(1, 13)]]),
+    "NTE|1||d",
+    "|".join(["AIL", *["2026" if number == 6 else "1^2^3^4^5^6^7^8^9" for number in range(1, 13)]]),
+    "NTE|1||e",
     "PID|||2",
 ]  # fmt: skip
 
@@ -511,6 +527,12 @@ def test_every_field_of_the_schema_is_filled_by_some_message() -> None:
         Observation,
         EntityIdentifier,
         Interpreter,
+        Appointment,
+        Service,
+        Resource,
+        Personnel,
+        Place,
+        Note,
         Timestamp,
     ):
         every |= {f"{model.__name__}.{name}" for name in model.model_fields}
@@ -526,7 +548,25 @@ def _placed(model: type[BaseModel]) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("model", [Event, Patient, Visit, Diagnosis, Coverage, Merge, Report, Observation])
+OWNERS = (
+    Event,
+    Patient,
+    Visit,
+    Diagnosis,
+    Coverage,
+    Merge,
+    Report,
+    Observation,
+    Appointment,
+    Service,
+    Resource,
+    Personnel,
+    Place,
+    Note,
+)
+
+
+@pytest.mark.parametrize("model", OWNERS)
 def test_the_schema_and_the_reader_mean_the_same_place(model: type[BaseModel]) -> None:
     for name, raw in _placed(model).items():
         path = re.sub(r"\[[rn]\]", "", raw)
@@ -541,10 +581,15 @@ def test_the_schema_and_the_reader_mean_the_same_place(model: type[BaseModel]) -
             segment[2] = "CWE"
         header = "MSH|^~\\&|" if where.segment != "MSH" else "|".join(["MSH", "^~\\&", *segment[2:]])
         body = [] if where.segment == "MSH" else ["|".join(segment)]
+        if where.segment in {"AIS", "AIG", "AIP", "AIL", "NTE"}:
+            body.insert(0, "SCH|1")
         found: Any = event(*(["PID|1"] if where.segment == "MRG" else []), *body, header=header)
         parts: dict[str, Any] = {"Event": [found], "Patient": [found.patient], "Visit": [found.visit], "Merge": found.prior}
         parts |= {"Diagnosis": found.diagnoses, "Coverage": found.coverages, "Report": found.reports}
         parts |= {"Observation": [each for report in found.reports for each in report.observations]}
+        if booked := found.appointment:
+            parts |= {"Appointment": [booked], "Service": booked.services, "Resource": booked.resources, "Note": booked.notes}
+            parts |= {"Personnel": booked.personnel, "Place": booked.places}
         holder = parts[model.__name__][0]
         dumped = repr(getattr(holder, name))
         assert "Q7Q" in dumped or "2026-03-01" in dumped, (model.__name__, name)

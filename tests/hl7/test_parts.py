@@ -15,22 +15,31 @@ from pipeline.hl7.er7 import Message, parse
 from pipeline.hl7.event import typed
 from pipeline.hl7.parts import absent, built
 from schemas.event import (
+    Appointment,
     Coverage,
     Diagnosis,
     Event,
     Identifier,
     Merge,
+    Note,
     Observation,
     Patient,
     PatientGroup,
+    Personnel,
+    Place,
     Report,
+    Resource,
+    Service,
     Timestamp,
     Visit,
 )
 from schemas.outcomes import FindingCode
 from tests.hl7.samples import ZONE, files, message, needs_samples
 
-OWNERS = (Event, Patient, PatientGroup, Visit, Diagnosis, Coverage, Merge, Report, Observation)
+OWNERS = (
+    *(Event, Patient, PatientGroup, Visit, Diagnosis, Coverage, Merge, Report, Observation),
+    *(Appointment, Service, Resource, Personnel, Place, Note),
+)
 """The message and its segments: `only` chooses among their fields."""
 ALWAYS = frozenset({"nth"})
 """What says where a part stands is there whenever the part is."""
@@ -52,7 +61,12 @@ TEXT = st.text(alphabet='aB1 é\\"^&~.+', max_size=8) | st.sampled_from(
 )
 SEGMENT = st.builds(
     lambda name, fields: "|".join([name, *fields]),
-    st.sampled_from(["EVN", "PID", "MRG", "PV1", "PV2", "DG1", "IN1", "OBR", "OBX", "OBX", "ZPI"]),
+    st.sampled_from(
+        [
+            *("EVN", "PID", "MRG", "PV1", "PV2", "DG1", "IN1", "OBR", "OBX", "OBX", "ZPI"),
+            *("SCH", "TQ1", "NTE", "AIS", "AIG", "AIP", "AIL"),
+        ]
+    ),
     st.lists(TEXT, max_size=50),
 )
 MESSAGES = st.lists(SEGMENT, max_size=10).map(lambda segments: message(*segments))

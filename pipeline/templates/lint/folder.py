@@ -207,7 +207,7 @@ def names() -> dict[str, Kind]:
     fields = {name: kind_of_annotation(info.annotation) for name, info in Event.model_fields.items()}
     return {
         "event": Whole(Event),
-        **{name: fields[name] for name in ("patient", "visit", "diagnoses", "coverages", "reports")},
+        **{name: fields[name] for name in ("patient", "visit", "diagnoses", "coverages", "reports", "appointment")},
         "hl7": Function("hl7"),
         "intent": Text(),
         "identifiers": Several(Whole(Identity)),
