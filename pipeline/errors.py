@@ -15,7 +15,9 @@
     │   ├── BusLost           what this member held is another's now: forget it and poll on
     │   └── BusRefused        trying again does not help: no such topic, no right, too large
     │       └── BusGap            where to read on is gone (topic made anew, retention): a person decides, nothing is skipped (exit 4)
-    ├── LedgerError       the ledger cannot be read or written: no new work
+    ├── DatabaseError     a database of ours cannot be read or written
+    │   ├── LedgerError       the ledger: no new work
+    │   └── StoreError        the store of appointments: nothing goes in, nothing is served
     ├── SettingsError     wrong settings or input (exit 2)
     └── Refused           a guard said no (exit 4)
 
@@ -126,8 +128,19 @@ class BusLost(BusError):
     """What this member held is another's now: forget it and poll on."""
 
 
-class LedgerError(PipelineError):
+class DatabaseError(PipelineError):
+    """A database of ours cannot be read or written."""
+
+    in_the_way = False
+    """PostgreSQL ended this transaction because it and another stood in each other's way: the same once more goes through."""
+
+
+class LedgerError(DatabaseError):
     """The ledger cannot be read or written."""
+
+
+class StoreError(DatabaseError):
+    """The store of appointments cannot be read or written."""
 
 
 class SettingsError(PipelineError):

@@ -6,12 +6,12 @@ its time is over, and it is parked, or its bytes are gone, without which no work
 
 from sqlalchemy import Connection, select
 
+from pipeline.database.prepared import Row
 from pipeline.errors import Refused, SettingsError
 from pipeline.ledger.deliveries import Deliveries
 from pipeline.ledger.identities import CREATING, Identities
 from pipeline.ledger.plans import What
 from pipeline.ledger.port import Decided
-from pipeline.ledger.prepared import Row
 from pipeline.ledger.replays import SqlReplays
 from pipeline.ledger.tables import IDENTITIES
 from schemas.outcomes import OUTCOME_UNKNOWN, Reason, State

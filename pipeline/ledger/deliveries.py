@@ -11,12 +11,12 @@ from typing import Any, Final
 from sqlalchemy import Connection, and_, bindparam, case, delete, or_, select, update
 from sqlalchemy import insert as insert_row
 
+from pipeline.database.prepared import Prepared, Row, one_by_one
 from pipeline.errors import Refused
 from pipeline.ledger.fingerprint import fingerprint
 from pipeline.ledger.identities import CLAIMS, insert
 from pipeline.ledger.knowledge import DELIVERY, bound_subjects, delivered, newest, position_of
 from pipeline.ledger.port import Begun, Held, Settlement
-from pipeline.ledger.prepared import Prepared, Row, one_by_one
 from pipeline.ledger.replays import being_replayed, taken
 from pipeline.ledger.tables import ALSO, DELIVERIES, OPEN_LANES, SUBJECTS
 from pipeline.model import Kind, Outcome, Position, Routed

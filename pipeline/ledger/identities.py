@@ -10,8 +10,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, and_, bindparam, delete, exists, false, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from pipeline.database.prepared import Prepared, Row
 from pipeline.ledger.port import Held, Merged
-from pipeline.ledger.prepared import Prepared, Row
 from pipeline.ledger.tables import DELIVERIES, FACTS, IDENTITIES
 from pipeline.model import Identity, Learned, Position, Subject
 from pipeline.pseudonyms import Pseudonyms

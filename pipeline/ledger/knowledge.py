@@ -13,7 +13,7 @@ from sqlalchemy import Select, and_, bindparam, cast, exists, func, literal, not
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.elements import KeyedColumnElement
 
-from pipeline.ledger.prepared import Prepared, Row, one_by_one
+from pipeline.database.prepared import Prepared, Row, one_by_one
 from pipeline.ledger.tables import ALSO, DELIVERIES, IDENTITIES, SUBJECTS
 from pipeline.model import Identity, Intent, Kind, Knowledge, Known, ParkedBefore, Position, Routed, Seen, Subject
 from pipeline.pseudonyms import Pseudonyms

@@ -1,6 +1,7 @@
 """Open the ledger of the settings. The one place that reads its secrets."""
 
-from pipeline.ledger import engine
+from pipeline.database import engine
+from pipeline.ledger.named import LEDGER
 from pipeline.ledger.sql import SqlLedger
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.settings import Settings
@@ -15,6 +16,6 @@ def open_ledger(settings: Settings) -> SqlLedger:
 
 def not_there_yet(settings: Settings) -> str | None:
     """The place of a SQLite ledger whose file is not there, for people; None where it is there, or is a server's. Reads no secret."""
-    url = engine.parse(settings.ledger.url, None)
+    url = engine.parse(LEDGER, settings.ledger.url, None)
     file = engine.sqlite_file(url)
-    return engine.place(url) if file is not None and not file.exists() else None
+    return engine.place(LEDGER, url) if file is not None and not file.exists() else None

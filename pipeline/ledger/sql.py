@@ -5,23 +5,23 @@ Nothing here decides about a message: it writes what it is told, and refuses wha
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection, Engine, func, select, tuple_
 
-from pipeline.errors import LedgerError, Refused
-from pipeline.ledger import engine as way
+from pipeline.database.commits import Commits
+from pipeline.database.engine import Database
+from pipeline.database.prepared import Row
+from pipeline.errors import Refused
 from pipeline.ledger import knowledge as known
 from pipeline.ledger.claims import RouteClaims
-from pipeline.ledger.commits import Commits
 from pipeline.ledger.decide import decide
 from pipeline.ledger.deliveries import BETWEEN, EMITTED, SELECT, UNEMITTED, WAITING, Deliveries, here, maybe_done
 from pipeline.ledger.find import delivery_of, statement_of
 from pipeline.ledger.identities import MERGES, Identities, insert
+from pipeline.ledger.named import LEDGER, MIGRATIONS
 from pipeline.ledger.port import Begun, Decided, Delivery, Query, Settlement
-from pipeline.ledger.prepared import Row
 from pipeline.ledger.replays import SqlReplays
 from pipeline.ledger.tables import DELIVERIES, FACTS, IDENTITIES, ROUTES
 from pipeline.ledger.watches import SqlWatches
@@ -42,45 +42,21 @@ class SqlLedger:
 
     def __init__(self, url: str, pseudonyms: Pseudonyms, password: str | None = None, clock: Clock = now_ms) -> None:
         """`url` as sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE; SettingsError where it is none. `clock`: ms since 1970."""
-        self._url = way.parse(url, password)
-        self._file = way.sqlite_file(self._url)
-        self._engine: Engine = way.make_engine(self._url)
-        # On PostgreSQL a BEGIN and a ROLLBACK are a round trip each, which one statement does not need; on SQLite they cost as much as it.
-        way_to_read = way.READ if self._file is not None else {"isolation_level": "AUTOCOMMIT"}
-        self._reading = self._engine.execution_options(**way_to_read)
+        self._database = Database(LEDGER, url, password)
+        self._file = self._database.file
+        self._engine: Engine = self._database.engine
+        self._read, self._write = self._database.read, self._database.write
         self._pseudonyms = pseudonyms
         self._clock = clock
         self._identities = Identities(pseudonyms)
         self._deliveries = Deliveries(pseudonyms)
         self._claims = RouteClaims(self._file)
-        self._commit = Commits(self._write, self._apart if self._file is not None else None)
-        self._ask = Commits(self._read, lambda _: way.one_line(self._url))
+        self._commit = Commits(self._write, self._database.apart if self._file is not None else None)
+        self._ask = Commits(self._read, self._database.one_line)
         """Reads of the hot path, shared as commits are: one thread reads for all that wait. Each statement is its own snapshot, taken after it was asked."""
         self.watches = SqlWatches(self._read, self._write, pseudonyms)
         """See the port."""
         self._replays = SqlReplays(self._read, self._write, self._commit, pseudonyms)
-
-    @contextmanager
-    def _read(self) -> Iterator[Connection]:
-        """For one statement, which is one snapshot. Makes no file: a ledger that is not there yet is a LedgerError."""
-        if self._file is not None and not self._file.exists():
-            raise LedgerError("there is no ledger yet: nothing has run on it", where=self.place)
-        with way.one_line(self._url), self._reading.connect() as connection:
-            yield connection
-
-    @contextmanager
-    def _write(self) -> Iterator[Connection]:
-        """One transaction: all or nothing, durable when it ends."""
-        if self._file is not None and not self._file.exists():
-            raise LedgerError("there is no ledger yet, or its file was taken away: start again with `check`", where=self.place)
-        with way.one_line(self._url), self._engine.connect().execution_options(**way.WRITE) as connection, connection.begin():
-            yield connection
-
-    @contextmanager
-    def _apart(self, connection: Connection) -> Iterator[None]:
-        """A part of a transaction that fails alone."""
-        with way.one_line(self._url), connection.begin_nested():
-            yield
 
     @property
     def replays(self) -> SqlReplays:
@@ -90,7 +66,7 @@ class SqlLedger:
     @property
     def place(self) -> str:
         """Where it is, for people."""
-        return way.place(self._url)
+        return self._database.place
 
     @property
     def alone(self) -> bool:
@@ -101,12 +77,11 @@ class SqlLedger:
 
     def check(self) -> None:
         """See the port."""
-        from pipeline.ledger.schema import bring_up_to_date  # noqa: PLC0415 - alembic takes 0.2 s, and most commands start no worker
+        from pipeline.database.schema import bring_up_to_date  # noqa: PLC0415 - alembic takes 0.2 s, and most commands start no worker
 
-        if self._file is not None:
-            way.make_private(self._file)
+        self._database.make()
         self.check_key()
-        bring_up_to_date(self._read, self._write)
+        bring_up_to_date(self._database, MIGRATIONS)
         check = self._pseudonyms.check
         with self._write() as connection:
             for name, value in ((KEY_CHECK, check), (MERGES, "")):
@@ -125,7 +100,7 @@ class SqlLedger:
 
     def exists(self) -> bool:
         """Whether anything has run on it. Makes no file."""
-        if self._file is not None and not self._file.exists():
+        if not self._database.there:
             return False
         with self._read() as connection:
             return self._engine.dialect.has_table(connection, ROUTES.name)

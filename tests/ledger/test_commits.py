@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine, event, text
 
-from pipeline.ledger.commits import Commits
+from pipeline.database.commits import Commits
 from tests.delivery.partner_script import until
 
 INSERT: Final = text("INSERT INTO rows (name) VALUES (:name)")

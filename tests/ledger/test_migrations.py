@@ -12,11 +12,11 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Engine, text
 
+from pipeline.database import engine as way
 from pipeline.errors import Refused
-from pipeline.ledger import engine as way
 from pipeline.ledger.identities import Identities
+from pipeline.ledger.named import LEDGER, MIGRATIONS
 from pipeline.ledger.port import Held, Query
-from pipeline.ledger.schema import MIGRATIONS
 from pipeline.ledger.sql import KEY_CHECK, SqlLedger
 from pipeline.ledger.tables import METADATA
 from pipeline.model import Intent, Position
@@ -126,7 +126,7 @@ def write(connection: Connection, offset: int, row: Row) -> None:
 def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlLedger]:
     """Brought up to date from the old schema."""
     url = f"sqlite:///{tmp_path / 'l.sqlite'}" if request.param == "sqlite" else postgres_server.a_schema()
-    engine = way.make_engine(way.parse(url, None))
+    engine = way.make_engine(LEDGER, way.parse(LEDGER, url, None))
     make_old(engine)
     engine.dispose()
     ledger = SqlLedger(url, PSEUDONYMS)

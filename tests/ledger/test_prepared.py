@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
-from pipeline.ledger.prepared import Prepared, one_by_one
+from pipeline.database.prepared import Prepared, one_by_one
 from pipeline.ledger.sql import SqlLedger
 from pipeline.ledger.tables import IDENTITIES
 from tests import postgres_server

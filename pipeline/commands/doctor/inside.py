@@ -12,8 +12,9 @@ from cryptography.exceptions import InvalidSignature
 from pydantic import BaseModel
 
 from pipeline.commands.doctor.report import Level, Line
+from pipeline.database import engine
 from pipeline.errors import NotSent, SettingsError
-from pipeline.ledger import engine
+from pipeline.ledger.named import LEDGER
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.settings import DEFAULTS, Embedded, Settings
 from pipeline.settings_sections import Secret, TlsFiles
@@ -148,7 +149,7 @@ def mappings(settings: Settings) -> Iterator[Line]:
 
 def disk(settings: Settings) -> Iterator[Line]:
     """Room where the embedded bus and a SQLite ledger write."""
-    ledger = engine.sqlite_file(engine.parse(settings.ledger.url, None))
+    ledger = engine.sqlite_file(engine.parse(LEDGER, settings.ledger.url, None))
     places = {
         "bus": settings.bus.path if isinstance(settings.bus, Embedded) else None,
         "ledger": ledger.parent if ledger else None,

@@ -1,1 +1,1 @@
-"""Alembic's folder: env.py is run by schema.py, versions/ holds one file per change of the schema."""
+"""Alembic's folder: env.py is run by database/schema.py, versions/ holds one file per change of the schema."""

@@ -1,4 +1,4 @@
-"""What alembic runs: the migrations, on the connection and in the transaction that schema.py opened. Nothing is logged."""
+"""What alembic runs: the migrations, on the connection and in the transaction that database/schema.py opened. Nothing is logged."""
 
 from alembic import context
 

@@ -13,8 +13,7 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
 
-from pipeline.errors import LedgerError
-from pipeline.ledger.engine import InTheWay
+from pipeline.errors import DatabaseError
 
 T = TypeVar("T")
 Apart = Callable[[Connection], AbstractContextManager[object]]
@@ -101,7 +100,7 @@ class Commits:
             return
         if len(jobs) > 1 and self._apart is not None:
             self._run_apart(jobs, self._apart)
-        elif len(jobs) > 1 or isinstance(error, InTheWay):
+        elif len(jobs) > 1 or getattr(error, "in_the_way", False):
             self._each_alone(jobs)
         else:
             jobs[0].error = error
@@ -129,7 +128,7 @@ class Commits:
         """Again, each in a transaction of its own: it holds little, and not for long."""
         for number, job in enumerate(jobs):
             job.error = self._alone(job)
-            if isinstance(job.error, LedgerError):  # it may be away: the others need not find that out one by one
+            if isinstance(job.error, DatabaseError):  # it may be away: the others need not find that out one by one
                 for left in jobs[number + 1 :]:
                     left.error = job.error
                 return
@@ -137,7 +136,7 @@ class Commits:
     def _alone(self, job: _Job) -> Exception | None:
         error = self._together([job])
         for _ in range(TRIES):
-            if not isinstance(error, InTheWay):
+            if not getattr(error, "in_the_way", False):
                 break
             error = self._together([job])
         return error

@@ -1,8 +1,6 @@
 """The schema: brought up to date by alembic at start, safe when several processes start at once. Never backwards."""
 
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
@@ -12,40 +10,41 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
+from pipeline.database.engine import Database, Named
 from pipeline.errors import Refused
 
-MIGRATIONS: Final = Path(__file__).with_name("migrations")
 ADVISORY_LOCK: Final = (
     0x454D5250  # "EMRP": what concurrent starts queue at on PostgreSQL; on SQLite it is the write transaction itself
 )
 
 
-def bring_up_to_date(
-    reading: Callable[[], AbstractContextManager[Connection]], writing: Callable[[], AbstractContextManager[Connection]]
-) -> None:
-    """Migrate where needed, all in one transaction. Refused where the ledger is newer than this program."""
-    script = ScriptDirectory(str(MIGRATIONS))
-    with reading() as connection:
-        if _up_to_date(connection, script):
+def bring_up_to_date(database: Database, folder: Path, table: str = "alembic_version") -> None:
+    """Migrate where needed, all in one transaction. Refused where the database is newer than this program.
+
+    `folder` is alembic's; `table` says how far it is: two of our databases may be one of a server's.
+    """
+    script = ScriptDirectory(str(folder))
+    with database.read() as connection:
+        if _up_to_date(connection, script, table, database.named):
             return
-    with writing() as connection:
+    with database.write() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
-        if _up_to_date(connection, script):
+        if _up_to_date(connection, script, table, database.named):
             return
         config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        config.set_main_option("script_location", str(folder).replace("%", "%%"))
         config.attributes["connection"] = connection
         logging.getLogger("alembic").setLevel(logging.WARNING)  # it names its steps at INFO; our log has a closed list of events
         upgrade(config, "head")
 
 
-def _up_to_date(connection: Connection, script: ScriptDirectory) -> bool:
-    at = MigrationContext.configure(connection).get_current_heads()
+def _up_to_date(connection: Connection, script: ScriptDirectory, table: str, named: Named) -> bool:
+    at = MigrationContext.configure(connection, opts={"version_table": table}).get_current_heads()
     known = {revision.revision for revision in script.walk_revisions()}
     if not known.issuperset(at):
         raise Refused(
-            f"the ledger has schema {', '.join(at)}, which is newer than this program: start the newer version",
-            where="ledger.url",
+            f"the {named.noun} has schema {', '.join(at)}, which is newer than this program: start the newer version",
+            where=f"{named.setting}.url",
         )
     return set(at) == set(script.get_heads())
