@@ -67,6 +67,10 @@ class Pseudonyms:
         """Something that a partner may know under an id of its own, as it stands in the ledger."""
         return self.hash("identity", kind, system, value, *([under] if under else ()))
 
+    def person(self, system: str, value: str) -> str:
+        """An identifier of a person whose appointments are kept: how a token finds them. None of ledger and results meets it."""
+        return self.hash("person", system, value)
+
     def control_id(self, event: Event) -> str | None:
         """MSH-10 for results and ledger: as it came, or hashed where it does not look like one, or where MSH-9 shows that the fields are shifted."""
         text = str(event.control_id or "")

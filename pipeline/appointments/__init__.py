@@ -1,0 +1,1 @@
+"""The store of appointments: what a patient may read, kept per person, in the newest version and no older one."""

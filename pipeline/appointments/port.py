@@ -1,0 +1,130 @@
+"""What the store of appointments promises. Start here.
+
+- An older version never goes over a newer one, in whichever order they come: the event time decides, then the place in the topic.
+- A person is a set of keys (keyed hashes of identifiers). Keys that are two persons' link nothing: Put.CONFLICT, and somebody has to decide.
+- All that is read is read of one person; what is another's is not told apart from what is not there.
+- A search goes on (`after`) at the snapshot that it began at, whatever changes meanwhile.
+
+Every method raises StoreError where the store cannot be read or written. No key, id or body is in any error.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import Final, Literal, NamedTuple, Protocol
+
+from pipeline.model import Position
+
+Range = tuple[int | None, int | None]
+"""Milliseconds since 1970, from (inclusive) and until (exclusive); None is open."""
+Alternatives = Sequence[Range]
+"""One search parameter: the start lies in one of them (OR). Several parameters are ANDed."""
+Snapshot = int
+"""How far a search sees: the version of its person when it began. It means nothing for another person."""
+
+
+class Gone(Enum):
+    """What was there, and is no more."""
+
+    GONE = "gone"
+
+
+GONE: Final = Gone.GONE
+
+
+class Key(NamedTuple):
+    """One identifier of a person, as a keyed hash."""
+
+    hash: str
+    """Pseudonyms.person."""
+    sole: bool = False
+    """A person has one of these at most (a BSN): two mean two persons."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One version of an appointment, with all that it references."""
+
+    appointment: str = field(repr=False)
+    """Its id."""
+    keys: tuple[Key, ...] = field(repr=False)
+    """Of its patient."""
+    event_ms: int
+    position: Position | None
+    """Where the record of its event stands: decides between equal event times."""
+    start_ms: int | None = field(repr=False)
+    """Appointment.start."""
+    resources: Mapping[tuple[str, str], bytes] = field(repr=False)
+    """By type and id: the Appointment itself and what it references, each as JSON."""
+
+
+class Put(StrEnum):
+    """What became of a change."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    STALE = "stale"
+    """A newer version is there: nothing was written."""
+    CONFLICT = "conflict"
+    """The keys are two persons', or the appointment is another person's: nothing was written and nothing linked."""
+
+
+class Cursor(NamedTuple):
+    """Behind which appointment a page begins."""
+
+    start_ms: int | None
+    id: str
+
+
+class Found(NamedTuple):
+    """An appointment."""
+
+    id: str
+    version: int
+    start_ms: int | None
+    body: bytes
+
+
+class Page(NamedTuple):
+    """Some of what was found, by start and id; those without a start come last."""
+
+    found: tuple[Found, ...]
+    after: Cursor | None
+    """Where the next page begins; None: there is none."""
+    at: Snapshot
+
+
+class Store(Protocol):
+    """The store. Serves many threads."""
+
+    def put(self, change: Change) -> Put:
+        """Write a version, durable when it returns."""
+        ...
+
+    def put_all(self, changes: Sequence[Change]) -> tuple[Put, ...]:
+        """Write all of them, or none where one of them is a conflict (the others are then STALE, CREATED or UPDATED as they would have been)."""
+        ...
+
+    def person(self, key: str) -> int | None:
+        """The person whom a keyed hash names; None where nobody is known by it."""
+        ...
+
+    def search(
+        self,
+        person: int,
+        ranges: Sequence[Alternatives] = (),
+        *,
+        after: Cursor | None = None,
+        count: int,
+        at: Snapshot | None = None,
+    ) -> Page | Literal[Gone.GONE]:
+        """Appointments whose start lies in one range of each parameter; without parameters all. GONE: the snapshot is too old, search anew."""
+        ...
+
+    def read(self, person: int, kind: str, name: str) -> bytes | Literal[Gone.GONE] | None:
+        """An appointment of the person, or what one of them references, by type and id; GONE: none of them does any more."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections."""
+        ...
