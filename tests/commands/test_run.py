@@ -12,6 +12,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline import wiring
 from pipeline.bus.port import Record
@@ -30,7 +31,12 @@ def partner(tmp_path: Path) -> Iterator[RocheSandbox]:
 
 @pytest.fixture
 def settings(tmp_path: Path, partner: RocheSandbox) -> Path:
-    return settings_file(tmp_path, partner, {"kind": "embedded", "path": str(tmp_path / "bus")}, "")
+    """An update, and so a probe, may take longer than the partner does."""
+    path = settings_file(tmp_path, partner, {"kind": "embedded", "path": str(tmp_path / "bus")}, "")
+    tree = yaml.safe_load(path.read_text())
+    tree["partners"]["roche"]["update"] = {"read": 40, "total": 50}
+    path.write_text(yaml.safe_dump(tree))
+    return path
 
 
 def start(settings: Path, *more: str, stderr: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
