@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipeline.sandbox.faults import Rule
     from pipeline.sandbox.running import Sandbox
 
-PARTNERS: Final = ("roche", "njsams", "roqua")
+PARTNERS: Final = ("roche", "njsams", "roqua", "medmij")
 
 EXAMPLE: Final = """\
   emr-pipeline sandbox --latency none
@@ -24,6 +24,7 @@ EXAMPLE: Final = """\
   emr-pipeline sandbox --fault 503:probability=0.3,retry_after=7 --fault commit_then_drop:next=1,operation=create
   emr-pipeline sandbox --partner njsams --knob visible_after_hours=0
   emr-pipeline sandbox --partner roqua --knob update_stored=forbidden --knob rate_limit=100
+  emr-pipeline sandbox --partner medmij --knob page_size=1
   emr-pipeline sandbox --partner roche --partner njsams --knob njsams.duplicate=conflict
   emr-pipeline sandbox --list          all knobs and faults"""
 
@@ -98,12 +99,18 @@ def _sandboxes(arguments: Namespace) -> "list[tuple[Sandbox, list[Rule]]]":
     """Those that were asked for, not yet started."""
     from pipeline.errors import SettingsError
     from pipeline.sandbox import faults
+    from pipeline.sandbox.medmij import MedmijSandbox
     from pipeline.sandbox.njsams import NjsamsSandbox
     from pipeline.sandbox.roche import RocheSandbox
     from pipeline.sandbox.roqua import RoquaSandbox
 
     names = list(dict.fromkeys(arguments.partner or PARTNERS[:1]))
-    kinds: dict[str, Callable[..., Sandbox]] = {"roche": RocheSandbox, "njsams": NjsamsSandbox, "roqua": RoquaSandbox}
+    kinds: dict[str, Callable[..., Sandbox]] = {
+        "roche": RocheSandbox,
+        "njsams": NjsamsSandbox,
+        "roqua": RoquaSandbox,
+        "medmij": MedmijSandbox,
+    }
     latency = {"roche": "published"}
     knobs = {name: {"latency": arguments.latency or latency.get(name, "none")} for name in names}
     rules: dict[str, list[Rule]] = {name: [] for name in names}
@@ -159,6 +166,7 @@ def _list() -> None:
 
     from pipeline.sandbox.faults import NAMES, Rule
     from pipeline.sandbox.knobs import Knobs
+    from pipeline.sandbox.medmij_knobs import MedmijKnobs
     from pipeline.sandbox.njsams_knobs import NjsamsKnobs
     from pipeline.sandbox.roqua_knobs import RoquaKnobs
 
@@ -166,6 +174,7 @@ def _list() -> None:
         "knobs of Roche": Knobs,
         "knobs of NJSAMS": NjsamsKnobs,
         "knobs of RoQua": RoquaKnobs,
+        "knobs of MedMij": MedmijKnobs,
         "details of a fault": Rule,
     }
     for title, model in models.items():

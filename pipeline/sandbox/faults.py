@@ -42,8 +42,9 @@ Operation = Literal[
     "list",
     "questionnaire",
     "health",
+    "introspect",
 ]
-"""search is not Roche's; metadata to token are NJSAMS's alone; document (the PUT of a Bundle) to health are RoQua's."""
+"""search is not Roche's; authorize is NJSAMS's alone; document (the PUT of a Bundle) to health are RoQua's; introspect is MedMij's."""
 
 CONNECTION: Final = frozenset({"refuse_tls", "drop_before_reading"})
 """Kinds that strike before a request is known; only next, every and probability narrow them."""

@@ -72,6 +72,21 @@ def test_the_printed_commands_of_roqua_work(folder: Path) -> None:
         assert process.wait(60) == 0
 
 
+def test_the_printed_commands_of_medmij_work(folder: Path) -> None:
+    command = [sys.executable, "-m", "pipeline.cli", "sandbox", "--partner=medmij", "--port=0", f"--folder={folder}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(7)]
+            assert re.fullmatch(r"MedMij sandbox: https://localhost:\d+/fhir\n", lines[0])
+            if shutil.which("curl"):
+                answer = subprocess.run(["sh", "-c", "".join(lines[3:])], capture_output=True, text=True, timeout=60, check=True)
+                assert answer.stdout.count('"resourceType":"Appointment"') == 3
+        finally:
+            process.terminate()
+        assert process.wait(60) == 0
+
+
 def test_the_list_names_every_knob_and_fault() -> None:
     listed = run("--list")
     assert listed.returncode == 0
@@ -86,6 +101,7 @@ def test_the_list_names_every_knob_and_fault() -> None:
         "update_stored",
         "accepted | forbidden",
         "enveloped",
+        "colon",
     ):
         assert word in listed.stdout
 
