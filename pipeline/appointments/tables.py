@@ -1,0 +1,115 @@
+"""The tables of the store, as the newest migration leaves them (a test compares the two). No statement is run here.
+
+Bodies stand here in clear: the file is its owner's alone, and a server's database has to be guarded as one with patient data. Of identifiers there are
+keyed hashes only. The names differ from the ledger's, so that both may stand in one database.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
+
+METADATA: Final = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+    }
+)
+RowId: Final = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite counts up only what is declared INTEGER."""
+Name: Final = Text().with_variant(Text(collation="C"), "postgresql")
+"""A FHIR id: both databases order it by its bytes."""
+NEVER: Final = 2**62
+"""The start of an appointment that has none: behind all others."""
+
+APPOINTMENT_FACTS: Final = Table(
+    "appointment_facts",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""Single values of the store itself: `key_check`; the row `links` is what new keys queue at."""
+
+PERSONS: Final = Table(
+    "persons",
+    METADATA,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("version", BigInteger, nullable=False),
+    Column("purged", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""`version` counts what was written of a person: a snapshot. Of those below `purged` something is missing."""
+
+PERSON_KEYS: Final = Table(
+    "person_keys",
+    METADATA,
+    Column("hash", Text, primary_key=True),
+    Column("person", RowId, ForeignKey("persons.id"), nullable=False),
+    Column("sole", Boolean, nullable=False),
+)
+Index(
+    "one_sole_key_per_person",
+    PERSON_KEYS.c.person,
+    unique=True,
+    sqlite_where=text("sole"),
+    postgresql_where=text("sole"),
+)
+
+APPOINTMENTS: Final = Table(
+    "appointments",
+    METADATA,
+    Column("id", Name, primary_key=True),
+    Column("person", RowId, ForeignKey("persons.id"), nullable=False),
+    Column("start_ms", BigInteger, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("event_ms", BigInteger, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("refs", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+"""The newest version of each; `since` is its person's version then, `refs` what it references, as Type/id on lines."""
+Index("appointments_of_a_person", APPOINTMENTS.c.person, APPOINTMENTS.c.start_ms, APPOINTMENTS.c.id)
+
+SUPERSEDED: Final = Table(
+    "superseded_appointments",
+    METADATA,
+    Column("row", RowId, primary_key=True, autoincrement=True),
+    Column("id", Name, nullable=False),
+    Column("person", RowId, ForeignKey("persons.id"), nullable=False),
+    Column("start_ms", BigInteger, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+"""Older versions, for as long as a search may go on: valid from version `since` of the person until before `until`."""
+Index("superseded_of_a_person", SUPERSEDED.c.person, SUPERSEDED.c.until)
+Index("superseded_by_age", SUPERSEDED.c.at_ms)
+
+RESOURCES: Final = Table(
+    "appointment_resources",
+    METADATA,
+    Column("person", RowId, ForeignKey("persons.id"), primary_key=True),
+    Column("type", Text, primary_key=True),
+    Column("id", Name, primary_key=True),
+    Column("event_ms", BigInteger, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("body", LargeBinary),
+)
+"""What a person's appointments reference, a copy for each person: nobody's reads depend on what somebody else has. No body: gone."""

@@ -1,0 +1,154 @@
+"""The rows of one change: whose it is, whether it is the newest, what it makes of the older one. Runs in a transaction of sql.py's.
+
+On PostgreSQL a person's row is locked before anything of the person is read to be written; new keys queue at one row, and are read again behind it.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, Table, delete, func, insert, select, update
+
+from pipeline.appointments.port import Change, Key, Put
+from pipeline.appointments.tables import APPOINTMENT_FACTS, APPOINTMENTS, NEVER, PERSON_KEYS, PERSONS, RESOURCES, SUPERSEDED
+
+LINKS: Final = "links"
+ORDER: Final = ("event_ms", "topic", "partition", "offset")
+KEPT: Final = (RESOURCES.c.type, RESOURCES.c.id, *(RESOURCES.c[name] for name in ORDER), RESOURCES.c.body.is_(None).label("gone"))
+Order = tuple[int, str, int, int]
+
+
+def order_of(change: Change) -> Order:
+    """What decides which of two versions is the newer: the same whichever came first. A change without a place is older than one with it."""
+    place = change.position
+    return (change.event_ms, place.topic, place.partition, place.offset) if place else (change.event_ms, "", -1, -1)
+
+
+def put(connection: Connection, change: Change, at_ms: int) -> Put:
+    """See the port."""
+    whose = _person(connection, change.keys)
+    if whose is None:
+        return Put.CONFLICT
+    person, new = whose
+    version = (
+        connection.execute(select(PERSONS.c.version).where(PERSONS.c.id == person).with_for_update()).scalar_one()
+        if person
+        else 0
+    )
+    before = connection.execute(select(APPOINTMENTS).where(APPOINTMENTS.c.id == change.appointment)).first()
+    if before is not None and before.person != person:
+        return Put.CONFLICT
+    if before is not None and order_of(change) < _order(before):
+        return Put.STALE
+    if person is None:
+        person = int(connection.execute(insert(PERSONS).values(version=0, purged=0).returning(PERSONS.c.id)).scalar_one())
+    _link(connection, person, new)
+    connection.execute(update(PERSONS).where(PERSONS.c.id == person).values(version=version + 1))
+    _write(connection, change, person, version + 1)
+    _resources(connection, change, person)
+    if before is None:
+        return Put.CREATED
+    _supersede(connection, before, version + 1, at_ms)
+    _forget(connection, change, person, _lines(before.refs))
+    return Put.UPDATED
+
+
+def _person(connection: Connection, keys: tuple[Key, ...]) -> tuple[int | None, list[Key]] | None:
+    """The person whom the keys name (None: nobody yet) and the keys that are new; None where they are not one person's."""
+    if len({key.hash for key in keys if key.sole}) > 1:
+        return None
+    known = _known(connection, keys)
+    if len(known) < len(keys):
+        connection.execute(select(APPOINTMENT_FACTS.c.value).where(APPOINTMENT_FACTS.c.name == LINKS).with_for_update())
+        known = _known(connection, keys)
+    persons = set(known.values())
+    if len(persons) > 1:
+        return None
+    new = [key for key in keys if key.hash not in known]
+    person = persons.pop() if persons else None
+    return None if _another_sole(connection, person, new) else (person, new)
+
+
+def _known(connection: Connection, keys: tuple[Key, ...]) -> dict[str, int]:
+    statement = select(PERSON_KEYS.c.hash, PERSON_KEYS.c.person).where(PERSON_KEYS.c.hash.in_([key.hash for key in keys]))
+    return {row.hash: row.person for row in connection.execute(statement)}
+
+
+def _another_sole(connection: Connection, person: int | None, new: Iterable[Key]) -> bool:
+    """Whether a person would have two of what one has one of."""
+    if person is None or not any(key.sole for key in new):
+        return False
+    has = select(func.count()).select_from(PERSON_KEYS).where(PERSON_KEYS.c.person == person, PERSON_KEYS.c.sole)
+    return bool(connection.execute(has).scalar())
+
+
+def _link(connection: Connection, person: int, new: Iterable[Key]) -> None:
+    rows = [{"hash": key.hash, "person": person, "sole": key.sole} for key in {key.hash: key for key in new}.values()]
+    if rows:
+        connection.execute(insert(PERSON_KEYS), rows)
+
+
+def _write(connection: Connection, change: Change, person: int, version: int) -> None:
+    values = dict(zip(ORDER, order_of(change), strict=True)) | {
+        "id": change.appointment,
+        "person": person,
+        "start_ms": NEVER if change.start_ms is None else change.start_ms,
+        "since": version,
+        "refs": "\n".join(f"{kind}/{name}" for kind, name in _referenced(change)),
+        "body": change.resources["Appointment", change.appointment],
+    }
+    _upsert(connection, APPOINTMENTS, ("id",), values)
+
+
+def _referenced(change: Change) -> dict[tuple[str, str], bytes]:
+    return {place: body for place, body in change.resources.items() if place != ("Appointment", change.appointment)}
+
+
+def _upsert(connection: Connection, table: Table, key: tuple[str, ...], values: Mapping[str, Any]) -> None:
+    here = [table.c[name] == values[name] for name in key]
+    if connection.execute(update(table).where(*here).values(**values)).rowcount == 0:
+        connection.execute(insert(table).values(**values))
+
+
+def _resources(connection: Connection, change: Change, person: int) -> None:
+    """Of what several appointments reference the newest stays; what was gone is there again."""
+    order = order_of(change)
+    kept = {(row.type, row.id): row for row in connection.execute(select(*KEPT).where(RESOURCES.c.person == person))}
+    for (kind, name), body in _referenced(change).items():
+        there = kept.get((kind, name))
+        if there is None or there.gone or order >= _order(there):
+            values = dict(zip(ORDER, order, strict=True)) | {"person": person, "type": kind, "id": name, "body": body}
+            _upsert(connection, RESOURCES, ("person", "type", "id"), values)
+
+
+def _supersede(connection: Connection, before: Row[Any], version: int, at_ms: int) -> None:
+    """The older version, for the searches that began before."""
+    values = {name: getattr(before, name) for name in ("id", "person", "start_ms", "since", "body")}
+    connection.execute(insert(SUPERSEDED).values(**values, until=version, at_ms=at_ms))
+
+
+def _forget(connection: Connection, change: Change, person: int, before: set[str]) -> None:
+    """What no appointment of the person references any more is gone."""
+    dropped = before - {f"{kind}/{name}" for kind, name in _referenced(change)}
+    if not dropped:
+        return
+    for row in connection.execute(select(APPOINTMENTS.c.refs).where(APPOINTMENTS.c.person == person)):
+        dropped -= _lines(row.refs)
+    for kind, _, name in (each.partition("/") for each in sorted(dropped)):
+        here = (RESOURCES.c.person == person, RESOURCES.c.type == kind, RESOURCES.c.id == name)
+        connection.execute(update(RESOURCES).where(*here).values(body=None))
+
+
+def purge(connection: Connection, before_ms: int) -> None:
+    """Older versions that no search goes on with: they are gone, and their persons' rows say how far."""
+    old = SUPERSEDED.c.at_ms < before_ms
+    last = select(func.max(SUPERSEDED.c.until)).where(old, SUPERSEDED.c.person == PERSONS.c.id).scalar_subquery()
+    connection.execute(update(PERSONS).where(PERSONS.c.id.in_(select(SUPERSEDED.c.person).where(old))).values(purged=last))
+    connection.execute(delete(SUPERSEDED).where(old))
+
+
+def _order(row: Row[Any]) -> Order:
+    return (row.event_ms, row.topic, row.partition, row.offset)
+
+
+def _lines(text: str) -> set[str]:
+    return set(text.split("\n")) - {""}
