@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline.errors import SettingsError
-from pipeline.settings_partners import PartnerSettings
+from pipeline.settings_partners import READ_ONLY, PartnerSettings
 from pipeline.settings_sections import Secret, Section, TlsFiles, hl7_path
 
 DEFAULTS: Final = Path(__file__).with_name("defaults.yaml")
@@ -329,6 +329,10 @@ class Settings(Section):
             if route.partner not in self.partners:
                 raise ValueError(
                     f"routes.{name}.partner: no such partner below partners; there is {', '.join(sorted(self.partners))}"
+                )
+            if self.partners[route.partner].kind in READ_ONLY:
+                raise ValueError(
+                    f"routes.{name}.partner: {route.partner} can only be read (emr-pipeline fetch): nothing goes there"
                 )
         for name, watch in self.watches.items():
             if watch.partner not in self.partners:

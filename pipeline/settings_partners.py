@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -329,5 +329,30 @@ class RoquaResponsesSettings(RoquaBlock):
         return self
 
 
-PartnerSettings = Annotated[RocheSettings | NjsamsSettings | RoquaSettings | RoquaResponsesSettings, Field(discriminator="kind")]
+class MedmijXisSettings(Section):
+    """Another hospital's appointment server (XIS) by MedMij's eAfspraak (contracts/medmij.md), for one patient: it is read, and nothing goes there."""
+
+    kind: Literal["medmij-xis"]
+    base_url: str
+    tls: TlsFiles = TlsFiles()
+    token: Secret
+    """The patient's access token, as MedMij's authorization gave it; whoever got it renews it. It says whose appointments these are."""
+    format: Literal["json", "xml"] = "json"
+    """What is asked for; a server shall have both (section 2)."""
+    in_flight: int = Field(default=4, gt=0)
+    """Requests that are on their way to it at once."""
+    search: OperationTimes = OperationTimes(read=30, total=45)
+    """Of each read. Response times are not published."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, base_url: str) -> str:
+        return https_url(base_url, "https://HOST/fhir")
+
+
+READ_ONLY: Final = frozenset({"medmij-xis"})
+"""Kinds that no route may lead to."""
+PartnerSettings = Annotated[
+    RocheSettings | NjsamsSettings | RoquaSettings | RoquaResponsesSettings | MedmijXisSettings, Field(discriminator="kind")
+]
 """A block below `partners`: its `kind` says whose it is."""

@@ -339,6 +339,15 @@ def _with_basic(settings: Settings, name: str, body_cap: int) -> "Transport":
     return HttpsTransport(partner.base_url, partner.tls, header, pool=partner.in_flight, body_cap=body_cap)
 
 
+def _with_own_token(settings: Settings, name: str, body_cap: int) -> "Transport":
+    """A bearer token that was given to us (RFC 6750)."""
+    from pipeline.transport.https import HttpsTransport
+
+    partner: Any = settings.partners[name]
+    header = {"Authorization": f"Bearer {partner.token.read(f'partners.{name}.token')}"}
+    return HttpsTransport(partner.base_url, partner.tls, header, pool=partner.in_flight, body_cap=body_cap)
+
+
 def _with_basic_or_jwt(settings: Settings, name: str, body_cap: int) -> "Transport":
     """HTTP Basic, or tokens that we sign ourselves, one for each dossier."""
     from pipeline.transport.https import HttpsTransport
@@ -371,6 +380,7 @@ def signing_keys_of(settings: Settings, name: str) -> "dict[str, Signing]":
 
 
 TRANSPORTS: Final[Mapping[str, Callable[[Settings, str, int], "Transport"]]] = {
+    "medmij-xis": _with_own_token,
     "roche": _with_secret,
     "njsams": _with_tokens,
     "roqua": _with_basic,

@@ -3,19 +3,21 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from pipeline.partners import njsams_reads, roqua_reads
+from pipeline.partners import medmij_reads, njsams_reads, roqua_reads
 from pipeline.partners.searches import Search
 
 if TYPE_CHECKING:
     from pipeline.partners.reads import Reader
 
 OFFERED: Final[Mapping[str, Mapping[str, tuple[Search, ...]]]] = {
+    "medmij-xis": medmij_reads.RESOURCES,
     "njsams": njsams_reads.RESOURCES,
     "roqua": roqua_reads.RESOURCES,
     "roqua-responses": roqua_reads.RESOURCES,
 }
 """By kind of partner: resources, and what each may be searched by."""
 READERS: Final[Mapping[str, "Callable[[Any], Reader]"]] = {
+    "medmij-xis": medmij_reads.reader,
     "njsams": njsams_reads.reader,
     "roqua": roqua_reads.reader,
     "roqua-responses": roqua_reads.reader,
@@ -24,8 +26,9 @@ READERS: Final[Mapping[str, "Callable[[Any], Reader]"]] = {
 
 
 def options() -> dict[str, tuple[str, list[str]]]:
-    """Each search option of any partner: what it is kept as, and the resources that have it."""
+    """Each search option of any partner, in the order of the tables: what it is kept as, and the resources that have it."""
     found: dict[str, tuple[str, list[str]]] = {}
-    for resource, search in {(resource, search) for of in OFFERED.values() for resource, all_ in of.items() for search in all_}:
+    offered = ((resource, search) for of in OFFERED.values() for resource, all_ in of.items() for search in all_)
+    for resource, search in dict.fromkeys(offered):
         found.setdefault(search.option, (search.name, []))[1].append(resource)
     return {option: (name, sorted(set(resources))) for option, (name, resources) in found.items()}

@@ -19,6 +19,13 @@ from pipeline.partners.searches import ID, Search
 
 OK: Final = 200
 MEDIA: Final = frozenset({"application/fhir+json", "application/json+fhir", "application/json"})
+MEANS: Final = {
+    401: ": it refuses our token (emr-pipeline doctor)",
+    403: ": we may not read this",
+    404: ": not there, or not readable yet",
+    410: ": it was there, and was deleted",
+}
+"""What a status says to whoever asked."""
 
 
 class NotRead(PipelineError):
@@ -34,6 +41,8 @@ class Page:
     """The request for what follows."""
     issues: tuple[str, ...] = ()
     """Issue codes that the partner sent beside what it found."""
+    told: tuple[str, ...] = ()
+    """What whoever asked should know of how it was searched, a line each."""
 
 
 class Reader(Protocol):
@@ -120,6 +129,7 @@ class FhirReader:
     """What stands between base_url and a resource's type."""
     headers: tuple[tuple[str, str], ...] = ()
     """Sent beside Accept."""
+    means: Mapping[int, str] = field(default_factory=lambda: MEANS)
     plain: frozenset[str] = frozenset()
 
     def by_id(self, resource: str, identifier: str) -> Request:
@@ -141,7 +151,7 @@ class FhirReader:
 
     def page(self, asked: Request, reply: Reply) -> Page:
         """See Reader."""
-        document = _document(reply)
+        document = _document(reply, self.means)
         if document.get("resourceType") != "Bundle":
             return Page((document,))
         if document.get("type") not in self.bundle_types:
@@ -171,7 +181,7 @@ class FhirReader:
 
     def not_listed(self, reply: Reply) -> list[str]:
         """See Reader."""
-        document = _document(reply)
+        document = _document(reply, self.means)
         if document.get("resourceType") != "CapabilityStatement":
             raise NotRead("the answer is no CapabilityStatement")
         said = _said(document)
@@ -236,12 +246,12 @@ def _values(search: Search, typed: str) -> list[str]:
         raise SettingsError(str(error), where=f"--{search.option}") from None
 
 
-def _document(reply: Reply) -> Resource:
+def _document(reply: Reply, means: Mapping[int, str]) -> Resource:
     """The FHIR resource of a success. NotRead with what the status says."""
     read = answers.read(reply.body)
     codes = f" ({', '.join(read.codes)})" if read.codes else ""
     if reply.status != OK:
-        raise NotRead(f"HTTP {reply.status}{codes}{MEANS.get(reply.status, '')}")
+        raise NotRead(f"HTTP {reply.status}{codes}{means.get(reply.status, '')}")
     if read.form is answers.Form.ERROR:
         raise NotRead(f"HTTP 200 with an error{codes}")
     media = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -251,14 +261,6 @@ def _document(reply: Reply) -> Resource:
         raise NotRead("HTTP 200 with another media type than FHIR's JSON")
     document: Resource = orjson.loads(reply.body.removeprefix(b"\xef\xbb\xbf"))
     return document
-
-
-MEANS: Final = {
-    401: ": it refuses our token (emr-pipeline doctor)",
-    403: ": we may not read this",
-    404: ": not there, or not readable yet",
-    410: ": it was there, and was deleted",
-}
 
 
 def _is_fhir(body: bytes) -> bool:

@@ -11,6 +11,9 @@ ID: Final = re.compile(r"[A-Za-z0-9.-]{1,64}")
 DATE: Final = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb|ap)?\d{4}(-\d{2}(-\d{2})?)?")
 """A search date: a year, month or day, with a prefix where one is wanted (FHIR R4, search)."""
 DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
+SHORT: Final = re.compile(r"\d{4}(-\d{2}(-\d{2})?)?", re.ASCII)
+BOUND: Final = "must be a day as 2026-01-31, a month, a year, or a time with its offset, as 2026-01-31T09:00:00+01:00"
+TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
 def text(value: str) -> str:
@@ -39,6 +42,22 @@ def moment(value: str) -> str:
         return (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="milliseconds")
     except OverflowError:
         raise ValueError("must be a time that UTC has too") from None
+
+
+def bound(prefix: str) -> Callable[[str], str]:
+    """A year, a month, a day, or a time with its offset, behind `ge` or `le`: as it was typed, since its precision counts (FHIR STU3, search)."""
+
+    def of(value: str) -> str:
+        short = SHORT.fullmatch(value)
+        if not short and not TIME.fullmatch(value):
+            raise ValueError(BOUND)
+        try:
+            datetime.fromisoformat(f"{value}-01-01"[:10] if short else value)
+        except ValueError:
+            raise ValueError(BOUND) from None
+        return f"{prefix}{value}"
+
+    return of
 
 
 def number(value: str) -> str:

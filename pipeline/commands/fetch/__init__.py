@@ -27,7 +27,8 @@ EXAMPLE: Final = """  emr-pipeline fetch njsams Patient 8d5802a8-14ea-4198-ba0d-
   emr-pipeline fetch njsams Coverage --beneficiary 12 --payor 7 --topic njsams.coverages
   emr-pipeline fetch roqua Observation --subject 2075
   emr-pipeline fetch roqua responses --dossier 2075 --questionnaire-keys oq45,honos_plus --completed-after 2026-01-01
-  emr-pipeline fetch roqua responses --dossier 2075 --status completed --observations --json"""
+  emr-pipeline fetch roqua responses --dossier 2075 --status completed --observations --json
+  emr-pipeline fetch other-hospital Appointment --from 2026-01-01 --to 2026-06-30"""
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -54,6 +55,8 @@ BESIDE: Final = {
     "questionnaire-keys": "; several with commas between them",
     "completed-after": "; a time as 2026-01-31T00:00:00+01:00, or a day",
     "completed-before": "; as above",
+    "from": "; a day, a month, a year, or a time as 2026-01-31T09:00:00+01:00",
+    "to": "; as above, with all of that day, month or year",
     "respondent-type": "; deprecated there, use --respondent-id",
 }
 """What the help of an option says beside its resources."""
@@ -108,9 +111,12 @@ def _pages(reader: "Reader", transport: "Transport", request: "Request", argumen
     most: int = arguments.pages
 
     def found() -> "Iterator[Resource]":
-        asked = request
+        asked, told = request, set[str]()
         for _ in range(most):
             page = reader.page(asked, transport.exchange(asked))
+            for line in [one for one in page.told if one not in told]:
+                print(f"emr-pipeline fetch: {line}", file=sys.stderr)
+            told.update(page.told)
             yield from _observations(reader, asked, page.resources) if arguments.observations else page.resources
             if page.issues:
                 print(f"emr-pipeline fetch: beside what it found the partner says: {', '.join(page.issues)}", file=sys.stderr)

@@ -29,9 +29,44 @@ def _scores(response: Resource) -> str:
     return ", ".join(" ".join(filter(None, (key, _at(one, ("value",)), _at(one, ("oru_flag",))))) for key, one in each)
 
 
+def _when(appointment: Resource) -> str:
+    """As `2026-01-31 09:30 to 09:45`, by the server's own clock."""
+    start, end = _at(appointment, ("start",)), _at(appointment, ("end",))
+    until = end[11:16] if end[:10] == start[:10] else f"{end[:10]} {end[11:16]}"
+    return f"{start[:10]} {start[11:16]}" + (f" to {until}" if end else "")
+
+
+def _actors(kind: str) -> "Callable[[Resource], str]":
+    """How the participants of a type are called."""
+
+    def of(appointment: Resource) -> str:
+        actors = [one["actor"] for one in _objects(appointment.get("participant")) if isinstance(one.get("actor"), dict)]
+        named = [one for one in actors if f"/{_at(one, ('reference',))}".rpartition("/")[0].endswith(f"/{kind}")]
+        return ", ".join(dict.fromkeys(_at(one, ("display",)) or _at(one, ("reference",)) for one in named))
+
+    return of
+
+
+def _instructions(appointment: Resource) -> str:
+    texts = [one for one in _objects(appointment.get("extension")) if str(one.get("url")).endswith("-PatientInstructions")]
+    return ", ".join(filter(None, (_at(one, ("valueString",)) for one in texts)))
+
+
+def _objects(value: object) -> list[Resource]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
 Cell = tuple[str | int, ...] | Callable[[Resource], str]
 """Where it stands, or what it is made of."""
 COLUMNS: Final[Mapping[str, Mapping[str, Cell]]] = {
+    "Appointment": {
+        "when": _when,
+        "status": ("status",),
+        "what": lambda one: _at(one, ("description",)) or _at(one, ("appointmentType", "coding", 0, "display")),
+        "with": _actors("Practitioner"),
+        "where": _actors("Location"),
+        "instructions": _instructions,
+    },
     "Patient": {
         "id": ("id",),
         "family": ("name", 0, "family"),
