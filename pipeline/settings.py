@@ -107,6 +107,13 @@ class LedgerSettings(Section):
     password: Secret | None = None
 
 
+class AppointmentsSettings(Section):
+    """Where the store of appointments is, as the ledger; a database of its own, or the ledger's on PostgreSQL."""
+
+    url: str
+    password: Secret | None = None
+
+
 class Keys(Section):
     """Secrets of our own."""
 
@@ -311,6 +318,8 @@ class Settings(Section):
     site: Site
     bus: Embedded | Kafka = Field(discriminator="kind")
     ledger: LedgerSettings
+    appointments: AppointmentsSettings | None = None
+    """What a patient reads of himself; wanted by a partner of kind medmij, `appointments` and `serve`."""
     keys: Keys
     topics: Topics = Topics()
     partners: dict[str, PartnerSettings]

@@ -33,6 +33,7 @@ from pipeline.templates.tables import CodeTable, Concept, identifier_system
 from schemas.event import Coded, Identifier, Text
 
 if TYPE_CHECKING:
+    from pipeline.appointments.sql import SqlStore
     from pipeline.delivery.courier import Topics
     from pipeline.delivery.gate import Gate
     from pipeline.delivery.worker import Worker
@@ -379,12 +380,41 @@ def signing_keys_of(settings: Settings, name: str) -> "dict[str, Signing]":
     return {f"partners.{name}.{setting}": key for setting, key in found.items() if key is not None}
 
 
+def _into_the_store(settings: Settings, _name: str, _body_cap: int) -> "Transport":
+    """No network: the store of appointments, which is ours."""
+    from pipeline.appointments.transport import StoreTransport
+
+    return StoreTransport(store_of(settings), pseudonyms_of(settings), clock)
+
+
+def store_of(settings: Settings) -> "SqlStore":
+    """The store of appointments, made where it is missing. SettingsError where the settings name none."""
+    from pipeline.appointments.sql import SqlStore
+
+    if settings.appointments is None:
+        raise SettingsError("this setting is missing: where appointments are kept", where="appointments")
+    password = settings.appointments.password
+    store = SqlStore(
+        settings.appointments.url,
+        pseudonyms_of(settings).check,
+        password.read("appointments.password") if password else None,
+        clock,
+    )
+    try:
+        store.check()
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
 TRANSPORTS: Final[Mapping[str, Callable[[Settings, str, int], "Transport"]]] = {
     "medmij-xis": _with_own_token,
     "roche": _with_secret,
     "njsams": _with_tokens,
     "roqua": _with_basic,
     "roqua-responses": _with_basic_or_jwt,
+    "medmij": _into_the_store,
 }
 """By kind: how the partner knows us."""
 

@@ -1,0 +1,62 @@
+"""From FHIR to a change of the store: an appointment, what it references, whose it is. No I/O, and no value in any error."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import orjson
+
+from pipeline.appointments.port import Change, Key
+from pipeline.model import Position, Resource
+from pipeline.pseudonyms import Pseudonyms
+
+BSN: Final = "http://fhir.nl/fhir/NamingSystem/bsn"
+"""Of which a person has one; that of another is another person's."""
+EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+Place = tuple[str, str]
+
+
+class Unusable(Exception):
+    """What cannot become a change; its text names no value."""
+
+
+def keys_of(identifiers: Iterable[tuple[str, str]], pseudonyms: Pseudonyms) -> tuple[Key, ...]:
+    """The keyed hashes of identifiers (system, value)."""
+    found = dict.fromkeys((system.strip(), value.strip()) for system, value in identifiers)
+    return tuple(Key(pseudonyms.person(system, value), sole=system == BSN) for system, value in found if system and value)
+
+
+def change_of(
+    resources: Iterable[Resource], appointment: str, keys: tuple[Key, ...], event_ms: int, position: Position | None
+) -> Change:
+    """A version of the appointment with that id. Unusable where it is not among the resources, or two of them are one."""
+    found: dict[Place, Mapping[str, Any]] = {}
+    for each in resources:
+        place = (str(each.get("resourceType", "")), str(each.get("id", "")))
+        if not all(place):
+            raise Unusable("a resource has no type or no id")
+        if place in found and found[place] != each:
+            raise Unusable(f"two resources of type {place[0]} have one id")
+        found[place] = each
+    if ("Appointment", appointment) not in found:
+        raise Unusable("the appointment itself is missing")
+    if not keys:
+        raise Unusable("no identifier of the patient")
+    start = found["Appointment", appointment].get("start")
+    return Change(
+        appointment=appointment,
+        keys=keys,
+        event_ms=event_ms,
+        position=position,
+        start_ms=None if start is None else instant_ms(start),
+        resources={place: orjson.dumps(each) for place, each in found.items()},
+    )
+
+
+def instant_ms(text: object) -> int:
+    """A FHIR instant in milliseconds since 1970; finer digits are dropped."""
+    try:
+        when = datetime.fromisoformat(str(text))
+        return (when - EPOCH) // timedelta(milliseconds=1)
+    except (ValueError, TypeError, OverflowError):
+        raise Unusable("a start or a time that is no instant") from None
