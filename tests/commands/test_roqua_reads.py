@@ -245,6 +245,12 @@ def test_a_watch_that_is_refused_ends_a_drain_with_exit_4_and_says_so(run: Run, 
     assert records(tmp_path) == []
 
 
+def metrics(port: int) -> str:
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+        found: str = answer.read().decode()
+    return found
+
+
 def test_a_watch_is_watched_and_ends_with_a_signal(run: Run, tmp_path: Path) -> None:
     assert run("topics", "create")[0] == 0
     words = [sys.executable, "-m", "pipeline.cli", "run", "--http", "127.0.0.1:0", "--settings", str(tmp_path / "settings.yaml")]
@@ -256,8 +262,7 @@ def test_a_watch_is_watched_and_ends_with_a_signal(run: Run, tmp_path: Path) -> 
             port = next(one["port"] for one in said if one["event"] == "http_started")
             with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=60) as answer:
                 assert json.loads(answer.read()) == {"ready": True}
-            with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
-                assert 'emr_watch_appended_total{change="new",watch="roqua-watch"} 2.0' in answer.read().decode()
+            until(lambda: 'emr_watch_appended_total{change="new",watch="roqua-watch"} 2.0' in metrics(port))
             process.send_signal(signal.SIGTERM)
             _, rest = process.communicate(timeout=60)
         finally:
