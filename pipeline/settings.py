@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pipeline.errors import SettingsError
 from pipeline.settings_partners import READ_ONLY, PartnerSettings
 from pipeline.settings_sections import Secret, Section, TlsFiles, hl7_path
+from pipeline.settings_serve import ServeSettings
 
 DEFAULTS: Final = Path(__file__).with_name("defaults.yaml")
 OFFLINE: Final = Path(__file__).with_name("offline.yaml")
@@ -329,6 +330,7 @@ class Settings(Section):
     breaker: BreakerSettings = BreakerSettings()
     flood: FloodSettings = FloodSettings()
     listen: Listen | None = None
+    serve: ServeSettings | None = None
     mappings: Path | None = None
     """The mappings folder; else the one that comes with the program."""
 
@@ -400,7 +402,7 @@ def load(path: Path, *, beside: Path | None = None) -> Settings:
         raise _first(error, path) from None
 
 
-PATHS: Final = frozenset({"path", "file", "ca", "certificate", "key", "mappings", "refresh_file"})
+PATHS: Final = frozenset({"path", "file", "ca", "certificate", "key", "mappings", "refresh_file", "jwks_file"})
 """Settings that are paths: a relative one counts from the settings file."""
 
 

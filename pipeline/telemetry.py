@@ -69,6 +69,15 @@ class LogEvent(StrEnum):
     """A frame was not stored: no MSH, too large, or cut off. Once for each peer and problem, then every ten minutes at most."""
     LISTEN_FAILED = "listen_failed"
     """A defect of ours: a connection went without an answer, or a message was stored without a key."""
+    SERVE_STARTED = "serve_started"
+    SERVE_STOPPED = "serve_stopped"
+    REQUEST_ANSWERED = "request_answered"
+    """A patient's PHR was answered: with what, and its request ids."""
+    SERVE_FAILED = "serve_failed"
+    """A request was answered with 500 or 503: a defect of ours, or the store of appointments is away."""
+    KEYS_NOT_FETCHED = "keys_not_fetched"
+    """The keys of the issuer of patients' tokens are not to be had: those that were had serve for a day."""
+    KEYS_FETCHED = "keys_fetched"
     SANDBOX_STARTED = "sandbox_started"
 
 

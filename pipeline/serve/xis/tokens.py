@@ -1,0 +1,155 @@
+"""Tokens that a patient's PHR brings: JWTs checked with the issuer's keys, or any token by asking the issuer (RFC 7662). No token is in an error or log.
+
+Only asymmetric algorithms count: with a shared secret, whoever can check a token could make one. `none` is no algorithm.
+"""
+
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Final
+
+from authlib.oauth2.auth import ClientAuth
+from joserfc import jws, jwt
+from joserfc.errors import JoseError
+from joserfc.jwt import JWTClaimsRegistry
+
+from pipeline.oauth.granted import NoToken
+from pipeline.oauth.wire import FORM, Wire, json_object
+from pipeline.serve.xis.context import Context, Names, bad_token, context_of
+from pipeline.serve.xis.faults import Fault, Kind
+from pipeline.serve.xis.jwks import Keys
+
+ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+LONGEST: Final = 16_384
+"""Characters of a token."""
+MOST_KEPT: Final = 10_000
+"""Answers of introspection in memory."""
+OK: Final = 200
+
+
+class Jwts:
+    """Signed tokens (RFC 7519)."""
+
+    def __init__(
+        self, keys: Keys, issuer: str, audience: str, names: Names, *, leeway: int, clock: Callable[[], float] = time.time
+    ) -> None:
+        """`leeway`: seconds by which clocks may differ."""
+        self._keys, self._names = keys, names
+        self._claims = JWTClaimsRegistry(
+            now=lambda: int(clock()),
+            leeway=leeway,
+            iss={"essential": True, "value": issuer},
+            aud={"essential": True, "value": audience},
+            exp={"essential": True},
+        )
+
+    def context(self, token: str) -> Context:
+        """See Tokens."""
+        try:
+            if len(token) > LONGEST:
+                raise bad_token("the token is too long")
+            header = jws.extract_compact(token.encode()).headers()
+            if header.get("alg") not in ALGORITHMS:
+                raise bad_token("the token is signed with an algorithm that does not count here")
+            kid = header.get("kid")
+            keys = self._keys.of(kid if isinstance(kid, str) else None)
+            claims = jwt.decode(token, keys, algorithms=list(ALGORITHMS)).claims
+            self._claims.validate(claims)
+        except (JoseError, ValueError, TypeError, RecursionError):
+            raise bad_token("the token is not good: signature, issuer, audience or time") from None
+        return context_of(claims, self._names)
+
+    def ready(self) -> str | None:
+        """See Tokens."""
+        return self._keys.why_not()
+
+    def close(self) -> None:
+        """Nothing is held here."""
+
+
+class Introspection:
+    """Tokens that the issuer is asked about. A good answer is kept for `kept` seconds: so long one that was taken back may still count."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        url: str,
+        client: Callable[[], tuple[str, str]],
+        names: Names,
+        *,
+        issuer: str,
+        audience: str,
+        kept: float,
+        leeway: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`client`: our id and secret there, read anew for each question."""
+        self._wire, self._url, self._client, self._names = wire, url, client, names
+        self._expected = {"iss": issuer, "aud": audience}
+        self._kept, self._leeway, self._clock = kept, leeway, clock
+        self._lock = threading.Lock()
+        self._known: OrderedDict[bytes, tuple[float, Context]] = OrderedDict()
+
+    def context(self, token: str) -> Context:
+        """See Tokens."""
+        if len(token) > LONGEST or not token.isascii() or not token.isprintable():
+            raise bad_token("the token is none")
+        key, now = hashlib.sha256(token.encode()).digest(), self._clock()
+        with self._lock:
+            known = self._known.get(key)
+        if known is not None and now < known[0]:
+            return known[1]
+        found = context_of(self._claims(token, now), self._names)
+        with self._lock:
+            self._known[key] = (min(now + self._kept, found.expires + self._leeway), found)
+            while len(self._known) > MOST_KEPT:
+                self._known.popitem(last=False)
+        return found
+
+    def ready(self) -> str | None:
+        """See Tokens: whether the issuer answers is seen when it is asked."""
+        return None
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._wire.close()
+
+    def _claims(self, token: str, now: float) -> dict[str, Any]:
+        said = self._ask(token)
+        if said.get("active") is not True:
+            raise bad_token("the issuer says that the token is not good")
+        for name, expected in self._expected.items():
+            value = said.get(name, expected)  # RFC 7662 section 2.2: both may be left out
+            if value != expected and not (isinstance(value, list) and expected in value):
+                raise bad_token("the token is of another issuer, or for somebody else")
+        ends, begins = said.get("exp", now + self._kept), said.get("nbf", now)
+        if not _is_time(ends) or not _is_time(begins) or ends <= now - self._leeway or begins > now + self._leeway:
+            raise bad_token("the token is not good at this time")
+        return said | {"exp": ends}
+
+    def _ask(self, token: str) -> dict[str, Any]:
+        from urllib.parse import quote, urlencode  # noqa: PLC0415 - only here
+
+        client, secret = (quote(one, safe="") for one in self._client())
+        body = urlencode({"token": token, "token_type_hint": "access_token"})
+        _, headers, body = ClientAuth(client, secret, "client_secret_basic").prepare(
+            "POST", self._url, {"Content-Type": FORM}, body
+        )
+        try:
+            reply = self._wire.ask("POST", self._url, "introspection", headers=tuple(headers.items()), body=body.encode())
+        except NoToken:
+            raise _not_now() from None
+        document = json_object(reply) if reply.status == OK else None
+        if document is None:
+            raise _not_now()
+        return document
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12  # noqa: PLR2004 - the year 33658
+
+
+def _not_now() -> Fault:
+    return Fault(Kind.AWAY, "tokens cannot be checked now: their issuer does not answer", Retry_After="30")
