@@ -112,9 +112,14 @@ OTHER: Final[Mapping[str, Cell]] = {"id": ("id",)}
 WIDEST: Final = 80
 
 
+def texts(kind: str, resource: Resource) -> dict[str, str]:
+    """By column, as long as they are."""
+    cells = COLUMNS.get(kind, OTHER).items()
+    return {name: cell(resource) if callable(cell) else _at(resource, cell) for name, cell in cells}
+
+
 def _cells(kind: str, resource: Resource) -> tuple[str, ...]:
-    cells = COLUMNS.get(kind, OTHER).values()
-    return tuple(printable(cell(resource) if callable(cell) else _at(resource, cell), WIDEST) for cell in cells)
+    return tuple(printable(text, WIDEST) for text in texts(kind, resource).values())
 
 
 def _at(tree: Any, steps: tuple[str | int, ...]) -> str:  # noqa: ANN401 - JSON's own types
