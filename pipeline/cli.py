@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "demo": "everything on this machine: bus, partner stand-ins, sample traffic; a table of what happened",
     "run": "the worker: read, convert, deliver, prove",
     "listen": "MLLP in: acknowledged only when the bus has it",
+    "serve": "appointments for patients: a FHIR endpoint (MedMij eAfspraak), each sees his own",
     "send": "messages onto the source topic: files, batches, stdin, or to an MLLP address",
     "map": "offline: the requests that a message becomes",
     "lint": "mappings and settings: every mistake with file and line",

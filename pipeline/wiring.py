@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from pipeline.ledger.port import Ledger
     from pipeline.oauth.keys import Signing
     from pipeline.oauth.open import Protected
+    from pipeline.serve.xis.context import Tokens
+    from pipeline.serve.xis.service import Service
+    from pipeline.settings_serve import ServeSettings
     from pipeline.transport.jwt import Signer
     from pipeline.transport.port import Transport
     from pipeline.watch.watcher import Watcher
@@ -406,6 +409,48 @@ def store_of(settings: Settings) -> "SqlStore":
         store.close()
         raise
     return store
+
+
+def tokens_of(serve: "ServeSettings") -> "Tokens":
+    """Who checks the tokens that patients' PHRs bring: the issuer's keys, or the issuer itself."""
+    from pipeline.oauth.wire import Wire
+    from pipeline.serve.xis.context import Names
+    from pipeline.serve.xis.jwks import Keys, from_file, from_url
+    from pipeline.serve.xis.tokens import Introspection, Jwts
+
+    tokens, local = serve.tokens, serve.tokens.claims.local
+    names = Names(tokens.claims.bsn, local.claim if local else None, local.system if local else "", tokens.scope)
+    wire = Wire(tokens.tls, tokens.times)
+    if tokens.introspection is not None:
+        tokens.introspection.client_secret.read(
+            "serve.tokens.introspection.client_secret"
+        )  # told at the start, not to the first patient
+        return Introspection(wire, tokens.introspection, names, tokens.issuer, tokens.audience, leeway=tokens.leeway)
+    fetch = from_file(tokens.jwks_file) if tokens.jwks_file else from_url(wire, str(tokens.jwks_url))
+    return Jwts(Keys(fetch, time.monotonic), tokens.issuer, tokens.audience, names, leeway=tokens.leeway, close=wire.close)
+
+
+@contextmanager
+def xis_of(settings: Settings) -> Iterator["Service"]:
+    """Appointments for patients, from the store of the settings; closed at the end. SettingsError where a section is missing."""
+    from zoneinfo import ZoneInfo
+
+    from pipeline.serve.xis.limits import Rates
+    from pipeline.serve.xis.queries import Limits
+    from pipeline.serve.xis.searching import Searching
+    from pipeline.serve.xis.service import Service
+
+    serve = settings.serve
+    if serve is None:
+        raise SettingsError("this setting is missing: base_url and tokens", where="serve")
+    with ExitStack() as stack:
+        store = store_of(settings)
+        stack.callback(store.close)
+        tokens = tokens_of(serve)
+        stack.callback(tokens.close)
+        limits = Limits(serve.count, serve.count_most)
+        searching = Searching(store, pseudonyms_of(settings), serve.base_url, ZoneInfo(settings.site.zone), limits, clock)
+        yield Service(searching, tokens, Rates(serve.rate, time.monotonic), None)
 
 
 TRANSPORTS: Final[Mapping[str, Callable[[Settings, str, int], "Transport"]]] = {

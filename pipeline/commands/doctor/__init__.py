@@ -1,7 +1,7 @@
 """Is everything in place? One line each: OK, WARN or FAIL, what was looked at, what was found, what to do. It makes and changes nothing.
 
 Looked at: settings, secrets, certificates, mappings, disk, bus and topics, ledger and its key, partners over TLS, clocks,
-access tokens (one is asked for) and what a partner says that it offers. No secret is printed.
+access tokens (one is asked for), what a partner says that it offers, and who issues patients' tokens. No secret is printed.
 A login's refresh token for which the authorization server gives a new one is replaced: the old one would not be good any more.
 Exit: 0 where nothing fails, 2 where settings, secrets, certificates or mappings do, 3 where only something outside does,
 4 where nothing is wrong but that a guard refuses to run (another key than the ledger's).
@@ -48,7 +48,7 @@ def exit_code(failed: list[Line]) -> int:
 def examine(arguments: Namespace) -> Iterator[Line]:
     """Every check, in the order in which a person would mend things."""
     from pipeline import settings
-    from pipeline.commands.doctor import inside, outside, protected
+    from pipeline.commands.doctor import inside, outside, protected, served
 
     path = settings.find(arguments.settings)
     try:
@@ -64,7 +64,11 @@ def examine(arguments: Namespace) -> Iterator[Line]:
         *(() if fresh else (inside.secrets, inside.certificates)),
         inside.mappings,
         inside.disk,
-        *(() if fresh else (outside.bus, outside.ledger, outside.partners, protected.tokens, protected.capabilities)),
+        *(
+            ()
+            if fresh
+            else (outside.bus, outside.ledger, outside.partners, protected.tokens, protected.capabilities, served.served)
+        ),
     )
     for check in checks:
         try:

@@ -69,14 +69,15 @@ class Service:
     searching: Searching
     tokens: Tokens
     rates: Rates
-    to_xml: Callable[[dict[str, Any]], bytes]
+    to_xml: Callable[[dict[str, Any]], bytes] | None
+    """None: JSON alone is offered."""
 
     def answer(self, asked: Asked) -> Told:
         """Never raises."""
         began = time.perf_counter()
         wanted = Format.JSON
         try:
-            wanted = _format(asked)
+            wanted = self._format(asked)
             done = self._interaction(asked)
             told = self._told(200, done.body, wanted, {})
         except Exception as error:  # noqa: BLE001 - a defect is an answer of 500, without its text, which may hold values
@@ -106,7 +107,7 @@ class Service:
         return self.tokens.ready()
 
     def _told(self, status: int, body: bytes, wanted: Format, headers: Mapping[str, str]) -> Told:
-        content = body if wanted is Format.JSON else self.to_xml(orjson.loads(body))
+        content = self.to_xml(orjson.loads(body)) if wanted is Format.XML and self.to_xml else body
         return Told(status, {"Content-Type": f"{wanted.value};charset=utf-8", **ALWAYS, **headers}, content)
 
     def _interaction(self, asked: Asked) -> _Done:
@@ -141,13 +142,15 @@ class Service:
             raise Fault(Kind.THROTTLED, "too many requests for this patient", Retry_After=str(math.ceil(wait)))
         return context, patient
 
+    def _format(self, asked: Asked) -> Format:
+        found = chosen(one(pairs(asked.query), "_format"), asked.headers.get("accept"))
+        if found is Format.XML and self.to_xml is None:
+            raise Fault(Kind.NOT_ACCEPTABLE, "XML is not offered here: application/fhir+json is")
+        return found
+
     @cached_property
     def _statement(self) -> bytes:
         return orjson.dumps(statement(self.searching.base))
-
-
-def _format(asked: Asked) -> Format:
-    return chosen(one(pairs(asked.query), "_format"), asked.headers.get("accept"))
 
 
 def _strict(prefer: str) -> bool:

@@ -19,7 +19,8 @@ from pipeline.oauth.granted import NoToken
 from pipeline.oauth.wire import FORM, Wire, json_object
 from pipeline.serve.xis.context import Context, Names, bad_token, context_of
 from pipeline.serve.xis.faults import Fault, Kind
-from pipeline.serve.xis.jwks import Keys
+from pipeline.serve.xis.jwks import PAUSE, Keys
+from pipeline.settings_serve import IntrospectionSettings
 
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 LONGEST: Final = 16_384
@@ -33,10 +34,19 @@ class Jwts:
     """Signed tokens (RFC 7519)."""
 
     def __init__(
-        self, keys: Keys, issuer: str, audience: str, names: Names, *, leeway: int, clock: Callable[[], float] = time.time
+        self,
+        keys: Keys,
+        issuer: str,
+        audience: str,
+        names: Names,
+        *,
+        leeway: int,
+        clock: Callable[[], float] = time.time,
+        close: Callable[[], None] = lambda: None,
     ) -> None:
-        """`leeway`: seconds by which clocks may differ."""
+        """`leeway`: seconds by which clocks may differ. `close`: lets go of what the keys come by."""
         self._keys, self._names = keys, names
+        self.close = close
         self._claims = JWTClaimsRegistry(
             now=lambda: int(clock()),
             leeway=leeway,
@@ -65,9 +75,6 @@ class Jwts:
         """See Tokens."""
         return self._keys.why_not()
 
-    def close(self) -> None:
-        """Nothing is held here."""
-
 
 class Introspection:
     """Tokens that the issuer is asked about. A good answer is kept for `kept` seconds: so long one that was taken back may still count."""
@@ -75,20 +82,19 @@ class Introspection:
     def __init__(
         self,
         wire: Wire,
-        url: str,
-        client: Callable[[], tuple[str, str]],
+        asked: IntrospectionSettings,
         names: Names,
-        *,
         issuer: str,
         audience: str,
-        kept: float,
+        *,
         leeway: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`client`: our id and secret there, read anew for each question."""
-        self._wire, self._url, self._client, self._names = wire, url, client, names
+        """`leeway`: as above."""
+        self._wire, self._asked, self._names = wire, asked, names
         self._expected = {"iss": issuer, "aud": audience}
-        self._kept, self._leeway, self._clock = kept, leeway, clock
+        self._kept, self._leeway, self._clock = asked.kept_seconds, leeway, clock
+        self._looked: tuple[float, str | None] = (-PAUSE, None)
         self._lock = threading.Lock()
         self._known: OrderedDict[bytes, tuple[float, Context]] = OrderedDict()
 
@@ -109,7 +115,21 @@ class Introspection:
         return found
 
     def ready(self) -> str | None:
-        """See Tokens: whether the issuer answers is seen when it is asked."""
+        """See Tokens: the issuer is asked about a token that nobody has, and not more often than every `PAUSE` seconds."""
+        with self._lock:
+            now = self._clock()
+            if now < self._looked[0] + PAUSE:
+                return self._looked[1]
+            self._looked = (now, self._looked[1])
+        why = self._why_not()
+        self._looked = (now, why)
+        return why
+
+    def _why_not(self) -> str | None:
+        try:
+            self._ask("none")
+        except Fault as fault:
+            return fault.text
         return None
 
     def close(self) -> None:
@@ -132,13 +152,14 @@ class Introspection:
     def _ask(self, token: str) -> dict[str, Any]:
         from urllib.parse import quote, urlencode  # noqa: PLC0415 - only here
 
-        client, secret = (quote(one, safe="") for one in self._client())
+        secret = self._asked.client_secret.read("serve.tokens.introspection.client_secret")
+        client, secret = quote(self._asked.client_id, safe=""), quote(secret, safe="")
         body = urlencode({"token": token, "token_type_hint": "access_token"})
         _, headers, body = ClientAuth(client, secret, "client_secret_basic").prepare(
-            "POST", self._url, {"Content-Type": FORM}, body
+            "POST", self._asked.url, {"Content-Type": FORM}, body
         )
         try:
-            reply = self._wire.ask("POST", self._url, "introspection", headers=tuple(headers.items()), body=body.encode())
+            reply = self._wire.ask("POST", self._asked.url, "introspection", headers=tuple(headers.items()), body=body.encode())
         except NoToken:
             raise _not_now() from None
         document = json_object(reply) if reply.status == OK else None

@@ -1,6 +1,7 @@
 """A patient's searches and reads, by a service over a store in memory."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import StoreError
 from pipeline.serve.xis.context import BSN
+from pipeline.serve.xis.service import Asked
 from tests.serve.xis.stand_ins import ANNA, BASE, BRAM, CLARA, LOCAL, NOW, OLDEST, House, fault, ids, tree
 
 DAY = 86_400_000
@@ -273,6 +275,13 @@ def test_xml_is_what_was_asked_for_of_results_and_of_faults() -> None:
         told = made.asked(target, accept="application/fhir+xml")
         assert told.headers["Content-Type"] == "application/fhir+xml;charset=utf-8"
         assert told.body.startswith(b"<" + root)
+
+
+def test_where_xml_is_not_offered_it_is_not_acceptable() -> None:
+    made = house()
+    only_json = replace(made.service, to_xml=None)
+    told = only_json.answer(Asked("GET", "metadata", "", {"accept": "application/fhir+xml"}))
+    assert fault(told) == (406, "not-supported")
 
 
 def test_who_asks_too_often_waits() -> None:

@@ -2,11 +2,13 @@
 
 import base64
 import hmac
+import os
 import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 import pytest
@@ -19,7 +21,8 @@ from pipeline.serve.xis.context import BSN, Identity, Names, is_bsn
 from pipeline.serve.xis.faults import Fault
 from pipeline.serve.xis.jwks import KEEP, OLD, PAUSE, Keys, NotFetched, from_file, from_url, read
 from pipeline.serve.xis.tokens import Introspection
-from pipeline.settings_sections import OperationTimes, TlsFiles
+from pipeline.settings_sections import OperationTimes, Secret, TlsFiles
+from pipeline.settings_serve import IntrospectionSettings
 from schemas.outcomes import Reason
 from tests.serve.xis.stand_ins import ANNA, BASE, BRAM, ISSUER, LOCAL, NOW, House, Issuer, fault
 
@@ -248,17 +251,9 @@ def test_keys_come_by_https_or_from_a_file(tmp_path: Path) -> None:
 
 def introspection(*replies: Reply | None, now: list[float] | None = None) -> tuple[Introspection, Script]:
     wire, clock = Script(list(replies)), now or [1000.0]
-    made = Introspection(
-        wire,
-        f"{ISSUER}/introspect",
-        lambda: ("us", "se:cret"),
-        Names(local="patient_number", local_system=LOCAL),
-        issuer=ISSUER,
-        audience=BASE,
-        kept=10,
-        leeway=30,
-        clock=lambda: clock[0],
-    )
+    asked = IntrospectionSettings(url=f"{ISSUER}/introspect", client_id="us", client_secret=Secret(env="PATH"), kept_seconds=10)
+    names = Names(local="patient_number", local_system=LOCAL)
+    made = Introspection(wire, asked, names, ISSUER, BASE, leeway=30, clock=lambda: clock[0])
     return made, wire
 
 
@@ -267,7 +262,10 @@ def test_an_issuer_is_asked_about_a_token_as_rfc_7662_says() -> None:
     assert made.context("opaque&token").identities == (Identity(BSN, ANNA),)
     ((method, url, headers, body),) = wire.asked
     assert (method, url, body) == ("POST", f"{ISSUER}/introspect", b"token=opaque%26token&token_type_hint=access_token")
-    assert dict(headers)["Authorization"] == "Basic " + base64.b64encode(b"us:se%3Acret").decode()
+    assert (
+        dict(headers)["Authorization"]
+        == "Basic " + base64.b64encode(f"us:{quote(os.environ['PATH'], safe='')}".encode()).decode()
+    )
 
 
 def test_a_good_answer_is_kept_for_a_while_and_not_past_its_end() -> None:
@@ -313,3 +311,13 @@ def test_what_an_issuer_says_decides(reply: Reply | None, status: int) -> None:
     with pytest.raises(Fault) as refused:
         made.context("one")
     assert refused.value.status == status
+
+
+def test_whether_an_issuer_answers_is_asked_no_more_often_than_it_should_be() -> None:
+    now = [1000.0]
+    made, wire = introspection(None, said(200, active=False), now=now)
+    assert made.ready() is not None
+    assert made.ready() is not None
+    now[0] += PAUSE
+    assert made.ready() is None
+    assert len(wire.asked) == 2
