@@ -64,6 +64,8 @@ class Type:
     resource: bool
     elements: Mapping[str, Element]
     """By name in JSON, inherited ones too; `resourceType` and `_name` are not among them."""
+    order: tuple[str, ...] = ()
+    """Their names in the order that XML wants."""
 
 
 Codes = Mapping[str, tuple[str, ...]]
@@ -95,7 +97,7 @@ def type_named(release: Release, name: str) -> Type | None:
         each: _element(release, f"{name}.{each}", data, bound.get(each), modifier=each in modifiers)
         for each, data in raw["elements"].items()
     }
-    return Type(name, raw.get("resource", False), {**(base.elements if base else {}), **own})
+    return Type(name, raw.get("resource", False), {**(base.elements if base else {}), **own}, tuple(raw.get("order", ())))
 
 
 def _element(release: Release, path: str, data: dict[str, Any], value_set: str | None, *, modifier: bool) -> Element:

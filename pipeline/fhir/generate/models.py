@@ -1,7 +1,7 @@
 """fhir.resources' models as data: `python -m pipeline.fhir.generate.models` rewrites pipeline/fhir/stu3.json and r4b.json.
 
 Importing one release's models takes over a second, reading the file two milliseconds; so the models are read here, once, and a test
-fails when the files are stale. Nothing but type names, element names, cardinalities, choices and reference targets is taken over.
+fails when the files are stale. Nothing but type names, element names and their order, cardinalities, choices and reference targets is taken over.
 """
 
 import importlib
@@ -18,6 +18,9 @@ ROOM: Final = Path(__file__).parent.parent
 PACKAGES: Final = {"stu3": "fhir.resources.STU3", "r4b": "fhir.resources.R4B"}
 NOT_FHIR: Final = frozenset({"fhir_comments", "resource_type", "resourceType"})
 """Fields of the models that FHIR does not have (fhir_comments is DSTU2's)."""
+
+OWN: Final = frozenset({"FHIRResourceModel", "MetadataResource"})
+"""Types of fhir.resources that FHIR does not have: they have no order of their own."""
 
 
 def harvest(release: str) -> dict[str, Any]:
@@ -42,6 +45,8 @@ def _type(model: Any, models: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401
         entry["base"] = base
     if model.has_resource_base():
         entry["resource"] = True
+    if model.__name__ not in OWN:
+        entry["order"] = [each for each in model.elements_sequence() if each not in NOT_FHIR]
     entry["elements"] = {
         field.alias or name: _element(field)
         for name, field in model.model_fields.items()
