@@ -13,9 +13,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 import orjson
 
+from pipeline.fhir.xml import NoFhirXml, from_xml
 from pipeline.model import Reply, Request, Resource, Timeouts
 from pipeline.partners.medmij_reads import RESOURCES
-from pipeline.partners.reads import FhirReader, NotRead, Page
+from pipeline.partners.reads import OK, FhirReader, NotRead, Page
 from pipeline.partners.searches import Search
 
 MEDIA: Final = {"json": "application/fhir+json", "xml": "application/fhir+xml"}
@@ -106,10 +107,16 @@ class MedmijReader:
 
 
 def _as_json(reply: Reply) -> Reply:
-    """What came as XML, as JSON: success or OperationOutcome."""
+    """What came as XML, whichever was asked for, as JSON: success or OperationOutcome. An error's body that is no FHIR stays as it is."""
     if reply.headers.get("content-type", "").partition(";")[0].strip().lower() not in XML:
         return reply
-    raise NotRead(f"HTTP {reply.status} with XML, which is not read yet: the setting format")
+    try:
+        body = orjson.dumps(from_xml(reply.body), default=float)  # a decimal
+    except NoFhirXml as error:
+        if reply.status == OK:
+            raise NotRead(f"HTTP {reply.status} with XML that is no FHIR resource: {error}") from None
+        return reply
+    return replace(reply, headers={**reply.headers, "content-type": MEDIA["json"]}, body=body)
 
 
 def _told(asked: Request, document: Resource) -> tuple[str, ...]:

@@ -125,7 +125,7 @@ def _turns() -> Iterator[_Turn]:
     # what does not go
     yield _Turn("S23", 3, 9, 16, "1330", SURGERY, "Blokkade", end=("filtered", "event_not_for_partner"))
     yield _Turn("S12", 3, 9, 16, "1330", SURGERY, "Controle", end=("parked", "number_missing"), numbered=False)
-    yield _Turn("S12", 3, 8, 16, "1330", SURGERY, "Controle", end=("parked", "profile_required"), timed=False)
+    yield _Turn("S12", 3, 8, 16, "1330", SURGERY, "Controle", end=("parked", "fhir_invalid"), timed=False)
 
 
 def _sample(turn: _Turn, at: int, today: dt.date) -> AgendaSample:

@@ -54,10 +54,10 @@ def written(folder: Path, medmij: MedmijSandbox, **block: Any) -> Path:  # noqa:
     return path
 
 
-@pytest.fixture
-def run(tmp_path: Path, medmij: MedmijSandbox, capsys: pytest.CaptureFixture[str]) -> Run:
-    """A fetch: its exit code and what it said."""
-    settings = written(tmp_path, medmij)
+@pytest.fixture(params=["json", "xml"])
+def run(request: pytest.FixtureRequest, tmp_path: Path, medmij: MedmijSandbox, capsys: pytest.CaptureFixture[str]) -> Run:
+    """A fetch in each format: its exit code and what it said."""
+    settings = written(tmp_path, medmij, format=request.param)
 
     def of(*words: str) -> Said:
         capsys.readouterr()
@@ -105,6 +105,22 @@ def test_what_an_appointment_references_is_had_by_its_id(run: Run, medmij: Medmi
     kinds = [json.loads(line)["resourceType"] for line in run(*OPEN)[1].splitlines()]
     assert kinds.count("Appointment") == 3
     assert {"Patient", "Practitioner", "PractitionerRole", "Location", "Organization"} <= {*kinds}
+
+
+def test_xml_brings_the_same_as_json(tmp_path: Path, medmij: MedmijSandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    medmij.set(referenced="included", outcome="information")
+    said = []
+    for form in ("json", "xml"):
+        assert main(["fetch", "zuid", *OPEN, "--settings", str(written(tmp_path, medmij, format=form))]) == 0
+        said.append([json.loads(line) for line in capsys.readouterr().out.splitlines()])
+    assert said[0] == said[1]
+    assert len(said[0]) > 3
+
+
+def test_a_server_without_the_format_says_so(tmp_path: Path, medmij: MedmijSandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    medmij.set(formats="json")
+    assert main(["fetch", "zuid", *OPEN, "--settings", str(written(tmp_path, medmij, format="xml"))]) == 3
+    assert "HTTP 406 (not-supported): it cannot write what we asked for: the setting format" in capsys.readouterr().err
 
 
 def test_a_table_has_when_what_with_whom_and_where(run: Run) -> None:

@@ -37,6 +37,7 @@ table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; vertical-align: top; padding: .6rem .75rem; border-bottom: 1px solid #c9d1d9; }
 thead th { border-bottom: 2px solid #57606a; white-space: nowrap; }
 tbody th { font-weight: 600; white-space: nowrap; }
+td.with { white-space: nowrap; }
 tr.off th, tr.off td { color: #57606a; } tr.off th time, tr.off .what { text-decoration: line-through; }
 @media print { body { max-width: none; padding: 0; } }
 """
@@ -59,7 +60,7 @@ def page(found: Iterable[Resource], hospital: str, now: dt.datetime) -> str:
 <body>
 <main>
 <h1>Your appointments</h1>
-<p>{escape(hospital)}. As it was on <time datetime="{now.isoformat(timespec="minutes")}">{now:%d-%m-%Y %H:%M}</time>.</p>
+<p>{escape(hospital)}. As it was on <time datetime="{now.isoformat(timespec="minutes")}">{now:%Y-%m-%d %H:%M}</time>.</p>
 {_section("Coming", coming)}
 {_section("Past", past)}
 </main>
