@@ -159,7 +159,8 @@ class Routed:
     """Keyed hashes of the patient on this route, one for each identity, the least first (the order of PID-3 does not matter); of a merge those of the
     prior patient as well. Two messages that share one go one after the other."""
     subjects: tuple[str, ...]
-    """Keyed hashes of the subject: what stale and supersede compare within. One for each of the patient's identities, or that of the visit or the result."""
+    """Keyed hashes of the subject: what stale and supersede compare within. One for each of the patient's identities, or that of the visit; or that of the
+    result and, behind it, one of it with each of the patient's identities."""
     sender: str
     """Keyed hash of sending application and facility."""
     dedupe: str
@@ -178,6 +179,14 @@ class Routed:
     def about(self) -> str | None:
         """Keyed hash of the visit or the result that it is about; None where it is about the patient."""
         return self.subjects[0] if self.patient_subjects else None
+
+    @property
+    def held_against(self) -> tuple[str, ...]:
+        """Those of `subjects` whose last delivery this may be too old for.
+
+        What takes a result back from a patient never is for what came of it for another: the partner would keep it with the wrong one.
+        """
+        return self.subjects[1:] or self.subjects if self.about and self.rule.kind is Kind.CANCEL else self.subjects
 
     @property
     def lane(self) -> str:

@@ -208,7 +208,7 @@ def read(rows: Sequence[Row], routed: Routed, hashes: Mapping[Identity, str], ps
     one = {row.what: row for row in rows if row.what in {"same", "reused"}}
     position = routed.decoded.received.position
     creating = [row for row in by_hash.values() if _holds(row) and (row.route, position_of(row)) != (routed.route, position)]
-    subject = newest([row for row in rows if row.what == "subject" and row.subject in routed.subjects], routed)
+    subject = newest([row for row in rows if row.what == "subject" and row.subject in routed.held_against], routed)
     patient = newest([row for row in rows if row.what == "subject" and row.subject in routed.patient_subjects], routed)
     return Knowledge(
         same=seen(one["same"], pseudonyms) if "same" in one else None,

@@ -63,7 +63,14 @@ def _stale(routed: Routed, knowledge: Knowledge) -> bool:
     That is a snapshot, and what takes back a visit or a result: it goes out whole with it, and sent in its order the newer one would have gone over it.
     """
     whole = routed.rule.kind is Kind.SNAPSHOT or (routed.rule.kind is Kind.CANCEL and routed.about is not None)
-    return whole and _older(routed, knowledge.last_event_ms, knowledge.last_position)
+    return whole and _older(routed, knowledge.last_event_ms, knowledge.last_position) and not _is_of_another(routed, knowledge)
+
+
+def _is_of_another(routed: Routed, knowledge: Knowledge) -> bool:
+    """A result that the partner has with another patient: what was delivered last of it says nothing of this one's."""
+    whose = {None, *(knowledge.known[identity].partner_id for identity in routed.identities if identity in knowledge.known)}
+    results = (knowledge.known[part] for part in routed.parts if part.kind is Subject.RESULT and part in knowledge.known)
+    return any(known.belongs_to not in whose for known in results)
 
 
 def _older(routed: Routed, last: int | None, there: Position | None) -> bool:

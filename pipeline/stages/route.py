@@ -30,7 +30,7 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
     parts = plan.partner.parts(event)
     ordered = sorted([(identity.system, identity.value) for identity in identities])  # senders change the order of PID-3
     ending = sorted([(identity.system, identity.value) for identity in prior])
-    own = _subjects(parts, rule, plan) if parts else ()
+    own = _subjects(parts, rule, plan, ordered) if parts else ()
     subject = Subject.PATIENT if rule.subject in OF_THE_PATIENT else rule.subject
     patients = tuple([pseudonyms.hash("subject", plan.name, subject, *patient) for patient in ordered])
     return Routed(
@@ -51,10 +51,11 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
     )
 
 
-def _subjects(parts: Iterable[Identity], rule: EventRule, plan: Plan) -> tuple[str, ...]:
-    """Of an event that is about a part (its visit, its result)."""
-    about = (part for part in parts if part.kind is rule.subject)
-    return tuple(plan.pseudonyms.hash("subject", plan.name, part.kind, part.system, part.value) for part in about)
+def _subjects(parts: Iterable[Identity], rule: EventRule, plan: Plan, patients: list[tuple[str, str]]) -> tuple[str, ...]:
+    """Of an event that is about a part (its visit, its result); of a result, which may be sent of a wrong patient first, with each of the patient's numbers too."""
+    about = [("subject", plan.name, part.kind, part.system, part.value) for part in parts if part.kind is rule.subject]
+    whose = patients if rule.subject is Subject.RESULT else []
+    return tuple(plan.pseudonyms.hash(*names) for names in (*about, *((*one, *each) for one in about for each in whose)))
 
 
 def request_id(route_name: str, value: bytes) -> str:

@@ -1,6 +1,6 @@
 """RoQua's responses through attempts and a real ledger: a correction meets its response, one that is gone is posted anew, what is lost is sent again."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +8,10 @@ import orjson
 import pytest
 
 from pipeline.errors import NoAnswer
-from pipeline.model import Outcome, Reply
+from pipeline.model import Outcome, Reply, Request
 from pipeline.stages.settle import settle
 from schemas.outcomes import Reason, State
-from tests.delivery.partner_script import House
+from tests.delivery.partner_script import House, Script
 from tests.delivery.test_attempts import Desk
 from tests.partners.roqua_responses_samples import oru, packed, plan_with
 
@@ -29,6 +29,20 @@ CHANGED = reply(200, b'{"id": 1, "questionnaire_key": "oq45"}')
 GONE = reply(204)
 
 
+class Meanwhile(Script):
+    """Makes what it is sent; the first time something else goes all its way before the answer."""
+
+    def __init__(self, other: Callable[[], object]) -> None:
+        super().__init__()
+        self.others = [other]
+
+    def exchange(self, request: Request) -> Reply:
+        self.requests.append(request)
+        if self.others:
+            self.others.pop()()
+        return {"POST": MADE, "PUT": CHANGED, "DELETE": GONE}[request.method]
+
+
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
     house = House(tmp_path)
@@ -41,9 +55,13 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 def run(desk: Desk, value: bytes, *answers: Any, offset: int = 0) -> Outcome:  # noqa: ANN401 - replies and errors
     """To its end, and into the ledger."""
     outcome = desk.run(value, *answers, offset=offset)
+    settled(desk, outcome)
+    return outcome
+
+
+def settled(desk: Desk, outcome: Outcome) -> None:
     written = settle(outcome, desk.plan, results_topic="results", dead_letter_topic="letters", at_ms=desk.house.clock())
     desk.house.ledger.settle(written.settlement)
-    return outcome
 
 
 def later(status: str, minute: int, **more: Any) -> bytes:  # noqa: ANN401 - as oru
@@ -106,6 +124,34 @@ def test_a_questionnaire_that_roqua_does_not_know_parks_after_put_and_post(desk:
     run(desk, oru(), MADE)
     outcome = run(desk, later("C", 510), reply(404), reply(404), offset=1)
     assert (outcome.state, outcome.reason) == (State.PARKED, Reason.TARGET_UNKNOWN)
+
+
+@pytest.mark.parametrize("first", ["wrong", "right"])
+def test_what_takes_a_result_from_the_wrong_patient_is_not_old_by_what_went_for_the_right_one(desk: Desk, first: str) -> None:
+    """Two patients' messages have no order among each other: both go at once. Whose the ledger learns first has the number; the other's is a person's."""
+    other: list[Outcome] = []
+    desk.house.script = Meanwhile(lambda: other.append(desk.run(later("F", 520, dossier="2076"), offset=1)))
+    one = desk.run(later("F", 510))
+    for outcome in (one, *other) if first == "wrong" else (*other, one):
+        settled(desk, outcome)
+    taken = run(desk, later("W", 515), offset=2)
+    there = {"wrong": (State.DELIVERED, None), "right": (State.PARKED, Reason.PART_OF_ANOTHER)}
+    assert (taken.state, taken.reason) == there[first]
+    assert desk.house.paths()[2:] == ([f"DELETE {BASE}/{OWN}"] if first == "wrong" else [])
+
+
+def test_the_right_patients_result_is_not_taken_for_old_by_what_became_of_the_wrong_ones(desk: Desk) -> None:
+    run(desk, later("F", 510), MADE)
+    run(desk, later("W", 530), GONE, offset=1)
+    outcome = run(desk, later("F", 520, dossier="2076"), offset=2)
+    assert (outcome.state, outcome.reason, outcome.where) == (State.PARKED, Reason.PART_OF_ANOTHER, "OBR-3.1")
+
+
+@pytest.mark.parametrize("status", ["C", "D"])
+def test_an_old_message_of_a_result_is_old_whichever_of_the_patients_numbers_it_has(desk: Desk, status: str) -> None:
+    run(desk, later("F", 520, dossier="2075^^^ZGDEMO^PI~2076"), MADE)
+    outcome = run(desk, later(status, 510, dossier="2076"), offset=1)
+    assert (outcome.state, outcome.reason) == (State.SUPERSEDED, Reason.STALE)
 
 
 def test_what_is_taken_back_and_never_went_is_filtered(desk: Desk) -> None:
