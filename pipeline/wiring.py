@@ -102,11 +102,12 @@ def _njsams(settings: NjsamsSettings, _: Catalogue, systems: "IdentifierSystems"
 
 
 def _roqua(settings: RoquaSettings, catalogue: Catalogue, systems: "IdentifierSystems") -> Partner:
-    return Roqua(settings, systems, HonosItems(catalogue, settings.kind))
+    return Roqua(settings, systems, Listed(catalogue, settings.kind, "honos-item"))
 
 
-def _roqua_responses(settings: RoquaResponsesSettings, _: Catalogue, systems: "IdentifierSystems") -> Partner:
-    return RoquaResponses(settings, systems)
+def _roqua_responses(settings: RoquaResponsesSettings, catalogue: Catalogue, systems: "IdentifierSystems") -> Partner:
+    questionnaires, questions = (Listed(catalogue, settings.kind, table) for table in ("roqua-questionnaires", "roqua-questions"))
+    return RoquaResponses(settings, systems, questionnaires, questions)
 
 
 PARTNERS: Final[Mapping[str, Callable[[Any, Catalogue, "IdentifierSystems"], Partner]]] = {
@@ -134,18 +135,18 @@ class IdentifierSystems:
         return self._found(identifier.authority_oid, identifier.authority, identifier.type)
 
 
-class HonosItems:
-    """Whether a code (OBX-3) is of a HoNOS+, by the table as it stands."""
+class Listed:
+    """Whether a table as it stands has a code, and not to say that it is left out."""
 
-    def __init__(self, catalogue: Catalogue, partner: str) -> None:
-        self._catalogue, self._partner = catalogue, partner
+    def __init__(self, catalogue: Catalogue, partner: str, table: str) -> None:
+        self._catalogue, self._partner, self._name = catalogue, partner, table
         self._version = ""
 
     def __call__(self, code: Coded) -> bool:
         """Whether the table has it."""
         version = self._catalogue.version(self._partner)
         if version != self._version:
-            self._table, self._version = self._catalogue.table("honos-item"), version
+            self._table, self._version = self._catalogue.table(self._name), version
         return self._table.find_coded(code) is not None
 
 

@@ -136,6 +136,7 @@ class Roqua:
         identified = mapped.identified
         if identified.routed.rule.kind is Kind.CANCEL:
             raise Parked(Reason.PARTNER_HAS_NO_DELETE, where="OBX-11")
+        roqua_parts.one_answer_each(identified.routed.decoded, self._items)
         heads, measurements = _sorted(mapped)
         if unread := [str(finding.hl7) for finding in mapped.findings if finding.about == SCORES]:
             raise ProfileNotMet(Reason.PROFILE_INVALID, where=", ".join(unread), message=f"no answer that the table {SCORES} has")

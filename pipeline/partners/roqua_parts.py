@@ -1,7 +1,19 @@
-"""What both ways into RoQua know a message by: the dossier, the questionnaire and its upsert key; and what an answer teaches. No I/O, no settings."""
+"""What both ways into RoQua know a message by, what of its answers none can be made of, and what RoQua's own answer teaches. No I/O, no settings.
 
-from pipeline.model import Identified, Identity, Intent, Learned, Subject
+That is the dossier, the questionnaire and its upsert key.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from pipeline.errors import Parked, ProfileNotMet
+from pipeline.model import Decoded, Identified, Identity, Intent, Learned, Subject
 from pipeline.partners.roqua_ids import result_id
+from schemas.event import Coded
+from schemas.outcomes import Reason
+
+PARTS: Final = range(2, 10)
+"""Components of a coded value beside its code."""
 
 
 def dossier(identified: Identified) -> str:
@@ -19,6 +31,25 @@ def own_id(identified: Identified) -> str:
     """What RoQua has the questionnaire under; of one that is new it follows from its number."""
     about = result(identified)
     return identified.part_ids.get(about) or result_id(dossier(identified), about)
+
+
+def one_answer_each(decoded: Decoded, asked: Callable[[Coded], bool]) -> None:
+    """A question that is `asked` has one answer, whole: of several RoQua would get the first, of one without a code none.
+
+    ProfileNotMet: PROFILE_INVALID. Parked: CHARSET.
+    """
+    for observation in (one for report in decoded.event.reports for one in report.observations):
+        if observation.code is None or not asked(observation.code):
+            continue
+        place = f"OBX[{observation.nth}]-5"
+        if decoded.hl7.count(place) > 1:
+            raise ProfileNotMet(
+                Reason.PROFILE_INVALID, where=place, message="several values (~), and RoQua takes one of a question"
+            )
+        if observation.value is None and any(isinstance(decoded.hl7(f"{place}.{part}"), str) for part in PARTS):
+            raise ProfileNotMet(Reason.PROFILE_INVALID, where=place, message="a value without a code: it cannot be sent")
+        if isinstance(observation.value, str) and "\N{REPLACEMENT CHARACTER}" in observation.value:
+            raise Parked(Reason.CHARSET, where=place)
 
 
 def learned(identified: Identified) -> tuple[Learned, ...]:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import orjson
 
-from pipeline.errors import NoAnswer, ProfileNotMet
+from pipeline.errors import Filtered, NoAnswer, ProfileNotMet
 from pipeline.ids import uuid5
 from pipeline.model import (
     Identified,
@@ -33,7 +33,7 @@ from pipeline.partners.roqua_answers import Sent, Told
 from pipeline.partners.roqua_verdicts import Flag, Operation, Said, row_of
 from pipeline.partners.verdicts import Signal
 from pipeline.settings_partners import RoquaResponsesSettings
-from schemas.event import Event, Identifier
+from schemas.event import Coded, Event, Identifier
 from schemas.outcomes import FindingCode, Reason
 
 STARTED: Final = "urn:emr-pipeline:questionnaire-started"
@@ -42,6 +42,7 @@ EARLIEST: Final = 946_594_800
 """31 December 1999 in Amsterdam: B, "greater or equal"."""
 STATUSES: Final = {"F": "completed", "C": "amended"}
 """Of the QuestionnaireResponse, by that of the results; any other that is sent takes it back."""
+NOT_OURS: Final = "no questionnaire and no question of RoQua's: see codes/roqua-questionnaires.yaml and roqua-questions.yaml"
 TABLES: Final = frozenset({"roqua-questions", "roqua-options"})
 """Without a row there an answer would be missing at RoQua, so the message parks."""
 
@@ -52,6 +53,8 @@ class RoquaResponses:
     Args:
         settings: the partner's block of the settings.
         identifier_systems: which system an identifier is accepted under, from the mapping's table: that of dossiers.
+        questionnaires: whether a result (OBR-4) is a questionnaire of RoQua's, from the mapping's table.
+        questions: the same of an answer (OBX-3).
 
     """
 
@@ -61,9 +64,16 @@ class RoquaResponses:
     reads: frozenset[str] = results.READS | {"observations", "status"}
     unders: frozenset[str] = frozenset()
 
-    def __init__(self, settings: RoquaResponsesSettings, identifier_systems: Callable[[Identifier], str | None]) -> None:
+    def __init__(
+        self,
+        settings: RoquaResponsesSettings,
+        identifier_systems: Callable[[Identifier], str | None],
+        questionnaires: Callable[[Coded], bool],
+        questions: Callable[[Coded], bool],
+    ) -> None:
         self._settings = settings
         self._identifier_systems = identifier_systems
+        self._questionnaires, self._questions = questionnaires, questions
         self._timeouts = packing.timeouts(settings.write)
         self.longest = self._timeouts.total
 
@@ -76,8 +86,19 @@ class RoquaResponses:
         return ""
 
     def parts(self, event: Event) -> tuple[Identity, ...]:
-        """See partners/port.py: the one questionnaire. Parked: SEVERAL_RESULTS, NUMBER_MISSING."""
+        """See partners/port.py: the one questionnaire. Parked: SEVERAL_RESULTS, NUMBER_MISSING. Filtered: results, and nothing of a questionnaire.
+
+        Looked at first, as for documents. What takes back is not: it may be about what went before the site's tables were changed.
+        """
+        if event.reports and event.result_status in STATUSES and not self._is_ours(event):
+            raise Filtered(Reason.EVENT_NOT_FOR_PARTNER, where="OBR-4", message=NOT_OURS)
         return results.result_of(event)
+
+    def _is_ours(self, event: Event) -> bool:
+        """One table is enough: what the other lacks is a mistake, and parks."""
+        answers_ = (one.code for report in event.reports for one in report.observations)
+        asked = any(code is not None and self._questions(code) for code in answers_)
+        return asked or any(report.code is not None and self._questionnaires(report.code) for report in event.reports)
 
     def variables(self, identified: Identified) -> Mapping[str, Variable]:
         """See partners/port.py."""
@@ -133,6 +154,7 @@ class RoquaResponses:
 
     def _body(self, mapped: Mapped, operation: Operation) -> bytes:
         """B: what POST takes, and the four that PUT takes."""
+        roqua_parts.one_answer_each(mapped.identified.routed.decoded, self._questions)
         _nothing_left_out(mapped)
         response = next((one for one in mapped.resources if one["resourceType"] == "QuestionnaireResponse"), {})
         told = {
