@@ -451,7 +451,7 @@ def xis_of(settings: Settings) -> Iterator["Service"]:
         stack.callback(tokens.close)
         limits = Limits(serve.count, serve.count_most)
         searching = Searching(store, pseudonyms_of(settings), serve.base_url, ZoneInfo(settings.site.zone), limits, clock)
-        yield Service(searching, tokens, Rates(serve.rate, time.monotonic), None)
+        yield Service(searching, tokens, Rates(serve.rate, time.monotonic))
 
 
 TRANSPORTS: Final[Mapping[str, Callable[[Settings, str, int], "Transport"]]] = {

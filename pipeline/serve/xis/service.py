@@ -6,14 +6,15 @@ Logged are the request ids, what was done, and the patient as a keyed hash. Neve
 import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from pipeline.errors import StoreError, place_of
+from pipeline.fhir.xml import to_xml
 from pipeline.serve.xis.capability import PROFILES, statement
 from pipeline.serve.xis.context import Context, Tokens, bearer
 from pipeline.serve.xis.faults import Fault, Kind, outcome
@@ -69,15 +70,13 @@ class Service:
     searching: Searching
     tokens: Tokens
     rates: Rates
-    to_xml: Callable[[dict[str, Any]], bytes] | None
-    """None: JSON alone is offered."""
 
     def answer(self, asked: Asked) -> Told:
         """Never raises."""
         began = time.perf_counter()
         wanted = Format.JSON
         try:
-            wanted = self._format(asked)
+            wanted = chosen(one(pairs(asked.query), "_format"), asked.headers.get("accept"))
             done = self._interaction(asked)
             told = self._told(200, done.body, wanted, {})
         except Exception as error:  # noqa: BLE001 - a defect is an answer of 500, without its text, which may hold values
@@ -107,7 +106,7 @@ class Service:
         return self.tokens.ready()
 
     def _told(self, status: int, body: bytes, wanted: Format, headers: Mapping[str, str]) -> Told:
-        content = self.to_xml(orjson.loads(body)) if wanted is Format.XML and self.to_xml else body
+        content = to_xml(orjson.loads(body)) if wanted is Format.XML else body
         return Told(status, {"Content-Type": f"{wanted.value};charset=utf-8", **ALWAYS, **headers}, content)
 
     def _interaction(self, asked: Asked) -> _Done:
@@ -141,12 +140,6 @@ class Service:
         if wait:
             raise Fault(Kind.THROTTLED, "too many requests for this patient", Retry_After=str(math.ceil(wait)))
         return context, patient
-
-    def _format(self, asked: Asked) -> Format:
-        found = chosen(one(pairs(asked.query), "_format"), asked.headers.get("accept"))
-        if found is Format.XML and self.to_xml is None:
-            raise Fault(Kind.NOT_ACCEPTABLE, "XML is not offered here: application/fhir+json is")
-        return found
 
     @cached_property
     def _statement(self) -> bytes:

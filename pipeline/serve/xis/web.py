@@ -109,9 +109,16 @@ def _silence() -> None:
 
 
 def _bound(address: tuple[str, int]) -> socket.socket:
+    # its protocol is named, since asyncio turns Nagle's algorithm off (40 ms for each answer) only where it is
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server(address, family=socket.AF_INET6 if ":" in address[0] else socket.AF_INET, backlog=1024)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(1024)
     except OSError as error:
+        listening.close()
         raise SettingsError(
             f"cannot listen there ({error.strerror}): take another address or port", where="serve.address"
         ) from None
+    return listening

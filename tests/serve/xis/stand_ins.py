@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from xml.etree import ElementTree as ET
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -149,11 +148,6 @@ class Issuer:
         return jwt.encode({"alg": algorithm, "kid": key.kid, **(header or {})}, given, key, algorithms=[algorithm])
 
 
-def xml(resource: dict[str, Any]) -> bytes:
-    """Enough to see that the resource was asked for as XML."""
-    return ET.tostring(ET.Element(resource["resourceType"], xmlns="http://hl7.org/fhir"))
-
-
 @dataclass
 class House:
     """A service with its parts."""
@@ -170,9 +164,7 @@ class House:
     def __post_init__(self) -> None:
         keys = Keys(self.issuer.fetch, self.clock)
         searching = Searching(self.store, self.pseudonyms, BASE, AMSTERDAM, self.limits, lambda: NOW)
-        self.service = Service(
-            searching, Jwts(keys, ISSUER, BASE, self.names, leeway=30), Rates(self.rate, self.clock), to_xml=xml
-        )
+        self.service = Service(searching, Jwts(keys, ISSUER, BASE, self.names, leeway=30), Rates(self.rate, self.clock))
 
     def change(self, name: str, start_ms: int | None, *people: tuple[str, str], event_ms: int = 1, status: str = "booked") -> Put:
         """Put an appointment of somebody, with a patient and a practitioner behind it."""
