@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "dead-letters": "parked messages, and the original bytes of one",
     "results": "what stands on the results topic",
     "identities": "import, export or forget the patients that a partner knows",
+    "appointments": "bring appointments that are FHIR already into the store that patients read from",
     "fetch": "the read side of a partner: one resource by its id, or those that a search finds",
     "login": "say yes, as a person, to a partner's authorization server, and keep what it gives",
     "jwks": "our public keys, for a partner that knows us by them",

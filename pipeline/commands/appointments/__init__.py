@@ -1,0 +1,121 @@
+"""Appointments that are FHIR already, brought into the store that `serve` answers from.
+
+load reads STU3 Appointments and what they reference: single resources, bundles or ndjson, JSON or XML, told apart by their content. Ids are kept. Each resource
+is checked against FHIR; a file with a mistake is left out whole, and each mistake is a line. References are looked up in the same file, then in
+the other files. Whose an appointment is, its Patient's identifiers say; a BSN in them is used for that, and masked in what is stored. Where they are
+masked already, the local ones do; or --patients names a CSV with the columns patient (the Patient's id in the files), system, value.
+meta.lastUpdated says how old a version is (else now): an older one never goes over a newer one.
+"""
+
+import csv
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pipeline.commands import DONE, NOT_ALL, WRONG, json_argument, settings_argument
+from pipeline.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pipeline.appointments.port import Store
+    from pipeline.commands.appointments.making import File, Identifier, Maker
+
+EXAMPLE: Final = """  emr-pipeline appointments load export/*.ndjson
+  emr-pipeline appointments load appointments.xml --patients patients.csv"""
+COLUMNS: Final = ("patient", "system", "value")
+SHOWN: Final = 20
+"""Mistakes of a file that are named one by one."""
+CONFLICT: Final = (
+    "its patient's identifiers are two persons', or it is there as another person's: somebody has to decide whose it is"
+)
+
+
+def configure(parser: ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="what", metavar="ACTION", required=True)
+    load = actions.add_parser("load", help="bring in appointments that are FHIR already")
+    load.add_argument("files", nargs="+", metavar="FILE", help="JSON, XML or ndjson; - for stdin")
+    load.add_argument("--patients", type=Path, metavar="CSV", help="identifiers of Patients: columns patient, system, value")
+    json_argument(load, "what became of each file")
+    settings_argument(load)
+
+
+def run(arguments: Namespace) -> int:
+    import json
+
+    from pipeline import settings, wiring
+    from pipeline.commands.appointments.making import Maker, checked
+    from pipeline.commands.appointments.reading import read
+    from pipeline.fhir.validator import Release, Validator
+
+    loaded = settings.load(settings.find(arguments.settings))
+    validator = Validator(Release.STU3)
+    files = [checked(name, read(_bytes(name)), validator) for name in arguments.files]
+    maker = Maker(files, _identifiers(arguments.patients), wiring.pseudonyms_of(loaded), wiring.clock())
+    store = wiring.store_of(loaded)
+    try:
+        told = [_load(store, maker, file) for file in files]
+    finally:
+        store.close()
+    if arguments.json:
+        print(json.dumps(told, indent=2))
+    else:
+        for each in told:
+            _show(each)
+    wrong = sum(bool(each["mistakes"]) for each in told)
+    if not wrong and not any(each["appointments"] for each in told):
+        raise SettingsError("there is no Appointment in it", where=", ".join(arguments.files))
+    return DONE if not wrong else WRONG if wrong == len(told) else NOT_ALL
+
+
+def _load(store: "Store", maker: "Maker", file: "File") -> dict[str, Any]:
+    """All of a file, or nothing."""
+    from pipeline.appointments.port import Put
+    from pipeline.commands.appointments.reading import Mistake
+
+    mistakes = list(file.mistakes)
+    changes = []
+    for each in () if mistakes else maker.changes(file):
+        if isinstance(each, Mistake):
+            mistakes.append(each)
+        else:
+            changes.append(each)
+    done = () if mistakes else store.put_all([change for _, change in changes])
+    mistakes += [Mistake(where, CONFLICT) for (where, _), put in zip(changes, done, strict=False) if put is Put.CONFLICT]
+    counts = {str(put): 0 if mistakes else done.count(put) for put in (Put.CREATED, Put.UPDATED, Put.STALE)}
+    return {"file": file.name, "appointments": len(changes), **counts, "mistakes": [str(each) for each in mistakes]}
+
+
+def _show(told: dict[str, Any]) -> None:
+    name, mistakes = told["file"], told["mistakes"]
+    for each in mistakes[:SHOWN]:
+        print(f"{name}: {each}", file=sys.stderr)
+    if mistakes:
+        more = f" ({len(mistakes) - SHOWN} more not shown)" if len(mistakes) > SHOWN else ""
+        print(f"{name}: nothing of it was loaded{more}", file=sys.stderr)
+        return
+    what = "1 appointment" if told["appointments"] == 1 else f"{told['appointments']} appointments"
+    print(f"{name}: {what}: {told['created']} new, {told['updated']} updated, {told['stale']} older than what is there")
+
+
+def _bytes(name: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise SettingsError(f"cannot be read ({error.strerror})", where=name) from None
+
+
+def _identifiers(path: Path | None) -> "dict[str, tuple[Identifier, ...]]":
+    """The CSV's rows by the Patient's id. No error repeats a value."""
+    if path is None:
+        return {}
+    try:
+        rows = list(csv.DictReader(_bytes(str(path)).decode("utf-8-sig").splitlines()))
+    except UnicodeDecodeError:
+        raise SettingsError("is not UTF-8: save it as CSV UTF-8", where=str(path)) from None
+    found: dict[str, tuple[Identifier, ...]] = {}
+    for number, row in enumerate(rows, 2):
+        patient, system, value = ((row.get(column) or "").strip() for column in COLUMNS)
+        if not (patient and system and value):
+            raise SettingsError(f"the columns {', '.join(COLUMNS)} have to be there and filled", where=f"{path}:{number}")
+        found[patient] = (*found.get(patient, ()), (system, value))
+    return found

@@ -1,0 +1,150 @@
+"""Resources become changes of the store: checked, each appointment with what it references and whose it is, no BSN left in a body. No I/O."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pipeline.appointments.changes import BSN, Unusable, change_of, instant_ms, keys_of
+from pipeline.appointments.port import Change, Key
+from pipeline.commands.appointments.reading import Mistake, Stood
+from pipeline.fhir import references
+from pipeline.fhir.validator import Validator
+from pipeline.model import Finding, Resource
+from pipeline.pseudonyms import Pseudonyms
+
+Place = tuple[str, str]
+Identifier = tuple[str, str]
+BSNS: Final = frozenset({BSN, "urn:oid:2.16.840.1.113883.2.4.6.3"})
+"""The systems that a BSN goes by."""
+MASKED: Final = {"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "masked"}
+SERVED: Final = frozenset({"Patient", "Practitioner", "PractitionerRole", "Location", "Organization"})
+"""What a patient's software reads beside the appointment: a reference to one of these has to lead somewhere."""
+LOCAL: Final = re.compile(r"([A-Za-z]+)/([A-Za-z0-9.\-]{1,64})(?:/_history/[A-Za-z0-9.\-]{1,64})?")
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """What a file holds, once it is read and checked."""
+
+    name: str
+    there: Mapping[Place, Stood] = field(repr=False)
+    mistakes: tuple[Mistake, ...]
+
+
+def checked(name: str, read: Iterable[Stood | Mistake], validator: Validator) -> File:
+    """The resources of a file by type and id, and a line for each that cannot be taken."""
+    there: dict[Place, Stood] = {}
+    mistakes: list[Mistake] = []
+    for one in read:
+        if isinstance(one, Mistake):
+            mistakes.append(one)
+            continue
+        place = (str(one.resource["resourceType"]), str(one.resource.get("id", "")))
+        findings = validator.check(one.resource) or references.check(one.resource)
+        if findings:
+            mistakes.append(Mistake(one.where, _told(findings)))
+        elif not place[1]:
+            mistakes.append(Mistake(one.where, f"{place[0]}.id is missing: it is kept, so it has to be there"))
+        elif place in there and there[place].resource != one.resource:
+            mistakes.append(Mistake(one.where, f"another {place[0]} with the same id stands at {there[place].where}"))
+        else:
+            there[place] = one
+    return File(name, there, tuple(mistakes))
+
+
+def _told(findings: tuple[Finding, ...]) -> str:
+    first = findings[0]
+    about = f" ({first.about})" if first.about else ""
+    more = f", and {len(findings) - 1} more" if len(findings) > 1 else ""
+    return f"{first.fhir}: {first.code.sentence}{about}{more}"
+
+
+class Maker:
+    """Makes the changes of files that were read together."""
+
+    def __init__(
+        self, files: Iterable[File], identifiers: Mapping[str, tuple[Identifier, ...]], pseudonyms: Pseudonyms, now_ms: int
+    ) -> None:
+        """`identifiers`: of Patients, by their id, beside those that they have themselves."""
+        self._beside = {place: stood for file in files if not file.mistakes for place, stood in file.there.items()}
+        self._identifiers, self._pseudonyms, self._now_ms = identifiers, pseudonyms, now_ms
+
+    def changes(self, file: File) -> Iterator[tuple[str, Change] | Mistake]:
+        """For each appointment where it stood and its change, or why there is none."""
+        for place, stood in file.there.items():
+            if place[0] == "Appointment":
+                try:
+                    yield stood.where, self._change(file, place, stood.resource)
+                except Unusable as error:
+                    yield Mistake(stood.where, str(error))
+
+    def _change(self, file: File, place: Place, appointment: Resource) -> Change:
+        found: dict[Place, Resource] = {place: appointment}
+        self._follow(file, found, appointment, told=True)
+        changed = appointment.get("meta", {}).get("lastUpdated")
+        return change_of(
+            [_masked(each) for each in found.values()],
+            place[1],
+            self._keys(file, appointment),
+            self._now_ms if changed is None else instant_ms(changed),
+            None,
+        )
+
+    def _follow(self, file: File, found: dict[Place, Resource], resource: Resource, *, told: bool = False) -> None:
+        """What it references, and what that does. Of the appointment itself each reference to what is served has to lead somewhere."""
+        for reference in _references(resource):
+            local = LOCAL.fullmatch(reference)
+            if local is None:
+                if told and reference.startswith("urn:"):
+                    raise Unusable("it references by urn: write Type/id, since that is what is read later")
+                continue
+            place = (local[1], local[2])
+            there = file.there.get(place) or self._beside.get(place)
+            if there is None and told and place[0] in SERVED:
+                raise Unusable(f"it references a {place[0]} that is in none of the files")
+            if there is not None and place not in found and place[0] != "Appointment":
+                found[place] = there.resource
+                self._follow(file, found, there.resource)
+
+    def _keys(self, file: File, appointment: Resource) -> tuple[Key, ...]:
+        actors = [each.get("actor", {}).get("reference", "") for each in appointment["participant"]]
+        patients = {match[2] for each in actors if (match := LOCAL.fullmatch(each)) and match[1] == "Patient"}
+        if len(patients) != 1:
+            raise Unusable("no patient among its participants" if not patients else "several patients among its participants")
+        name = patients.pop()
+        patient = (file.there.get(("Patient", name)) or self._beside[("Patient", name)]).resource
+        own = ((each.get("system", ""), each.get("value", "")) for each in patient.get("identifier", ()))
+        keys = keys_of([_whole(*each) for each in (*own, *self._identifiers.get(name, ()))], self._pseudonyms)
+        if not keys:
+            raise Unusable(
+                "its Patient has no identifier with system and value (a masked one does not help): give one by --patients"
+            )
+        return keys
+
+
+def _whole(system: str, value: str) -> Identifier:
+    """A BSN under its one name, with its leading zero."""
+    return (BSN, value.strip().zfill(9)) if system in BSNS and value.strip() else (system, value)
+
+
+def _references(node: Any) -> Iterator[str]:  # noqa: ANN401 - JSON
+    if isinstance(node, dict):
+        if isinstance(node.get("reference"), str):
+            yield node["reference"]
+        for value in node.values():
+            yield from _references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _references(value)
+
+
+def _masked(node: Any) -> Any:  # noqa: ANN401 - JSON
+    """The same without any BSN: its value is masked, as MedMij wants it."""
+    if isinstance(node, list):
+        return [_masked(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    if node.get("system") in BSNS and "value" in node:
+        node = {name: value for name, value in node.items() if name != "value"} | {"_value": {"extension": [MASKED]}}
+    return {name: _masked(value) for name, value in node.items()}
