@@ -16,7 +16,7 @@ from pipeline.delivery.attempts import Backoff
 from pipeline.delivery.gate import Gate, Trouble
 from pipeline.delivery.rate import Rate
 from pipeline.delivery.steady import Outages, Steady, Stopped
-from pipeline.errors import BusGap, NoAnswer, NotSent, Refused
+from pipeline.errors import BusGap, NoAnswer, NotSent, Refused, SettingsError
 from pipeline.health import NotReady
 from pipeline.ledger.port import Ledger
 from pipeline.ledger.watching import Dossier
@@ -196,6 +196,10 @@ class Watcher:
         for dossier in known:
             if dossier.key in self._dossiers or (wanted is not None and dossier.id not in wanted):
                 continue
+            if not self._can_be_asked_for(dossier):
+                self._tell(Judged(Decision.ABSENT, Reason.TARGET_UNKNOWN))
+                self._ids.add(dossier.id)
+                continue
             self._dossiers[dossier.key] = dossier
             self._ids.add(dossier.id)
             since = None if dossier.polled_ms is None else (wall - dossier.polled_ms) / 1000
@@ -274,6 +278,14 @@ class Watcher:
         self._turns.at(dossier.key, time.monotonic() + every)
         if self._left is not None:
             self._left.discard(dossier.key)
+
+    def _can_be_asked_for(self, dossier: Dossier) -> bool:
+        """What a message calls a patient's number may be none that a URL can say, as "..": it gets no turn, and keeps nobody else from theirs."""
+        try:
+            self._question(dossier)
+        except SettingsError:
+            return False
+        return True
 
     def _question(self, dossier: Dossier) -> Request:
         after = asked_after(dossier, int(self.settings.overlap * 1000))

@@ -127,6 +127,21 @@ def test_the_dossiers_of_a_topics_patients_are_asked_for_and_remembered(tmp_path
     assert sorted(dossier for dossier, _ in house.partner.asked) == sorted(["P1", "P2", "P3"] * 2)
 
 
+@pytest.mark.parametrize("number", ["..", "."])
+def test_a_patients_number_that_no_url_can_say_is_not_asked_for_and_stops_nobody_elses(
+    tmp_path: Path, number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    house = House(tmp_path, source="his.adt")
+    house.partner.responses = {"P1": [completed()], "P2": [later()]}
+    house.send(adt(patient=number), adt(patient="P1"), adt(patient=number))
+    assert house.run()
+    house.send(adt(patient="P2"))
+    assert house.run()
+    assert [one[:2] for one in house.there] == [("P1", 4), ("P2", 5)]
+    assert {dossier for dossier, _ in house.partner.asked} == {"P1", "P2"}
+    assert "watch_not_read" in capsys.readouterr().err
+
+
 def test_from_now_counts_from_when_a_dossier_was_first_known(tmp_path: Path) -> None:
     house = House(tmp_path, dossiers=["2075"], **{"from": "now"})
     after = later(completed_at="2026-01-02T10:00:00.000+01:00")
