@@ -35,7 +35,10 @@ def convert(
 
 def request_json(request: Request, plan: Plan) -> dict[str, Any]:
     """A request as `map --json` prints it: secrets masked, the body as JSON."""
-    headers = dict(request.headers) | dict.fromkeys(plan.partner.secret_headers, MASK)
+    headers: dict[str, str] = {}
+    for name, said in request.headers:  # one may be there several times
+        headers[name] = f"{headers[name]}, {said}" if name in headers else said
+    headers |= dict.fromkeys(plan.partner.secret_headers, MASK)
     return {
         "method": request.method,
         "path": request.path,

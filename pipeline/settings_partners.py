@@ -350,9 +350,42 @@ class MedmijXisSettings(Section):
         return https_url(base_url, "https://HOST/fhir")
 
 
+class Hospital(Section):
+    """Whose appointments they are: the Organization that patients read."""
+
+    name: str = Field(min_length=1)
+    ura: str | None = Field(default=None, pattern=r"^[0-9]{8}$")
+    """Its number in the UZI register."""
+    agb: str | None = Field(default=None, pattern=r"^[0-9]{8}$")
+
+
+class MedmijSettings(Section):
+    """MedMij eAfspraak: appointments for patients, into our own store (contracts/medmij.md). What messages leave open is a setting here."""
+
+    kind: Literal["medmij"]
+    organization: Hospital
+    specialty: str = "PV1-10"
+    """HL7 path of what the table specialty is asked with."""
+    default_minutes: int | None = Field(default=None, gt=0, le=1440)
+    """How long an appointment takes of which the message tells neither end nor duration; without it such a message parks, since FHIR wants an end."""
+    untyped_notes: Literal["leave_out", "instructions"] = "leave_out"
+    """A note without a type (NTE-4) may be the staff's own: it is left out, or shown as an instruction for the patient."""
+    in_flight: int = Field(default=16, gt=0)
+    """Messages that are on their way into the store at once, from one worker."""
+    again_after: float = Field(default=5, ge=0)
+    """Seconds until what the store did not answer is put again."""
+    put: OperationTimes = OperationTimes(read=10, total=15)
+
+    @field_validator("specialty")
+    @classmethod
+    def _place(cls, path: str) -> str:
+        return hl7_path(path)
+
+
 READ_ONLY: Final = frozenset({"medmij-xis"})
 """Kinds that no route may lead to."""
 PartnerSettings = Annotated[
-    RocheSettings | NjsamsSettings | RoquaSettings | RoquaResponsesSettings | MedmijXisSettings, Field(discriminator="kind")
+    RocheSettings | NjsamsSettings | RoquaSettings | RoquaResponsesSettings | MedmijXisSettings | MedmijSettings,
+    Field(discriminator="kind"),
 ]
 """A block below `partners`: its `kind` says whose it is."""

@@ -16,6 +16,7 @@ import pipeline
 from pipeline.bus.port import Bus, TopicSettings
 from pipeline.errors import SettingsError
 from pipeline.fhir.validator import Validator
+from pipeline.partners.medmij import Medmij
 from pipeline.partners.njsams import Njsams
 from pipeline.partners.port import Partner
 from pipeline.partners.readers import READERS
@@ -25,7 +26,7 @@ from pipeline.partners.roqua import Roqua
 from pipeline.partners.roqua_responses import RoquaResponses
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.settings import Kafka, RetentionSettings, Settings
-from pipeline.settings_partners import NjsamsSettings, RocheSettings, RoquaResponsesSettings, RoquaSettings
+from pipeline.settings_partners import MedmijSettings, NjsamsSettings, RocheSettings, RoquaResponsesSettings, RoquaSettings
 from pipeline.stages.plan import Plan
 from pipeline.tally import Tally, WatchTally
 from pipeline.templates.catalogue import Catalogue
@@ -110,11 +111,16 @@ def _roqua_responses(settings: RoquaResponsesSettings, catalogue: Catalogue, sys
     return RoquaResponses(settings, systems, questionnaires, questions)
 
 
+def _medmij(settings: MedmijSettings, _: Catalogue, systems: "IdentifierSystems") -> Partner:
+    return Medmij(settings, systems)
+
+
 PARTNERS: Final[Mapping[str, Callable[[Any, Catalogue, "IdentifierSystems"], Partner]]] = {
     "roche": _roche,
     "njsams": _njsams,
     "roqua": _roqua,
     "roqua-responses": _roqua_responses,
+    "medmij": _medmij,
 }
 """By kind: its settings, the mappings and the systems of identifiers make the contract. A new partner is a line here and one in TRANSPORTS."""
 
@@ -326,7 +332,7 @@ def _with_tokens(settings: Settings, name: str, body_cap: int) -> "Transport":
     from pipeline.oauth.open import bearer_of
     from pipeline.transport.https import HttpsTransport
 
-    partner = settings.partners[name]
+    partner: Any = settings.partners[name]
     inner = HttpsTransport(partner.base_url, partner.tls, {}, pool=partner.in_flight, body_cap=body_cap)
     return bearer_of(name, protected_of(settings, name), inner, pseudonyms_of(settings))
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, TypeAdapter
 
-from schemas import njsams, roche, roqua
+from schemas import medmij, njsams, roche, roqua
 from schemas.dead_letter import DeadLetter
 from schemas.event import Event
 from schemas.result import Result
@@ -19,6 +19,7 @@ FOLDER: Final = Path(__file__).with_name("published")
 PUBLISHED: Final[dict[str, type[BaseModel] | TypeAdapter[Any]]] = {
     "dead-letter": DeadLetter,
     "event": Event,
+    "medmij-bundle": medmij.BUNDLE,
     "njsams-bundle": njsams.BUNDLE,
     "result": Result,
     "roche-bundle": roche.BUNDLE,

@@ -13,6 +13,7 @@ from pipeline import settings, settings_yaml
 from pipeline.errors import SettingsError
 from pipeline.settings import DEFAULTS, Embedded, Kafka, Programs, Route, Settings, load, load_offline
 from pipeline.settings_partners import (
+    MedmijSettings,
     NjsamsSettings,
     OAuthSettings,
     RocheSettings,
@@ -39,7 +40,7 @@ def written(folder: Path, **changes: object) -> Path:
 
 def test_the_built_in_and_the_example_settings_are_whole() -> None:
     assert sorted(load(DEFAULTS).routes) == ["roche-patients"]
-    every = ["njsams-clients", "roche-patients", "roqua-honos", "roqua-responses"]
+    every = ["medmij-appointments", "njsams-clients", "roche-patients", "roqua-honos", "roqua-responses"]
     assert sorted(load_offline(DEFAULTS).routes) == every
     assert sorted(load(ROOT / "deploy" / "settings.example.yaml").routes) == every
 
@@ -152,15 +153,21 @@ def test_a_start_needs_no_quotes(tmp_path: Path) -> None:
     assert load(path).routes["roche-patients"].start == "2026-01-31T00:00:00+01:00"
 
 
+def roche_of(loaded: Settings) -> RocheSettings:
+    roche = loaded.partners["roche"]
+    assert isinstance(roche, RocheSettings)
+    return roche
+
+
 def test_a_slash_at_the_end_of_base_url_is_nothing(tmp_path: Path) -> None:
     path = written(tmp_path, partners__roche__base_url="https://roche.example/api/")
-    assert load(path).partners["roche"].base_url == "https://roche.example/api"
+    assert roche_of(load(path)).base_url == "https://roche.example/api"
 
 
 def test_relative_paths_count_from_the_settings_file(tmp_path: Path) -> None:
     loaded = load(written(tmp_path))
     assert loaded.ledger.url == f"sqlite:///{tmp_path}/emr-pipeline-data/ledger.sqlite"
-    assert loaded.partners["roche"].tls.ca == tmp_path / "emr-pipeline-data/sandbox/ca.pem"
+    assert roche_of(loaded).tls.ca == tmp_path / "emr-pipeline-data/sandbox/ca.pem"
 
 
 def test_a_secret_written_into_the_settings_is_refused_and_not_repeated(tmp_path: Path) -> None:
@@ -208,7 +215,7 @@ def test_the_example_settings_name_every_setting() -> None:
     example = (ROOT / "deploy" / "settings.example.yaml").read_text()
     every = names(Settings).union(
         *(names(one) for one in (Embedded, Kafka, OAuthSettings, Programs, Route)),
-        *(names(one) for one in (RocheSettings, NjsamsSettings, RoquaSettings, RoquaResponsesSettings)),
+        *(names(one) for one in (RocheSettings, NjsamsSettings, RoquaSettings, RoquaResponsesSettings, MedmijSettings)),
     )
     assert sorted(name for name in every if not re.search(rf"\b{name}:", example)) == []
 

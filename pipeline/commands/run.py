@@ -142,7 +142,8 @@ def _warn(loaded: "Settings", partners: list[str]) -> None:
     from pipeline.transport.certificates import now, warning
 
     for name in dict.fromkeys(partners):
-        said = warning(loaded.partners[name].tls, now())
+        files = getattr(loaded.partners[name], "tls", None)  # our own store has none
+        said = None if files is None else warning(files, now())
         if said is not None:
             log(LogEvent.CERTIFICATE_WARNING, partner=name, problem=said, do="renew it: emr-pipeline doctor shows it")
 

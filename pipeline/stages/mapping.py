@@ -28,7 +28,7 @@ MUST_NOT_LOSE: Final = (
 """(resource, element, where the message has it): an update never erases these because they could not be read."""
 OF_THE_VISIT: Final = (("start", "PV1-44"), ("end", "PV1-45"))
 """The same of the period of a visit that the partner has: without its end it would be open again."""
-MANDATORY: Final = {"Encounter.class": "PV1-2"}
+MANDATORY: Final = {"Encounter.class": "PV1-2", "Appointment": "SCH-11", "Appointment.start": "SCH-11.4"}
 """Where the message should have had what FHIR makes mandatory: an element that is not there knows no place."""
 
 

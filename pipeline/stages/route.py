@@ -14,7 +14,7 @@ from schemas.outcomes import Reason
 NAMESPACE: Final = bytes.fromhex("6f0a0f6e53a55f0c9d0a6d1d3c1f7a52")
 """Namespace of our UUIDv5 request ids (RFC 9562 section 5.5)."""
 
-OF_THE_PATIENT: Final = frozenset({Subject.VISIT, Subject.RESULT})
+OF_THE_PATIENT: Final = frozenset({Subject.VISIT, Subject.RESULT, Subject.APPOINTMENT})
 """What a patient has several of: each is a subject of its own, and the patient comes along."""
 
 

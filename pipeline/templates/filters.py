@@ -115,6 +115,15 @@ def _checked(value: Text, good: Callable[[str], bool], about: str) -> Text:
     return None
 
 
+POSTCODE: Final = re.compile(r"([1-9][0-9]{3})\s*([A-Za-z]{2})")
+
+
+def dutch_postcode(value: Text) -> Text:
+    """A Dutch postal code as nl-core-address has it, without a blank: 1015CS. Others stay as they are."""
+    found = POSTCODE.fullmatch(value.strip()) if value else None
+    return f"{found[1]}{found[2].upper()}" if found else value
+
+
 def instant(value: Timestamp | Null | None) -> Text:
     """A timestamp as a FHIR instant. A day alone counts from its start; less than a day is absent."""
     if not isinstance(value, Timestamp):
@@ -188,7 +197,23 @@ class Lookups:
 def filters_of(tables: Mapping[str, CodeTable]) -> dict[str, Callable[..., Any]]:
     """Every filter, by the name that templates use."""
     lookups = Lookups(tables)
-    plain = (digits, email, first, instant, join_names, keyed, lower, moment, number, phone, prefer, ssn, strip, upper)
+    plain = (
+        digits,
+        dutch_postcode,
+        email,
+        first,
+        instant,
+        join_names,
+        keyed,
+        lower,
+        moment,
+        number,
+        phone,
+        prefer,
+        ssn,
+        strip,
+        upper,
+    )
     return {"code": lookups.code, "diagnosis": lookups.diagnosis} | {filter_.__name__: filter_ for filter_ in plain}
 
 

@@ -179,9 +179,12 @@ def _retention(settings: Settings, opened: "SqlLedger", route: str) -> Iterator[
 
 def partners(settings: Settings) -> Iterator[Line]:
     """Each partner is there over TCP and TLS with our certificate, and its clock agrees with ours."""
+    from pipeline.settings_partners import MedmijSettings
     from pipeline.transport import certificates
 
     for name, partner in settings.partners.items():
+        if isinstance(partner, MedmijSettings):
+            continue  # our own store: no network
         try:
             context = certificates.read(partner.tls, ssl.SSLSocket).context
         except NotSent as error:

@@ -4,7 +4,7 @@ A login's refresh token may be replaced by this, as by any use of it; the new on
 """
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from pipeline.commands.doctor.report import Level, Line
 from pipeline.errors import NoAnswer, NotSent, SettingsError
@@ -85,7 +85,8 @@ def _capabilities(settings: Settings, name: str) -> Line:
     from pipeline.partners.reads import NotRead
     from pipeline.transport.https import HttpsTransport
 
-    what, reader, partner = f"capabilities of {name}", wiring.reader_of(settings, name), settings.partners[name]
+    what, reader = f"capabilities of {name}", wiring.reader_of(settings, name)
+    partner: Any = settings.partners[name]
     request = reader.capabilities()
     if request is None:
         return Line(Level.OK, what, "it has no CapabilityStatement: what it offers stands in its documents alone")

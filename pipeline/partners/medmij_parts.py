@@ -1,0 +1,185 @@
+"""What a message tells of an appointment: its number, its times, who and what takes part, and the ids that we give them. No I/O, no settings.
+
+Ids are UUIDv5 of what each is, so that the same doctor is the same in every appointment. That of a patient is made of a keyed hash: of a BSN, which has
+nine digits, an id without a key could be counted back.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from urllib.parse import quote
+
+from pipeline.errors import Parked
+from pipeline.ids import uuid5
+from pipeline.model import Identified, Identity, Intent, Learned, Subject
+from pipeline.partners.packing import OID
+from schemas.event import Appointment, Coded, EntityIdentifier, Event, Location, Null, Place, Practitioner, Text, Timestamp
+from schemas.outcomes import Reason
+
+NAMESPACE: Final = bytes.fromhex("5b1f6c1de7c05a5e9a7d3c9f2b84d061")
+"""Namespace of our UUIDv5 ids of what patients read (RFC 9562 section 5.5)."""
+READS: Final = frozenset(
+    {
+        *("appointment", "filler", "placer", "start", "end", "duration", "duration_units", "status"),
+        *("services", "personnel", "person", "places", "location", "type", "visit", "attending"),
+    }
+)
+"""Names of the event's fields that are read here."""
+FILLER: Final = "urn:emr-pipeline:filler-number:"
+PLACER: Final = "urn:emr-pipeline:placer-number:"
+BSN: Final = "http://fhir.nl/fhir/NamingSystem/bsn"
+BSN_DIGITS: Final = 9
+WEIGHTS: Final = (9, 8, 7, 6, 5, 4, 3, 2, -1)
+"""Of the digits of a BSN: their sum is divisible by 11."""
+MINUTES: Final = {
+    "": 1.0,
+    "M": 1.0,
+    "MIN": 1.0,
+    "MINUTES": 1.0,
+    "MINUTE": 1.0,
+    "H": 60.0,
+    "HR": 60.0,
+    "HOURS": 60.0,
+    "S": 1 / 60,
+    "SEC": 1 / 60,
+}
+"""Of a unit of duration: table 0276 has none, senders write UCUM, ISO+ or a word. Minutes are what SCH-10 means where it is empty."""
+
+
+def whole_bsn(value: str) -> str | None:
+    """A BSN with its nine digits; None of what is none, as the 000000000 or 999999999 of somebody who has none: it would make two people one."""
+    digits = value.zfill(BSN_DIGITS)
+    if not re.fullmatch(r"[0-9]{9}", digits) or len(set(digits)) == 1:
+        return None
+    total = sum(weight * int(digit) for weight, digit in zip(WEIGHTS, digits, strict=True))
+    return None if total % 11 else digits
+
+
+def appointment_of(event: Event) -> tuple[Identity, ...]:
+    """The appointment of the message; none of a message without one. Parked: NUMBER_MISSING, CHARSET.
+
+    Its number is the filler's (SCH-2), who keeps the agenda, or where there is none the placer's (SCH-1).
+    """
+    if event.type != "SIU" or event.prior:
+        return ()
+    booked = event.appointment
+    if booked is not None:
+        for number, place, names in ((booked.filler, "SCH-2.1", FILLER), (booked.placer, "SCH-1.1", PLACER)):
+            if number is not None and number.value:
+                if "\N{REPLACEMENT CHARACTER}" in number.value:
+                    raise Parked(Reason.CHARSET, where=place)
+                return (Identity(Subject.APPOINTMENT, _system(number, names, event), number.value, place),)
+    raise Parked(Reason.NUMBER_MISSING, where="SCH-2")
+
+
+def _system(number: EntityIdentifier, names: str, event: Event) -> str:
+    """Whose number it is: the authority's by its OID or its name, else the sending application's."""
+    oid = number.authority_oid
+    if oid and OID.fullmatch(oid):
+        return f"urn:oid:{oid}"
+    return names + quote(number.authority or str(event.sending_application or ""), safe="")
+
+
+def own_id(kind: str, *names: str) -> str:
+    """Our id of something: each name behind its length, so that no two lists of names read alike."""
+    return uuid5(NAMESPACE, b"".join(b"%d:%s" % (len(name := one.encode("utf-8", "replace")), name) for one in (kind, *names)))
+
+
+def about(identified: Identified) -> Identity:
+    """The appointment that a message which is to go is about."""
+    return next(part for part in identified.routed.parts if part.kind is Subject.APPOINTMENT)
+
+
+def appointment_id(identified: Identified) -> str:
+    """What the store has it under; of one that is new it follows from its number."""
+    this = about(identified)
+    return identified.part_ids.get(this) or own_id("Appointment", this.system, this.value)
+
+
+def patient_id(identified: Identified) -> str:
+    """What the store has the patient under; of one who is new it follows from a keyed hash."""
+    return identified.partner_id or own_id("Patient", identified.routed.lane)
+
+
+def learned(identified: Identified) -> tuple[Learned, ...]:
+    """The patient, under every number that PID-3 has, and the appointment."""
+    first, number = identified.identity, patient_id(identified)
+    assert first is not None  # noqa: S101 - route parks a message of nobody
+    others = (Learned(one, number) for one in identified.routed.identities if one != first)
+    created = Learned(first, number, created_with=identified.intent is Intent.CREATE)
+    return (created, *others, Learned(about(identified), appointment_id(identified), belongs_to=number))
+
+
+def practitioner_id(person: Practitioner | None, hospital: str) -> str | None:
+    """By the number of who gave it, else by the name in this hospital; None of one without a family name, whom nothing could show."""
+    if person is None or not person.family:
+        return None
+    if person.identifier:
+        whose = person.authority_oid or person.authority or person.type or ""
+        return own_id("Practitioner", hospital, str(whose), person.identifier)
+    return own_id("Practitioner", hospital, "", "", str(person.family), str(person.given or ""))
+
+
+def location_id(location: Location | None, type_: Coded | None, hospital: str) -> str | None:
+    """By all its parts in this hospital; None of one that cannot be named."""
+    named = [location.description, location.point_of_care, location.room] if location else []
+    if location is None or not any([*named, type_.text if type_ else None]):
+        return None
+    parts = (
+        location.facility,
+        location.building,
+        location.floor,
+        location.point_of_care,
+        location.room,
+        location.bed,
+        location.description,
+    )
+    return own_id("Location", hospital, *(str(part or "") for part in parts), str((type_.text if type_ else None) or ""))
+
+
+def place_id(place: Place, hospital: str) -> str | None:
+    """Of an AIL."""
+    return location_id(place.location, place.type, hospital)
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """When an appointment is, as FHIR's instants; None where the message does not tell."""
+
+    start: str | None
+    end: str | None
+    minutes: int | None
+
+
+def times(booked: Appointment, default_minutes: int | None) -> Times:
+    """SCH-11.4 and .5, else the first service's start and what it takes. An end before its start is none."""
+    service = booked.services[0] if booked.services else None
+    start = _instant(booked.start) or (_instant(service.start) if service else None)
+    told = _minutes(booked.duration, booked.duration_units) or (
+        _minutes(service.duration, service.duration_units) if service else None
+    )
+    end, minutes = _instant(booked.end), told or default_minutes
+    if start is None:
+        return Times(None, None, told)
+    if end is None or datetime.fromisoformat(end) <= datetime.fromisoformat(start):
+        end = _later(start, minutes) if minutes else None
+    span = round((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds() / 60) if end else None
+    return Times(start, end, told or span or None)
+
+
+def _instant(time: Timestamp | Null | None) -> str | None:
+    """A day without a time of day is no start: nobody could come to it."""
+    return time.instant if isinstance(time, Timestamp) else None
+
+
+def _later(start: str, minutes: int) -> str:
+    return (datetime.fromisoformat(start) + timedelta(minutes=minutes)).isoformat(timespec="milliseconds")
+
+
+def _minutes(duration: Text, units: Coded | None) -> int | None:
+    """Whole minutes, one at least; None of what is no duration."""
+    factor = MINUTES.get(str((units.code if units else None) or "").upper())
+    if not duration or factor is None or not re.fullmatch(r"[0-9]{1,6}(\.[0-9]+)?", duration):
+        return None
+    return round(float(duration) * factor) or None

@@ -1,0 +1,51 @@
+"""What the store of appointments answers (pipeline/appointments): read top to bottom, the first row that fits counts, the last fit everything.
+
+Every write is an upsert by an id of ours, so what is in doubt has FAILED: the same again finds out.
+"""
+
+from enum import StrEnum
+from functools import lru_cache
+from typing import Final
+
+from pipeline.model import Decision
+from pipeline.partners.verdicts import Row, Signal, row
+from schemas.outcomes import Reason
+
+
+class Operation(StrEnum):
+    """What is asked."""
+
+    APPOINTMENT = "appointment-put"
+
+
+class Said(StrEnum):
+    """What a body says: the store has none."""
+
+    NOTHING = "nothing"
+
+
+PUT: Final = Operation.APPOINTMENT
+DELIVERED, FAILED, PARKED, HALTED = Decision.DELIVERED, Decision.FAILED, Decision.PARKED, Decision.HALTED
+
+TABLE: Final[tuple[Row, ...]] = (
+    row(PUT, range(1), FAILED, None, "an upsert by our own id: the same again finds out", pause=True),
+    row(PUT, (200, 201, 204), DELIVERED, None, "updated, created"),
+    row(PUT, 412, DELIVERED, None, "something newer of the appointment is there, which says all that this does"),
+    row(
+        PUT,
+        409,
+        PARKED,
+        Reason.IDENTITY_CONFLICT,
+        "the numbers are two persons', or the appointment is another's: a person decides",
+    ),
+    row(PUT, (429, 503), FAILED, Reason.UNAVAILABLE, "the database is away or busy", pause=True),
+    row(PUT, (400, 413, 422), PARKED, Reason.REJECTED_INVALID, "the store cannot read what we made"),
+    row(PUT, range(500, 600), FAILED, Reason.PARTNER_EXCEPTION, "the store failed inside", pause=True),
+    row(PUT, range(1000), HALTED, Reason.REJECTED_OTHER, "the rest: nothing that the store says"),
+)
+
+
+@lru_cache(1024)
+def row_of(status: int) -> Row:
+    """The first row that fits. The last one fits every status from 0 to 999."""
+    return next(one for one in TABLE if one.fits(Signal(PUT, status, Said.NOTHING)))
