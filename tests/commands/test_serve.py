@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -80,12 +81,16 @@ def test_a_patient_is_answered_out_of_the_store_until_it_is_told_to_stop(
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line.startswith("serving appointments on 127.0.0.1:")
-    connection = HTTPConnection("127.0.0.1", int(line.split(":")[1].split()[0]), timeout=60)
+    port = int(line.split(":")[1].split()[0])
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
     for bsn, expected in ((ANNA, ["a0"]), (BRAM, [])):
         connection.request("GET", "/fhir/Appointment?date=ge2025", headers={"Authorization": f"Bearer {hospital.token(bsn)}"})
         answer = connection.getresponse()
         assert (answer.status, ids(orjson.loads(answer.read()))) == (200, expected)
     connection.close()
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as garbled:
+        garbled.sendall(b"no http\r\n\r\n")
+        assert garbled.recv(65536).startswith(b"HTTP/1.1 400")
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, "stopped\n")

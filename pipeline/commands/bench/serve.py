@@ -1,7 +1,7 @@
 """Figures of `serve`: searches a second on one core, and how long each takes, over a store as large as a hospital's.
 
 A store is filled in a temporary folder (by whole tables, not by messages), `emr-pipeline serve` runs as a process of its own, bound to one core where the
-machine has several, and clients on connections that stay open ask for random patients, each with a token of its own. Plain HTTP: TLS is not measured.
+machine has several, and clients on connections that stay open ask for random patients, each with a token of its own. Plain HTTP: TLS is not measured. Needs Linux (/proc).
 """
 
 import os
@@ -81,14 +81,17 @@ def measured(folder: Path, arguments: Namespace) -> dict[str, Any]:
     fill(folder, arguments.patients, arguments.appointments)
     filled = time.perf_counter() - began
     tokens = _tokens(key, arguments.patients)
-    with _served(folder) as port:
+    with _served(folder) as (pid, port):
         _asking(port, tokens, arguments.clients, WARM_SECONDS)
+        before = _cpu_seconds(pid)
         took, failed, wall = _asking(port, tokens, arguments.clients, arguments.seconds)
+        cpu = _cpu_seconds(pid) - before
     cuts = statistics.quantiles(took, n=100) if len(took) > 1 else [0.0] * 99
     return {
         "searches_per_second": round(len(took) / wall, 1),
         "p50_ms": round(cuts[49], 2),
         "p99_ms": round(cuts[98], 2),
+        "cpu_ms_per_search": round(cpu / max(1, len(took)) * 1000, 2),
         "searches": len(took),
         "failed": failed,
         "appointments": arguments.appointments,
@@ -184,8 +187,8 @@ def _tokens(key: "ECKey", patients: int) -> list[str]:
 
 
 @contextmanager
-def _served(folder: Path) -> Iterator[int]:
-    """`emr-pipeline serve` on one core, its log in a file; its port."""
+def _served(folder: Path) -> Iterator[tuple[int, int]]:
+    """`emr-pipeline serve` on one core, its log in a file; its process id and port."""
     command = [sys.executable, "-m", "pipeline.cli", "serve", "--settings", str(folder / "settings.yaml")]
     with (folder / "log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)  # noqa: S603 - our own command
@@ -193,10 +196,16 @@ def _served(folder: Path) -> Iterator[int]:
         try:
             assert process.stdout is not None  # noqa: S101 - for the type checker
             said = process.stdout.readline()
-            yield int(said.split(":")[1].split()[0])
+            yield process.pid, int(said.split(":")[1].split()[0])
         finally:
             process.terminate()
             process.communicate(timeout=60)
+
+
+def _cpu_seconds(pid: int) -> float:
+    """What the process has used of its core (proc(5): user and system time)."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _on_one_core(pid: int) -> None:

@@ -56,9 +56,7 @@ def application(service: Service) -> Starlette:
 
     watched = [] if not base else [Route("/healthz", alive), Route("/readyz", ready)]
     routes = [*watched, Route(f"{base}/{{path:path}}", fhir, methods=EVERY), Route(base or "/", fhir, methods=EVERY)]
-    app = Starlette(routes=routes)
-    app.router.redirect_slashes = False
-    return app
+    return Starlette(routes=routes)
 
 
 @dataclass(frozen=True, slots=True)

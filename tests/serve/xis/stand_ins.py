@@ -159,11 +159,12 @@ class House:
     rate: float = 1e6
     limits: Limits = field(default_factory=lambda: Limits(50, 200))
     clock: Callable[[], float] = time.monotonic
+    now_ms: int = NOW
     service: Service = field(init=False)
 
     def __post_init__(self) -> None:
         keys = Keys(self.issuer.fetch, self.clock)
-        searching = Searching(self.store, self.pseudonyms, BASE, AMSTERDAM, self.limits, lambda: NOW)
+        searching = Searching(self.store, self.pseudonyms, BASE, AMSTERDAM, self.limits, lambda: self.now_ms)
         self.service = Service(searching, Jwts(keys, ISSUER, BASE, self.names, leeway=30), Rates(self.rate, self.clock))
 
     def change(self, name: str, start_ms: int | None, *people: tuple[str, str], event_ms: int = 1, status: str = "booked") -> Put:

@@ -114,6 +114,17 @@ def test_pages_show_what_was_there_when_the_search_began() -> None:
     assert pages[-1]["entry"][0]["resource"]["status"] == "booked"
 
 
+def test_about_a_day_means_the_same_on_every_page() -> None:
+    made = house()
+
+    def later() -> None:
+        made.now_ms = NOW + 3 * DAY
+
+    made.now_ms = NOW + 40 * DAY
+    pages = list(made.pages("date=ap2026-01-03&_count=2", between=later))
+    assert [ids(page) for page in pages] == [["a0", "a1"], ["a2", "a3"], ["a4"]]
+
+
 def test_a_page_whose_snapshot_is_too_old_is_gone() -> None:
     made = house()
 

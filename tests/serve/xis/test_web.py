@@ -1,5 +1,6 @@
 """The service on a real socket: what Starlette and uvicorn add, and what they may not."""
 
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pipeline.errors import SettingsError
 from pipeline.listen.tls import server_context
 from pipeline.sandbox.certificates import ensure
 from pipeline.serve.xis.context import BSN
-from pipeline.serve.xis.web import Serving, serving
+from pipeline.serve.xis.web import Serving, _bound, serving
 from pipeline.settings_sections import TlsFiles
 from tests.serve.xis.stand_ins import ANNA, NOW, House, ids
 
@@ -134,3 +135,10 @@ def test_it_speaks_tls(house: House, tmp_path: Path) -> None:
         connection.request("GET", "/healthz")
         assert connection.getresponse().status == 200
         connection.close()
+
+
+def test_answers_do_not_wait_for_the_clients_acknowledgement() -> None:
+    """asyncio turns Nagle's algorithm off on sockets whose protocol is named; without it each answer on an open connection took 40 ms more."""
+    listening = _bound(("127.0.0.1", 0))
+    assert listening.proto == socket.IPPROTO_TCP
+    listening.close()
