@@ -7,7 +7,7 @@ FHIR's own rules and the shapes of the resources are checked before; here stands
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal, NotRequired
 
-from pydantic import AfterValidator, Field, TypeAdapter
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, with_config
 from pydantic_core import CoreConfig, PydanticCustomError, SchemaValidator
 from typing_extensions import TypedDict  # pydantic brings it, and wants it before Python 3.12
 
@@ -96,8 +96,9 @@ class Entry(TypedDict):
     resource: Annotated[Annotated[Appointment, AfterValidator(_timed)] | Other, Field(discriminator="resourceType")]
 
 
+@with_config(ConfigDict(extra="allow"))
 class Bundle(TypedDict):
-    """What goes into the store."""
+    """What goes into the store. Extra elements are kept, here and below: the rules over all that is in it have to see them."""
 
     resourceType: Literal["Bundle"]
     type: Literal["collection"]
