@@ -1,5 +1,6 @@
 """What the demo did: one object, with what is unexpected in it, and a table of it."""
 
+import datetime as dt
 import os
 import sys
 from argparse import Namespace
@@ -8,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pipeline.commands.demo.routes import MARK, NJSAMS, ROCHE, ROQUA
+from pipeline.commands.demo.routes import MARK, MEDMIJ, NJSAMS, ROCHE, ROQUA
 
 if TYPE_CHECKING:
     from pipeline.sandbox.log import Effect
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 PUBLISHED: Final = {"patient-create": (1507.17, 10_000), "patient-update": (1950.07, 4_000)}
 """Milliseconds, average and worst (contracts/roche.md section 8)."""
-PARTNERS: Final = {ROCHE: "Roche", NJSAMS: "NJSAMS", ROQUA: "RoQua"}
+PARTNERS: Final = {ROCHE: "Roche", NJSAMS: "NJSAMS", ROQUA: "RoQua", MEDMIJ: "patients, by MedMij"}
 
 
 def told(
@@ -25,18 +26,21 @@ def told(
     acks: Counter[str],
     results: list["Result"],
     effects: Mapping[str, "list[Effect]"],
-    back: dict[str, int],
+    back: Mapping[str, Any],
     *,
+    today: dt.date,
     seconds: float,
 ) -> dict[str, Any]:
-    """What happened, as one object; `unexpected` where it is not what the traffic was made for. `effects` by route, `back`: what was read of RoQua."""
+    """What happened, as one object; `unexpected` where it is not what the traffic was made for. `effects` by route, `back`: what was read of RoQua, and by patients."""
     settled = {name: [result for result in results if result.settled and result.route == name] for name in PARTNERS}
     refused = acks["AR"] + acks["CR"]
-    wanted = _wanted(arguments)
+    wanted = _wanted(arguments, today)
     at = {name: _at_roche(each) if name == ROCHE else _at_partner(each) for name, each in effects.items()}
     routes = {name: _route(found, refused, wanted[name]) | {"partner": at[name]} for name, found in settled.items()}
     unexpected = [f"{name}: {line}" for name, route in routes.items() for line in route.pop("unexpected")]
     unexpected += [f"{ROQUA}: {back['lost']} answers did not come back"] if back["lost"] else []
+    wrong = back["appointments"]["wrong"]
+    unexpected += [f"{MEDMIJ}: {wrong} patients did not read what became of their appointments"] if wrong else []
     return {
         "sent": sum(acks.values()),
         "acknowledged": dict(sorted(acks.items())),
@@ -56,27 +60,35 @@ Ends = Counter[tuple[str, str | None]]
 NOT_ROUTED: Final = ("filtered", "facility_not_routed")
 
 
-def _wanted(arguments: Namespace) -> dict[str, Ends]:
+def _wanted(arguments: Namespace, today: dt.date) -> dict[str, Ends]:
     """How many are to end in each state and reason, on each route."""
-    from pipeline.sandbox import clinic, rom
+    from pipeline.sandbox import agenda, clinic, rom
     from pipeline.sandbox.traffic import REFUSED, expected, samples
 
     roche = Counter(expected(arguments.messages, arguments.seed))
     njsams: Ends = Counter(_elsewhere(sample, REFUSED) for sample in samples(arguments.messages, arguments.seed))
     roqua: Ends = Counter(njsams)
+    medmij: Ends = Counter(njsams)
     for sample in clinic.messages():
         roche[sample.roche] += 1
         njsams[sample.njsams] += 1
         roqua[NOT_ROUTED] += 1
+        medmij[NOT_ROUTED] += 1
     for questionnaire in rom.messages():
         roche["filtered", "event_not_for_partner"] += 1
         njsams[NOT_ROUTED] += 1
         roqua[questionnaire.end] += 1
-    return {ROCHE: roche, NJSAMS: njsams, ROQUA: roqua}
+        medmij[NOT_ROUTED] += 1
+    for appointment in agenda.messages(today):
+        roche["filtered", "event_not_for_partner"] += 1
+        njsams[NOT_ROUTED] += 1
+        roqua[NOT_ROUTED] += 1
+        medmij[appointment.end] += 1
+    return {ROCHE: roche, NJSAMS: njsams, ROQUA: roqua, MEDMIJ: medmij}
 
 
 def _elsewhere(sample: "Sample", refused: str) -> tuple[str, str | None]:
-    """What becomes of a European hospital's message on the way to NJSAMS and to RoQua."""
+    """What becomes of a European hospital's message on the way to NJSAMS, to RoQua and to patients."""
     if sample.state == refused:
         return refused, sample.reason
     return ("filtered", "not_production") if sample.reason == "not_production" else NOT_ROUTED
@@ -139,12 +151,10 @@ def table(told: dict[str, Any]) -> None:
     print(
         f"\n{told['sent']} messages sent over MLLP, acknowledged {acks}; {told['read']} read and settled in {told['seconds']} s"
     )
+    after = _read_back(told["read_back"])
     for name, partner in PARTNERS.items():
         _route_table(partner, told["routes"][name])
-    back = told["read_back"]
-    print(
-        f"    back:  {back['observations']} Observations of {back['dossiers']} dossiers, with {back['answers'] - back['lost']} of the {back['answers']} answers that went out"
-    )
+        print(after.get(name, ""), end="")
     print(
         f"\n  {'response times, ms':20} {'count':>6} {'average':>9} {'p50':>8} {'worst':>8}   published, scaled: average, worst"
     )
@@ -161,6 +171,15 @@ def table(told: dict[str, Any]) -> None:
         (f"less {os.path.relpath(Path(settings).with_name('log.jsonl'))}", "the log, as an operator sees it"),
     ):
         print(f"  {why}:\n      {command}")
+
+
+def _read_back(back: Mapping[str, Any]) -> dict[str, str]:
+    """What was read again, by the route that it went by."""
+    read, went = back["appointments"], back["answers"] - back["lost"]
+    return {
+        ROQUA: f"    back:  {back['observations']} Observations of {back['dossiers']} dossiers, with {went} of the {back['answers']} answers that went out\n",
+        MEDMIJ: f"    read:  {read['appointments']} appointments by {read['patients']} patients\n",
+    }
 
 
 def _route_table(partner: str, route: dict[str, Any]) -> None:
