@@ -182,7 +182,7 @@ class Routed:
 
     @property
     def held_against(self) -> tuple[str, ...]:
-        """Those of `subjects` whose last delivery this may be too old for.
+        """Those of `subjects` whose last delivery this may be too old for, where there was one.
 
         What takes a result back from a patient never is for what came of it for another: the partner would keep it with the wrong one.
         """

@@ -208,8 +208,9 @@ def read(rows: Sequence[Row], routed: Routed, hashes: Mapping[Identity, str], ps
     one = {row.what: row for row in rows if row.what in {"same", "reused"}}
     position = routed.decoded.received.position
     creating = [row for row in by_hash.values() if _holds(row) and (row.route, position_of(row)) != (routed.route, position)]
-    subject = newest([row for row in rows if row.what == "subject" and row.subject in routed.held_against], routed)
-    patient = newest([row for row in rows if row.what == "subject" and row.subject in routed.patient_subjects], routed)
+    last = [row for row in rows if row.what == "subject"]
+    subject = next(filter(None, (_newest_of(names, last, routed) for names in (routed.held_against, routed.subjects))), None)
+    patient = _newest_of(routed.patient_subjects, last, routed)
     return Knowledge(
         same=seen(one["same"], pseudonyms) if "same" in one else None,
         control_id_reused="reused" in one,
@@ -248,6 +249,10 @@ def _later(there: Position, here: Position) -> bool:
 def _holds(row: Row) -> bool:
     """Whether a delivery holds this identity: a create of whom the partner is not known to have, or a merge that waits for a re-key."""
     return row.topic is not None and (not row.known or row.reason == Reason.MERGE_NEEDS_REKEY)
+
+
+def _newest_of(names: Sequence[str], rows: Sequence[Row], routed: Routed) -> Row | None:
+    return newest([row for row in rows if row.subject in names], routed)
 
 
 def newest(subjects: Sequence[Row], routed: Routed) -> Row | None:

@@ -63,7 +63,9 @@ def _stale(routed: Routed, knowledge: Knowledge) -> bool:
     That is a snapshot, and what takes back a visit or a result: it goes out whole with it, and sent in its order the newer one would have gone over it.
     """
     whole = routed.rule.kind is Kind.SNAPSHOT or (routed.rule.kind is Kind.CANCEL and routed.about is not None)
-    return whole and _older(routed, knowledge.last_event_ms, knowledge.last_position) and not _is_of_another(routed, knowledge)
+    if not whole or not _older(routed, knowledge.last_event_ms, knowledge.last_position):
+        return False
+    return routed.rule.kind is Kind.CANCEL or not _is_of_another(routed, knowledge)
 
 
 def _is_of_another(routed: Routed, knowledge: Knowledge) -> bool:

@@ -140,6 +140,12 @@ def test_what_takes_a_result_from_the_wrong_patient_is_not_old_by_what_went_for_
     assert desk.house.paths()[2:] == ([f"DELETE {BASE}/{OWN}"] if first == "wrong" else [])
 
 
+def test_what_was_never_sent_of_the_wrong_patient_is_old_once_the_right_ones_is_there(desk: Desk) -> None:
+    run(desk, later("F", 520, dossier="2076"), MADE)
+    outcome = run(desk, later("W", 515), offset=1)
+    assert (outcome.state, outcome.reason) == (State.SUPERSEDED, Reason.STALE)
+
+
 def test_the_right_patients_result_is_not_taken_for_old_by_what_became_of_the_wrong_ones(desk: Desk) -> None:
     run(desk, later("F", 510), MADE)
     run(desk, later("W", 530), GONE, offset=1)
