@@ -87,9 +87,12 @@ def _scopes(claims: Mapping[str, Any]) -> list[str]:
 
 
 def _bsn(claims: Mapping[str, Any], names: Names) -> str | None:
-    value = _text(claims.get(names.bsn)) if names.bsn else None
+    said = claims.get(names.bsn) if names.bsn else None
+    value = _text(said)
     if value is None:
         return None
+    if isinstance(said, int):
+        value = value.zfill(9)  # the zeros that it begins with
     if not is_bsn(value):
         raise Fault(Kind.FORBIDDEN, "what the token gives as BSN is none")
     return value
@@ -104,7 +107,7 @@ def is_bsn(value: str) -> bool:
 
 
 def _text(value: object) -> str | None:
-    """A claim's text; a number as a text, with the zeros that a BSN begins with. Nothing else is one."""
+    """A claim's text; a number as a text. Nothing else is one."""
     if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:09}"
+        return str(value)
     return value.strip() or None if isinstance(value, str) else None

@@ -132,6 +132,12 @@ def test_a_bsn_that_is_a_number_has_its_zeros_back() -> None:
     assert made.found("", made.issuer.token(10_000_008)) == ["z0"]
 
 
+def test_a_local_number_stays_as_it_is() -> None:
+    made = House()
+    made.change("l0", NOW, (LOCAL, "123"))
+    assert made.found("", made.issuer.token(None, patient_number=123)) == ["l0"]
+
+
 def test_a_key_that_is_new_is_fetched_when_a_token_names_it() -> None:
     now = [0.0]
     made = house(clock=lambda: now[0])
