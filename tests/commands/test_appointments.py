@@ -16,31 +16,52 @@ from pipeline.appointments.sql import SqlStore
 from pipeline.cli import main
 from pipeline.fhir.xml import to_xml
 from pipeline.pseudonyms import Pseudonyms
+from schemas.medmij import PROFILES
 from tests.commands import hospital
 from tests.ledger.samples import KEY
 
 BSN: Final = "http://fhir.nl/fhir/NamingSystem/bsn"
 LOCAL: Final = "urn:oid:2.16.840.1.113883.2.4.3.11.999.7.6"
+
+
+def profiled(kind: str, **more: str) -> dict[str, Any]:
+    return {"profile": [PROFILES[kind]], **more}
+
+
 PATIENT: Final[dict[str, Any]] = {
     "resourceType": "Patient",
     "id": "p1",
-    "identifier": [{"system": BSN, "value": "99911120"}, {"system": LOCAL, "value": "CANARY-1"}],
+    "meta": profiled("Patient"),
+    "identifier": [{"system": BSN, "value": "99911127"}, {"system": LOCAL, "value": "CANARY-1"}],
 }
-DOCTOR: Final = {"resourceType": "Practitioner", "id": "d1", "name": [{"family": "Kiek"}]}
-ROLE: Final = {"resourceType": "PractitionerRole", "id": "r1", "organization": {"reference": "Organization/o1"}}
-HOSPITAL: Final = {"resourceType": "Organization", "id": "o1", "name": "Ziekenhuis"}
+DOCTOR: Final = {"resourceType": "Practitioner", "id": "d1", "meta": profiled("Practitioner"), "name": [{"family": "Kiek"}]}
+ROLE: Final = {
+    "resourceType": "PractitionerRole",
+    "id": "r1",
+    "meta": profiled("PractitionerRole"),
+    "organization": {"reference": "Organization/o1", "display": "Ziekenhuis"},
+}
+HOSPITAL: Final = {"resourceType": "Organization", "id": "o1", "meta": profiled("Organization"), "name": "Ziekenhuis"}
 APPOINTMENT: Final[dict[str, Any]] = {
     "resourceType": "Appointment",
     "id": "a1",
+    "meta": profiled("Appointment"),
+    "identifier": [{"system": "urn:oid:1.2.3", "value": "1"}],
     "status": "booked",
     "start": "2026-06-20T09:30:00+02:00",
     "end": "2026-06-20T09:45:00+02:00",
     "participant": [
-        {"actor": {"reference": "Patient/p1"}, "status": "accepted"},
+        {"actor": {"reference": "Patient/p1", "display": "A. Tester"}, "status": "accepted"},
         {
             "actor": {
                 "reference": "Practitioner/d1",
-                "extension": [{"url": "http://example.org/role", "valueReference": {"reference": "PractitionerRole/r1"}}],
+                "display": "F. Kiek",
+                "extension": [
+                    {
+                        "url": "http://example.org/role",
+                        "valueReference": {"reference": "PractitionerRole/r1", "display": "F. Kiek"},
+                    }
+                ],
             },
             "status": "accepted",
         },
@@ -120,8 +141,8 @@ def test_every_form_is_loaded_with_its_ids_and_without_a_bsn(
     assert capsys.readouterr().out == f"{file}: 1 appointment: 1 new, 0 updated, 0 older than what is there\n"
     expected = {"a1": APPOINTMENT, "p1": MASKED, "d1": DOCTOR, "r1": ROLE, "o1": HOSPITAL}
     assert found(house, LOCAL, "CANARY-1") == expected
-    assert found(house, BSN, "099911120") == expected
-    assert b"99911120" not in b"".join(path.read_bytes() for path in house.glob("a.sqlite*"))
+    assert found(house, BSN, "099911127") == expected
+    assert b"99911127" not in b"".join(path.read_bytes() for path in house.glob("a.sqlite*"))
 
 
 def test_what_is_referenced_may_stand_in_another_file(house: Path) -> None:
@@ -142,7 +163,11 @@ def test_again_is_an_update_and_an_older_one_changes_nothing(house: Path, capsys
         ("2026-01-03T00:00:00Z", "fulfilled"),
         ("2026-01-01T00:00:00Z", "pending"),
     ):
-        file = put(house, "in.json", bundle([*ALL[:4], changed(APPOINTMENT, status=status, meta={"lastUpdated": stamp})]))
+        file = put(
+            house,
+            "in.json",
+            bundle([*ALL[:4], changed(APPOINTMENT, status=status, meta=profiled("Appointment", lastUpdated=stamp))]),
+        )
         assert main(["appointments", "load", file]) == 0
     said = [line.rpartition(": ")[2] for line in capsys.readouterr().out.splitlines()]
     assert said == [
@@ -187,8 +212,20 @@ def test_a_file_with_a_mistake_is_left_out_whole_and_others_go(house: Path, caps
         ),
         (orjson.dumps(bundle(ALL[1:])), "entry 4 (Appointment): it references a Patient that is in none of the files"),
         (
-            orjson.dumps(bundle([DOCTOR, ROLE, changed(APPOINTMENT, participant=APPOINTMENT["participant"][1:])])),
-            "entry 3 (Appointment): no patient among its participants",
+            orjson.dumps(bundle([*ALL[:4], changed(APPOINTMENT, identifier=None)])),
+            "entry 5 (Appointment): MedMij: Appointment.identifier: the partner's profile makes the element mandatory",
+        ),
+        (
+            orjson.dumps(bundle([PATIENT, changed(DOCTOR, meta=None), *ALL[2:]])),
+            "entry 5 (Appointment): MedMij: Practitioner.meta: the partner's profile makes the element mandatory",
+        ),
+        (
+            orjson.dumps(bundle([PATIENT, DOCTOR, ROLE, APPOINTMENT])),
+            "entry 4 (Appointment): MedMij: Bundle: the reference points at nothing in the bundle (every reference is to what is there)",
+        ),
+        (
+            orjson.dumps(bundle([DOCTOR, ROLE, HOSPITAL, changed(APPOINTMENT, participant=APPOINTMENT["participant"][1:])])),
+            "entry 4 (Appointment): no patient among its participants",
         ),
         (
             orjson.dumps(bundle([changed(PATIENT, identifier=MASKED["identifier"][:1]), *ALL[1:]])),
@@ -231,7 +268,11 @@ def test_two_persons_are_a_conflict_and_nothing_of_the_file_goes(house: Path, ca
     assert main(["appointments", "load", put(house, "one.json", bundle(ALL))]) == 0
     other = changed(PATIENT, id="p2", identifier=[{"system": LOCAL, "value": "CANARY-2"}])
     theirs = [
-        changed(APPOINTMENT, id=name, participant=[{"actor": {"reference": "Patient/p2"}, "status": "accepted"}])
+        changed(
+            APPOINTMENT,
+            id=name,
+            participant=[{"actor": {"reference": "Patient/p2", "display": "B. Tester"}, "status": "accepted"}],
+        )
         for name in ("a2", "a1")
     ]
     assert main(["appointments", "load", put(house, "two.json", bundle([other, *theirs])), "--json"]) == 2
@@ -254,7 +295,7 @@ SHARED: Final = Path(os.environ.get("EMR_SHARED", Path(__file__).parents[3] / "s
 EXAMPLES: Final = sorted(
     [
         *SHARED.glob("fhir/eAfspraak-*/Examples/*.xml"),
-        *SHARED.glob("fhir/zib2017-*/Examples/nl-core-pa*.xml"),
+        *SHARED.glob("fhir/zib2017-*/Examples/nl-core-[op]*.xml"),
         *SHARED.glob("fhir/zib2017-*/Examples/nl-core-practitioner-*.xml"),
     ]
 )

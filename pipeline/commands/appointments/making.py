@@ -8,10 +8,12 @@ from typing import Any, Final
 from pipeline.appointments.changes import BSN, Unusable, change_of, instant_ms, keys_of
 from pipeline.appointments.port import Change, Key
 from pipeline.commands.appointments.reading import Mistake, Stood
-from pipeline.fhir import references
+from pipeline.fhir import profile, references
 from pipeline.fhir.validator import Validator
 from pipeline.model import Finding, Resource
+from pipeline.partners.medmij_parts import whole_bsn
 from pipeline.pseudonyms import Pseudonyms
+from schemas.medmij import CHECK
 
 Place = tuple[str, str]
 Identifier = tuple[str, str]
@@ -20,6 +22,9 @@ BSNS: Final = frozenset({BSN, "urn:oid:2.16.840.1.113883.2.4.6.3"})
 MASKED: Final = {"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "masked"}
 SERVED: Final = frozenset({"Patient", "Practitioner", "PractitionerRole", "Location", "Organization"})
 """What a patient's software reads beside the appointment: a reference to one of these has to lead somewhere."""
+ENTRY: Final = re.compile(
+    r"Bundle\.entry\[(\d+)\]\.resource(?:\.(?:Appointment|Patient|Practitioner|PractitionerRole|Location|Organization)(?=\.))?"
+)
 LOCAL: Final = re.compile(r"([A-Za-z]+)/([A-Za-z0-9.\-]{1,64})(?:/_history/[A-Za-z0-9.\-]{1,64})?")
 
 
@@ -82,9 +87,11 @@ class Maker:
     def _change(self, file: File, place: Place, appointment: Resource) -> Change:
         found: dict[Place, Resource] = {place: appointment}
         self._follow(file, found, appointment, told=True)
+        masked: list[Resource] = [_masked(each) for each in found.values()]
+        _meets_medmij(masked)
         changed = appointment.get("meta", {}).get("lastUpdated")
         return change_of(
-            [_masked(each) for each in found.values()],
+            masked,
             place[1],
             self._keys(file, appointment),
             self._now_ms if changed is None else instant_ms(changed),
@@ -124,8 +131,18 @@ class Maker:
 
 
 def _whole(system: str, value: str) -> Identifier:
-    """A BSN under its one name, with its leading zero."""
-    return (BSN, value.strip().zfill(9)) if system in BSNS and value.strip() else (system, value)
+    """A BSN under its one name with its nine digits; what is none names nobody."""
+    return (BSN, whole_bsn(value.strip()) or "") if system in BSNS else (system, value)
+
+
+def _meets_medmij(resources: list[Resource]) -> None:
+    """What goes in by messages meets it as well: who asks relies on it."""
+    bundle = {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": each} for each in resources]}
+    findings = profile.check(CHECK, bundle, "Bundle")
+    if findings:
+        told = _told(findings)
+        entry = ENTRY.match(told)
+        raise Unusable(f"MedMij: {told.replace(entry[0], resources[int(entry[1])]['resourceType'], 1) if entry else told}")
 
 
 def _references(node: Any) -> Iterator[str]:  # noqa: ANN401 - JSON
