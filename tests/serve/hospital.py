@@ -1,6 +1,5 @@
 """A hospital whose appointments patients read, whole and on this machine: MLLP in, the worker, the store, the server; and an issuer of tokens."""
 
-import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ import requests
 import yaml
 
 from pipeline import wiring
+from pipeline.commands.demo.appointments import free_port
 from pipeline.delivery.worker import Worker
 from pipeline.listen.client import MllpClient
 from pipeline.listen.server import MllpServer
@@ -107,14 +107,6 @@ def _work(worker: Worker, failures: list[BaseException]) -> None:
         worker.run()
     except BaseException as error:  # noqa: BLE001 - looked at when the hospital ends
         failures.append(error)
-
-
-def free_port() -> int:
-    """One that nobody has just now: links begin with base_url, so it has to be known before the server is."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def _written(folder: Path, issuer: MedmijSandbox, serve: Mapping[str, Any]) -> Path:

@@ -1,6 +1,7 @@
 """What patients read at the end: each asks our own server with a token of the issuer, as `fetch patient-app Appointment` does, against what went out."""
 
 import datetime as dt
+import secrets
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 CAP: Final = 4 * 1024 * 1024
 """Bytes of an answer at most."""
 TOKEN: Final = "patient-token"  # noqa: S105 - a file's name
+PORTS: Final = range(20_000, 32_000)
 SHOWN: Final = "71004"
 """The patient whose appointments are shown: with everything that can become of one."""
 
@@ -48,11 +50,15 @@ class ReadBack:
 
 
 def free_port() -> int:
-    """One that nobody has just now: links begin with base_url, which has it before the server is there."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+    """One on which nobody listens just now: links begin with base_url, which has it before the server is there.
+
+    Below those that systems give to outgoing connections by themselves: none of these can take it meanwhile.
+    """
+    while True:
+        port = PORTS.start + secrets.randbelow(len(PORTS))
+        with socket.socket() as one:
+            if one.connect_ex(("127.0.0.1", port)):
+                return port
 
 
 def read_by_patients(settings: "Settings", folder: "Path", issuer: "MedmijSandbox", today: dt.date) -> ReadBack:
