@@ -7,7 +7,7 @@ that it takes, and training messages and old rows of the events table are let th
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,23 @@ def events() -> Iterator[Event]:
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    return wiring.plan_offline(settings_with(overlaid(tmp_path_factory)), "roche-patients")
+
+
+@pytest.fixture(scope="module")
+def appointments(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    lay = overlaid(tmp_path_factory, "identifier-systems-medmij")
+
+    def change(tree: dict[str, Any]) -> None:
+        lay(tree)
+        tree["partners"]["medmij"] = {"kind": "medmij", "organization": {"name": "Samples"}}
+        tree["routes"]["medmij-appointments"] = {"partner": "medmij", "source": "his.siu", "start": "earliest"}
+
+    return wiring.plan_offline(settings_with(change), "medmij-appointments")
+
+
+def overlaid(tmp_path_factory: pytest.TempPathFactory, table: str = "identifier-systems") -> Callable[[dict[str, Any]], None]:
+    """A site that knows every authority of the samples."""
     mappings = tmp_path_factory.mktemp("mappings") / "mappings"
     shutil.copytree(wiring.MAPPINGS, mappings)
     identifiers = [identifier for event in events() if event.patient for identifier in event.patient.identifiers]
@@ -78,16 +95,13 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     ]
     site = mappings / "sites" / "samples" / "codes"
     site.mkdir(parents=True)
-    (site / "identifier-systems.yaml").write_text(
-        yaml.safe_dump({"table": "identifier-systems", "means": "all", "source": "the samples", "rows": rows})
-    )
+    (site / f"{table}.yaml").write_text(yaml.safe_dump({"table": table, "means": "all", "source": "the samples", "rows": rows}))
 
     def change(tree: dict[str, Any]) -> None:
         tree["mappings"] = mappings
         tree["site"] |= {"overlay": "samples", "processing_ids": ["P", "T", "D", ""]}
 
-    settings = settings_with(change)
-    return wiring.plan_offline(settings, "roche-patients")
+    return change
 
 
 def test_every_public_sample_is_mapped_filtered_or_parked_for_a_reason_that_lies_in_it(plan: Plan) -> None:
@@ -106,3 +120,16 @@ def test_every_public_sample_is_mapped_filtered_or_parked_for_a_reason_that_lies
     usable = ends["mapped"] + ends["filtered"] + len(ours)
     assert ends["mapped"] > 100
     assert len(ours) < usable / 100
+
+
+def test_every_public_sample_becomes_an_appointment_or_says_why_it_does_not(appointments: Plan) -> None:
+    ends: Counter[tuple[str, Reason | None]] = Counter()
+    for message in MESSAGES:
+        converted = offline.convert(message, appointments)
+        if isinstance(converted, Packed):
+            ends["mapped", None] += 1
+        else:
+            ends[converted.state, converted.reason] += 1
+    assert ends["mapped", None] >= 2
+    assert [reason for state, reason in ends if reason in {Reason.MAPPING_FAILED, Reason.MAPPING_DEADLINE, Reason.DEFECT}] == []
+    assert sum(count for (_, reason), count in ends.items() if reason) + ends["mapped", None] == len(MESSAGES)

@@ -119,9 +119,9 @@ POSTCODE: Final = re.compile(r"([1-9][0-9]{3})\s*([A-Za-z]{2})")
 
 
 def dutch_postcode(value: Text) -> Text:
-    """A Dutch postal code as nl-core-address has it, without a blank: 1015CS. Others stay as they are."""
+    """A Dutch postal code as nl-core-address has it, without a blank: 1015CS. Absent of another: the profile's rule takes none, whatever the country."""
     found = POSTCODE.fullmatch(value.strip()) if value else None
-    return f"{found[1]}{found[2].upper()}" if found else value
+    return f"{found[1]}{found[2].upper()}" if found else None
 
 
 def instant(value: Timestamp | Null | None) -> Text:
