@@ -37,7 +37,7 @@ def addressed(bundle: dict[str, Any]) -> dict[str, Any]:
 
 def judged(bundles: list[dict[str, Any]]) -> list[dict[str, Any]]:
     lines = "".join(json.dumps(one) + "\n" for one in bundles)
-    command = [ORACLE, PROJECT / ".cache" / "oracle", "stu3", "--profiles", PROFILES]
+    command = [str(part) for part in (ORACLE, PROJECT / ".cache" / "oracle", "stu3", "--profiles", PROFILES)]
     done = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode in {0, 1}, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
