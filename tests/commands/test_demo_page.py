@@ -4,7 +4,7 @@ import datetime as dt
 from html.parser import HTMLParser
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.commands.demo.page import page
@@ -67,7 +67,13 @@ def test_nothing_is_said_where_there_is_nothing_and_what_is_cancelled_is_said_in
     assert read(page([{"resourceType": "Appointment", "status": "cancelled"}], "Z", NOW)).rows[1][-1] == "cancelled"
 
 
-@given(st.text(), st.text())
+MARKUP = st.one_of(
+    st.text(), st.text("<>&\"'/=!- abtd"), st.sampled_from(["<b>", "</td><b>", "<!--", '"><b>', "</time><b>", "<i", "&lt;b>"])
+)
+
+
+@example("</td><b>", '"><b>')
+@given(MARKUP, MARKUP)
 def test_no_text_becomes_markup(text: str, other: str) -> None:
     found: Tree = {
         "resourceType": "Appointment",
