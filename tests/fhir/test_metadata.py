@@ -41,6 +41,16 @@ def test_every_type_that_an_element_names_exists(release: Release) -> None:
     assert {name for name in named if name[0].isupper() and type_named(release, name) is None} == set()
 
 
+@pytest.mark.parametrize("release", Release)
+def test_the_order_of_each_type_has_each_of_its_elements_once(release: Release) -> None:
+    types = orjson.loads((ROOM / f"{release}.json").read_bytes())["types"]
+
+    ordered = [known for name in types if (known := type_named(release, name)) and known.order]
+
+    assert len(ordered) > len(types) - 3
+    assert [known.name for known in ordered if sorted(known.order) != sorted(known.elements)] == []
+
+
 def test_the_invariants_name_types_and_elements_that_exist() -> None:
     for name, rows in INVARIANTS.items():
         for row in rows:

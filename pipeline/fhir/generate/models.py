@@ -46,7 +46,9 @@ def _type(model: Any, models: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401
     if model.has_resource_base():
         entry["resource"] = True
     if model.__name__ not in OWN:
-        entry["order"] = [each for each in model.elements_sequence() if each not in NOT_FHIR]
+        entry["order"] = list(
+            dict.fromkeys(each for each in model.elements_sequence() if each not in NOT_FHIR)
+        )  # it names some twice
     entry["elements"] = {
         field.alias or name: _element(field)
         for name, field in model.model_fields.items()
