@@ -28,6 +28,8 @@ ANNA, BRAM, CLARA = "999900006", "999900018", "999900031"
 AMSTERDAM = ZoneInfo("Europe/Amsterdam")
 NOW = 1_767_222_000_000
 """2026-01-01T00:00:00+01:00."""
+WALL = NOW // 1000
+"""What the clock shows, seconds since 1970: tokens are good or not whenever a test runs."""
 OLDEST = 50
 """Versions that a snapshot may lie back."""
 
@@ -142,7 +144,7 @@ class Issuer:
     def token(self, bsn: object = ANNA, *, header: dict[str, Any] | None = None, **claims: object) -> str:
         """A token for this patient; claims of None are left out."""
         key = self.keys[-1]
-        said = {"iss": ISSUER, "aud": BASE, "exp": int(time.time()) + 3600, "bsn": bsn} | claims
+        said = {"iss": ISSUER, "aud": BASE, "exp": WALL + 3600, "bsn": bsn} | claims
         algorithm = {"RSA": "RS256", "EC": "ES256", "oct": "HS256"}[key.key_type]
         given = {name: value for name, value in said.items() if value is not None}
         return jwt.encode({"alg": algorithm, "kid": key.kid, **(header or {})}, given, key, algorithms=[algorithm])
@@ -165,7 +167,9 @@ class House:
     def __post_init__(self) -> None:
         keys = Keys(self.issuer.fetch, self.clock)
         searching = Searching(self.store, self.pseudonyms, BASE, AMSTERDAM, self.limits, lambda: self.now_ms)
-        self.service = Service(searching, Jwts(keys, ISSUER, BASE, self.names, leeway=30), Rates(self.rate, self.clock))
+        self.service = Service(
+            searching, Jwts(keys, ISSUER, BASE, self.names, leeway=30, clock=lambda: WALL), Rates(self.rate, self.clock)
+        )
 
     def change(self, name: str, start_ms: int | None, *people: tuple[str, str], event_ms: int = 1, status: str = "booked") -> Put:
         """Put an appointment of somebody, with a patient and a practitioner behind it."""
