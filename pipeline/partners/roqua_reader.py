@@ -26,6 +26,8 @@ LINK: Final = "completing_url"
 JSON: Final = "application/json"
 FHIR: Final = "/medmij_fhir"
 RESPONSES: Final = "/api/v1/dossiers/{}/responses"
+ASKED_BY: Final = {"Observation": "subject", "responses": "dossier"}
+"""The search that says whose; nothing is given by an id."""
 BUNDLES: Final = frozenset({"searchset", "collection"})
 """Of the answer's type nothing is documented."""
 TIMES: Final = frozenset({"completed_before", "completed_after"})
@@ -82,11 +84,11 @@ class RoquaReader:
 
     def by_search(self, resource: str, typed: Mapping[str, str]) -> Request:
         """See Reader."""
-        found = fitting(self.resources, resource, typed)
-        if resource == "Observation":
+        found = fitting(self.resources, resource, typed) if typed or resource not in ASKED_BY else []
+        if resource == "Observation" and found:
             return replace(self.fhir.by_search(resource, typed), subject=found[0][1][0])
-        if "dossier" not in typed:
-            raise SettingsError("which dossier? give --dossier", where=resource)
+        if ASKED_BY[resource] not in typed:
+            raise SettingsError(f"which dossier? give --{ASKED_BY[resource]}", where=resource)
         return self.responses(
             typed["dossier"],
             [(one.parameter, value) for one, values in found if one.option != "dossier" for value in values],

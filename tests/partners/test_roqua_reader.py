@@ -75,6 +75,8 @@ def test_whatever_a_dossier_is_called_it_stays_one_step_of_the_path(dossier: str
     ("resource", "typed", "said"),
     [
         ("responses", {"status": "completed"}, "responses: which dossier? give --dossier"),
+        ("responses", {}, "responses: which dossier? give --dossier"),
+        ("Observation", {}, "Observation: which dossier? give --subject"),
         ("responses", {"dossier": "1", "status": "done"}, "--status: there is completed, aborted, open, scheduled"),
         ("responses", {"dossier": "1", "respondent-id": "x"}, "--respondent-id: must be a whole number"),
         ("responses", {"dossier": "1", "subject": "1"}, "--subject: does not go with responses; there is --dossier, "),
