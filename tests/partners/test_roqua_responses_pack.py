@@ -119,6 +119,15 @@ def test_a_success_without_our_response_is_none(body: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("told", "decision"), [(OWN, Decision.DELIVERED), (None, Decision.DELIVERED), ("another", Decision.FAILED)]
+)
+@pytest.mark.parametrize(("status", "known"), [("F", False), ("C", True)])
+def test_a_success_says_our_external_id_or_none(status: str, known: bool, told: str | None, decision: Decision) -> None:
+    """An update's body has it not: it is held against that of its path."""
+    assert verdict_of(sent(status, known=known), reply(200, RESPONSE | {"external_id": told}))[0] is decision
+
+
+@pytest.mark.parametrize(
     ("status", "known", "came", "verdict"),
     [
         ("C", True, reply(403), (Decision.PARKED, Reason.REJECTED_STORED)),
