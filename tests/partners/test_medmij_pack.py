@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline import flow
 from pipeline.errors import NoAnswer
 from pipeline.fhir import profile
 from pipeline.hl7.er7 import parse
 from pipeline.hl7.event import typed
-from pipeline.model import Decision, Identity, Intent, Outcome, Reply, Subject
+from pipeline.model import Decision, Intent, Knowledge, Known, Outcome, Position, Reply, Subject
 from pipeline.partners.medmij_parts import Times, own_id, times, whole_bsn
 from pipeline.partners.medmij_verdicts import TABLE, row_of
 from pipeline.settings_partners import MedmijSettings
@@ -242,11 +243,25 @@ def test_what_cannot_be_shown_parks_and_says_where(message: bytes, reason: Reaso
     assert (came.reason, came.where) == (reason, where)
 
 
-def test_an_appointment_that_the_store_has_with_another_patient_parks() -> None:
-    first = packed(siu(), PLAN)
-    about: Identity = first.mapped.identified.routed.parts[0]
-    assert first.mapped.identified.routed.about is not None  # it is a subject of its own
-    assert about.kind is Subject.APPOINTMENT
+def test_an_appointment_that_the_store_has_with_another_patient_parks_and_with_this_one_goes() -> None:
+    routed = packed(siu(), PLAN).mapped.identified.routed
+    patient, appointment = routed.identities[0], routed.parts[0]
+    assert (appointment.kind, routed.about is not None) == (Subject.APPOINTMENT, True)
+    for owner, expected in (("other", Reason.PART_OF_ANOTHER), ("mine", None)):
+        known = {patient: Known("mine"), appointment: Known("a-1", belongs_to=owner)}
+        came = flow.prepare(routed, Knowledge(known=known), PLAN)
+        assert (came.reason if isinstance(came, Outcome) else None) is expected
+
+
+@pytest.mark.parametrize("trigger", ["S12", "S14", "S15", "S17", "S26"])
+def test_what_is_older_than_what_the_store_has_is_superseded_whatever_it_says(trigger: str) -> None:
+    routed = packed(siu(trigger), PLAN).mapped.identified.routed
+    assert routed.event_ms is not None
+    ends = []
+    for last in (routed.event_ms + 1, routed.event_ms - 1):
+        came = flow.prepare(routed, Knowledge(last_event_ms=last, last_position=Position("t", 0, 0)), PLAN)
+        ends.append(came.reason if isinstance(came, Outcome) else None)
+    assert ends == [Reason.STALE, None]
 
 
 # answers
