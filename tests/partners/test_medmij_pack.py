@@ -247,6 +247,8 @@ def test_an_appointment_that_the_store_has_with_another_patient_parks_and_with_t
     routed = packed(siu(), PLAN).mapped.identified.routed
     patient, appointment = routed.identities[0], routed.parts[0]
     assert (appointment.kind, routed.about is not None) == (Subject.APPOINTMENT, True)
+    whose = PLAN.pseudonyms.hash("subject", PLAN.name, Subject.PATIENT, patient.system, patient.value)
+    assert whose in routed.patient_subjects
     for owner, expected in (("other", Reason.PART_OF_ANOTHER), ("mine", None)):
         known = {patient: Known("mine"), appointment: Known("a-1", belongs_to=owner)}
         came = flow.prepare(routed, Knowledge(known=known), PLAN)
