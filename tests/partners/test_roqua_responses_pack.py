@@ -164,6 +164,13 @@ def test_what_is_in_doubt_waits_before_it_is_sent_again(came: Reply | NoAnswer, 
 # where a repeated POST may make a second one
 
 
+@pytest.mark.parametrize("fresh", [True, False])
+def test_an_end_before_any_answer_on_a_new_connection_may_be_a_refused_certificate(fresh: bool) -> None:
+    first = sent()
+    verdict = PLAN.partner.judge(first, first.requests[0], NoAnswer(Reason.CONNECTION_LOST, fresh=fresh), after_unknown=False)
+    assert verdict.suspect is fresh
+
+
 def test_without_upsert_a_new_one_is_a_create_whose_doubt_a_put_resolves() -> None:
     plan = plan_with(upsert=False)
     first = sent(plan=plan)
