@@ -58,6 +58,25 @@ def test_one_that_is_there_as_it_is_is_no_news_and_a_corrected_one_is() -> None:
     assert [one.changed for one in news(there, known(completed(values={"v_1": 1})))] == [True]
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"values": {"v_1": 1}},
+        {"outcome": {"scores": {}}},
+        {"completed_at": "2015-01-27T13:30:56.000+01:00"},
+        {"started_at": "2015-01-27T13:00:00.000+01:00"},
+        {"completer_type": "teacher"},
+        {"respondent_id": 77},
+        {"external_id": "x-1"},
+        {"questionnaire_key": "oq46"},
+        {"hide_values_from_professionals": True},
+    ],
+)
+def test_what_a_correction_may_change_is_news(changed: dict[str, Any]) -> None:
+    there = completions([completed(**changed)], dossier(), "w", HASHED)
+    assert [one.changed for one in news(there, known(completed()))] == [True]
+
+
 @pytest.mark.parametrize("field", ["name", "flags", "textvars", "open_till", "completing_url", "something_new"])
 def test_what_no_correction_changes_is_no_news(field: str) -> None:
     assert news(completions([completed(**{field: "other"})], dossier(), "w", HASHED), known(completed())) == []
