@@ -109,6 +109,10 @@ class Store(Protocol):
         """The person whom a keyed hash names; None where nobody is known by it."""
         ...
 
+    def sole_key(self, person: int) -> str | None:
+        """The hash of the person's own sole key (a BSN); None where it has none."""
+        ...
+
     def search(
         self,
         person: int,

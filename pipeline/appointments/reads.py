@@ -21,6 +21,7 @@ def _within(table: Any) -> Any:  # noqa: ANN401 - SQLAlchemy's columns
 
 
 PERSON: Final = Prepared(select(PERSON_KEYS.c.person).where(PERSON_KEYS.c.hash == bindparam("hash")))
+SOLE_KEY: Final = Prepared(select(PERSON_KEYS.c.hash).where(PERSON_KEYS.c.person == bindparam("person"), PERSON_KEYS.c.sole))
 NOW: Final = Prepared(
     select(PERSONS.c.version, *(APPOINTMENTS.c[name] for name in FOUND))
     .select_from(PERSONS.outerjoin(APPOINTMENTS, _within(APPOINTMENTS)))

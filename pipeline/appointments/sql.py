@@ -108,6 +108,11 @@ class SqlStore:
         row = self._ask(lambda connection: reads.PERSON.first(connection, {"hash": key}))
         return None if row is None else int(row.person)
 
+    def sole_key(self, person: int) -> str | None:
+        """See the port."""
+        row = self._ask(lambda connection: reads.SOLE_KEY.first(connection, {"person": person}))
+        return None if row is None else str(row.hash)
+
     def search(
         self,
         person: int,

@@ -152,6 +152,12 @@ def test_keys_of_two_persons_are_a_conflict_and_link_nothing(store: SqlStore) ->
     assert (names(store, "anna"), names(store, "bert"), store.person("new")) == (["a1"], ["a2"], None)
 
 
+def test_a_person_has_one_bsn_or_none(store: SqlStore) -> None:
+    store.put(change("a1", keys=("anna", "local"), bsn="bsn-1"))
+    store.put(change("a2", keys=("bert",)))
+    assert [store.sole_key(whose(store, name)) for name in ("anna", "bert")] == ["bsn-1", None]
+
+
 def test_two_bsns_are_two_persons(store: SqlStore) -> None:
     store.put(change("a1", keys=("local",), bsn="bsn-1"))
     assert store.put(change("a2", keys=("local",), bsn="bsn-2")) is Put.CONFLICT

@@ -14,7 +14,7 @@ import orjson
 from pipeline.appointments.port import GONE, Cursor, Page, Store
 from pipeline.errors import SettingsError
 from pipeline.pseudonyms import Pseudonyms
-from pipeline.serve.xis.context import Context
+from pipeline.serve.xis.context import BSN, Context, Identity
 from pipeline.serve.xis.dates import EVER, Spans
 from pipeline.serve.xis.faults import Fault, Kind
 from pipeline.serve.xis.queries import CURSOR, Limits, Pair, Patient, Query, one, pairs, query
@@ -58,11 +58,18 @@ class Searching:
 
     def person(self, context: Context) -> int | None:
         """Whom the token's identities name here; None where nobody is known by them. Fault 403 where they name two."""
-        keys = [self.pseudonyms.person(*identity) for identity in context.identities]
-        found = {self.store.person(key) for key in keys} - {None}
-        if len(found) > 1:
+        known = {each: self.store.person(self.pseudonyms.person(*each)) for each in context.identities}
+        found = set(known.values()) - {None}
+        person = next(iter(found), None)
+        if len(found) > 1 or any(self._has_another_bsn(person, each) for each, whose in known.items() if whose is None):
             raise Fault(Kind.FORBIDDEN, "the token names two patients")
-        return next(iter(found), None)
+        return person
+
+    def _has_another_bsn(self, person: int | None, unknown: Identity) -> bool:
+        """A BSN that nobody is known by is no detail: with a number that was given out twice, it tells the one from the other."""
+        if person is None or unknown.system != BSN:
+            return False
+        return self.store.sole_key(person) not in (None, self.pseudonyms.person(*unknown))
 
     def search(self, context: Context, raw: str, *, strict: bool) -> Answered:
         """The appointments of the token's patient that a query string asks for."""

@@ -74,6 +74,11 @@ class MemoryStore:
             raise self.broken
         return self.people.get(key)
 
+    def sole_key(self, person: int) -> str | None:
+        """See Store."""
+        kept = (one.change for (whose, _), versions in self.kept.items() if whose == person for one in versions)
+        return next((key.hash for change in kept for key in change.keys if key.sole), None)
+
     def search(
         self,
         person: int,

@@ -244,6 +244,21 @@ def test_a_token_that_names_two_patients_is_refused() -> None:
     assert fault(made.asked("/Appointment", made.issuer.token(ANNA, patient_number="0000123"))) == (403, "forbidden")
 
 
+def test_a_local_number_of_somebody_with_another_bsn_shows_nothing_of_him() -> None:
+    made = house()
+    made.change("brams", NOW, (BSN, BRAM), (LOCAL, "0000123"))
+    token = made.issuer.token(CLARA, patient_number="0000123")
+    answers = [made.asked(target, token) for target in ("/Appointment", "/Appointment/brams", f"/Patient/p-{BRAM}")]
+    assert [fault(one) for one in answers] == [(403, "forbidden")] * 3
+    assert made.found("", made.issuer.token(BRAM, patient_number="0000123")) == ["b0", "brams"]
+
+
+def test_a_bsn_that_is_not_known_yet_goes_with_a_local_number_that_has_none() -> None:
+    made = house()
+    made.change("local", NOW, (LOCAL, "0000123"))
+    assert made.found("", made.issuer.token(CLARA, patient_number="0000123")) == ["local"]
+
+
 def test_what_an_appointment_references_can_be_read_by_its_patient_alone() -> None:
     made = house()
     assert tree(made.asked(f"/Patient/p-{ANNA}"))["id"] == f"p-{ANNA}"
