@@ -282,6 +282,39 @@ def test_two_persons_are_a_conflict_and_nothing_of_the_file_goes(house: Path, ca
     assert found(house, LOCAL, "CANARY-2") == {}
 
 
+def test_an_id_that_two_files_have_for_two_patients_is_nobodys_in_a_third(
+    house: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = changed(PATIENT, identifier=[{"system": LOCAL, "value": "CANARY-2"}])
+    patients = [put(house, "one.json", PATIENT), put(house, "two.json", other)]
+    assert main(["appointments", "load", *patients, put(house, "third.json", bundle(ALL[1:]))]) == 3
+    said = capsys.readouterr().err
+    assert "it references a Patient that is not in its file, and that two others have, each another one" in said
+    assert "CANARY" not in said
+    assert [found(house, LOCAL, f"CANARY-{name}") for name in (1, 2)] == [{}, {}]
+
+
+def test_the_csv_names_nobody_whose_id_is_two_patients(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    masked = changed(PATIENT, identifier=MASKED["identifier"][:1])
+    files = [
+        put(house, f"{name}.json", bundle([changed(masked, active=name == "a1"), *ALL[1:4], changed(APPOINTMENT, id=name)]))
+        for name in ("a1", "a2")
+    ]
+    csv = put(house, "p.csv", f"patient,system,value\np1,{LOCAL},CANARY-7\n".encode())
+    assert main(["appointments", "load", *files, "--patients", csv]) == 2
+    assert "with --patients load them one by one" in capsys.readouterr().err
+    assert main(["appointments", "load", files[0], "--patients", csv]) == 0
+    assert "a1" in found(house, LOCAL, "CANARY-7")
+
+
+def test_no_patient_is_stored_with_the_appointment_of_another(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sister = changed(PATIENT, id="p2", identifier=[{"system": LOCAL, "value": "CANARY-2"}])
+    links = changed(PATIENT, link=[{"other": {"reference": "Patient/p2", "display": "x"}, "type": "seealso"}])
+    assert main(["appointments", "load", put(house, "in.json", bundle([links, sister, *ALL[1:]]))]) == 2
+    assert "what it references leads to another Patient than its own" in capsys.readouterr().err
+    assert found(house, LOCAL, "CANARY-1") == {}
+
+
 def test_without_an_appointment_or_a_store_it_says_so(tmp_path: Path, house: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["appointments", "load", put(house, "p.json", PATIENT)]) == 2
     assert "there is no Appointment in it" in capsys.readouterr().err

@@ -72,7 +72,11 @@ class Maker:
         self, files: Iterable[File], identifiers: Mapping[str, tuple[Identifier, ...]], pseudonyms: Pseudonyms, now_ms: int
     ) -> None:
         """`identifiers`: of Patients, by their id, beside those that they have themselves."""
-        self._beside = {place: stood for file in files if not file.mistakes for place, stood in file.there.items()}
+        self._beside: dict[Place, Stood] = {}
+        self._unlike: set[Place] = set()  # what two files have, each another: an id means something in its own file alone
+        for place, stood in (each for file in files if not file.mistakes for each in file.there.items()):
+            if self._beside.setdefault(place, stood).resource != stood.resource:
+                self._unlike.add(place)
         self._identifiers, self._pseudonyms, self._now_ms = identifiers, pseudonyms, now_ms
 
     def changes(self, file: File) -> Iterator[tuple[str, Change] | Mistake]:
@@ -87,13 +91,16 @@ class Maker:
     def _change(self, file: File, place: Place, appointment: Resource) -> Change:
         found: dict[Place, Resource] = {place: appointment}
         self._follow(file, found, appointment, told=True)
+        keys = self._keys(file, appointment)
+        if sum(kind == "Patient" for kind, _ in found) > 1:
+            raise Unusable("what it references leads to another Patient than its own")
         masked: list[Resource] = [_masked(each) for each in found.values()]
         _meets_medmij(masked)
         changed = appointment.get("meta", {}).get("lastUpdated")
         return change_of(
             masked,
             place[1],
-            self._keys(file, appointment),
+            keys,
             self._now_ms if changed is None else instant_ms(changed),
             None,
         )
@@ -107,6 +114,8 @@ class Maker:
                     raise Unusable("it references by urn: write Type/id, since that is what is read later")
                 continue
             place = (local[1], local[2])
+            if place not in file.there and place in self._unlike:
+                raise Unusable(f"it references a {place[0]} that is not in its file, and that two others have, each another one")
             there = file.there.get(place) or self._beside.get(place)
             if there is None and told and place[0] in SERVED:
                 raise Unusable(f"it references a {place[0]} that is in none of the files")
@@ -120,6 +129,8 @@ class Maker:
         if len(patients) != 1:
             raise Unusable("no patient among its participants" if not patients else "several patients among its participants")
         name = patients.pop()
+        if name in self._identifiers and ("Patient", name) in self._unlike:
+            raise Unusable("its Patient's id is not the same Patient in every file: with --patients load them one by one")
         patient = (file.there.get(("Patient", name)) or self._beside[("Patient", name)]).resource
         own = ((each.get("system", ""), each.get("value", "")) for each in patient.get("identifier", ()))
         keys = keys_of([_whole(*each) for each in (*own, *self._identifiers.get(name, ()))], self._pseudonyms)
