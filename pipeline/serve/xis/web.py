@@ -36,10 +36,17 @@ def application(service: Service) -> Starlette:
     base = urlsplit(service.searching.base).path
 
     def fhir(request: Request) -> Response:
+        return told(request, request.path_params.get("path", ""))
+
+    def elsewhere(request: Request, _: Exception) -> Response:
+        """Beside the base, and methods that nobody knows: no endpoint of ours, said as FHIR as well."""
+        return told(request, "")
+
+    def told(request: Request, path: str) -> Response:
         told = service.answer(
             Asked(
                 request.method,
-                request.path_params.get("path", ""),
+                path,
                 request.scope["query_string"].decode("latin-1"),
                 {name: value for name, value in request.headers.items()},  # noqa: C416 - the last of several counts, as a dict
             )
@@ -56,7 +63,7 @@ def application(service: Service) -> Starlette:
 
     watched = [] if not base else [Route("/healthz", alive), Route("/readyz", ready)]
     routes = [*watched, Route(f"{base}/{{path:path}}", fhir, methods=EVERY), Route(base or "/", fhir, methods=EVERY)]
-    return Starlette(routes=routes)
+    return Starlette(routes=routes, exception_handlers={404: elsewhere, 405: elsewhere})
 
 
 @dataclass(frozen=True, slots=True)

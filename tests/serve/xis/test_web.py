@@ -75,9 +75,15 @@ def test_alive_and_ready_are_told_beside_the_service(server: Serving, house: Hou
         ("/fhir/metadata", "GET", 200),
         ("/fhir/Appointment", "POST", 405),
         ("/fhir/Appointment", "OPTIONS", 405),
+        ("/fhir/Appointment", "TRACE", 405),
+        ("/fhir/Appointment", "PURGE", 405),
+        ("/Appointment", "GET", 404),
+        ("//fhir/Appointment", "GET", 404),
+        ("/", "GET", 404),
+        ("/healthz", "POST", 405),
     ],
 )
-def test_what_is_below_the_base_is_answered_as_fhir(server: Serving, house: House, target: str, method: str, status: int) -> None:
+def test_all_but_the_watch_is_answered_as_fhir(server: Serving, house: House, target: str, method: str, status: int) -> None:
     found, headers, body = asked(server, target, house, method)
     assert (found, headers["content-type"]) == (status, "application/fhir+json;charset=utf-8")
     assert orjson.loads(body)["resourceType"] in {"OperationOutcome", "CapabilityStatement"}
