@@ -24,7 +24,8 @@ _SHOWN: Final = re.compile(r"[A-Za-z_][A-Za-z_.-]{0,63}")
 """A parameter's name that may be repeated to the client: no digits, so no number of a person."""
 _ID: Final = re.compile(r"[A-Za-z0-9.-]{1,64}")
 _OTHER: Final = re.compile(r"(?:^|/)(?:Practitioner|Location|Device|HealthcareService|RelatedPerson)/[A-Za-z0-9.-]{1,64}$")
-_NUMBER: Final = re.compile(r"\d{1,9}", re.ASCII)
+_NUMBER: Final = re.compile(r"\d{1,40}", re.ASCII)
+"""However many: there is a most, and a client that wants all asks for as many as it can write."""
 
 
 class Pair(NamedTuple):
@@ -107,12 +108,13 @@ def query(given: Sequence[Pair], zone: ZoneInfo, now_ms: int, limits: Limits, *,
         count=count or limits.usual,
         only_total=count == 0 or one(given, "_summary") == "count",
         patients=tuple(_patients(pair) for pair in given if _names_patient(pair)),
-        used=tuple(pair for pair in given if pair.name in USED),
+        used=tuple(pair for pair in given if pair.name in USED and (pair.name != "_summary" or pair.value in SUMMARIES)),
         ignored=tuple(ignored),
     )
 
 
 USED: Final = frozenset({"date", "_count", "_format", "_summary"})
+SUMMARIES: Final = frozenset({None, "false", "count"})
 
 
 def _no_modifier(pair: Pair) -> None:
@@ -148,7 +150,7 @@ def _unknown(given: Sequence[Pair]) -> list[str]:
 
 def _summary(given: Sequence[Pair]) -> list[str]:
     said = one(given, "_summary")
-    return [] if said in {None, "false", "count"} else ["_summary is supported as count and false only: resources are whole"]
+    return [] if said in SUMMARIES else ["_summary is supported as count and false only: resources are whole"]
 
 
 def _names_patient(pair: Pair) -> bool:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pipeline.errors import StoreError
 from pipeline.fhir.xml import from_xml
 from pipeline.serve.xis.context import BSN
+from pipeline.serve.xis.queries import Limits
 from tests.serve.xis.stand_ins import ANNA, BASE, BRAM, CLARA, LOCAL, NOW, OLDEST, House, fault, ids, tree
 
 DAY = 86_400_000
@@ -186,6 +187,20 @@ def test_what_cannot_be_read_and_every_modifier_is_a_bad_request(query: str) -> 
     status, code = fault(house().asked(f"/Appointment?{query}"))
     assert status == 400
     assert code in {"invalid", "not-supported"}
+
+
+def test_a_summary_that_is_not_made_is_said_and_not_in_the_self_link() -> None:
+    page = tree(house().asked("/Appointment?_summary=true&date=2026"))
+    assert [one["url"] for one in page["link"]] == [f"{BASE}/Appointment?date=2026"]
+    assert len(ids(page)) == 5
+    assert page["entry"][-1]["search"] == {"mode": "outcome"}
+
+
+def test_a_count_that_is_more_than_anybody_has_is_the_most() -> None:
+    made = House(limits=Limits(1, 3))
+    for day in range(5):
+        made.change(f"a{day}", NOW + day * DAY)
+    assert made.found(f"_count={2**64}") == ["a0", "a1", "a2"]
 
 
 def test_more_dates_than_anybody_needs_are_refused() -> None:
