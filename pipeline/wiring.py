@@ -16,14 +16,14 @@ import pipeline
 from pipeline.bus.port import Bus, TopicSettings
 from pipeline.errors import SettingsError
 from pipeline.fhir.validator import Validator
-from pipeline.partners.medmij import Medmij
-from pipeline.partners.njsams import Njsams
+from pipeline.partners.medmij.partner import Medmij
+from pipeline.partners.njsams.partner import Njsams
 from pipeline.partners.port import Partner
 from pipeline.partners.readers import READERS
 from pipeline.partners.reads import Reader
-from pipeline.partners.roche import Roche
-from pipeline.partners.roqua import Roqua
-from pipeline.partners.roqua_responses import RoquaResponses
+from pipeline.partners.roche.partner import Roche
+from pipeline.partners.roqua.documents import Roqua
+from pipeline.partners.roqua.responses import RoquaResponses
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.settings import Kafka, RetentionSettings, Settings
 from pipeline.settings_partners import MedmijSettings, NjsamsSettings, RocheSettings, RoquaResponsesSettings, RoquaSettings

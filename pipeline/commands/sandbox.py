@@ -99,10 +99,10 @@ def _sandboxes(arguments: Namespace) -> "list[tuple[Sandbox, list[Rule]]]":
     """Those that were asked for, not yet started."""
     from pipeline.errors import SettingsError
     from pipeline.sandbox import faults
-    from pipeline.sandbox.medmij import MedmijSandbox
-    from pipeline.sandbox.njsams import NjsamsSandbox
-    from pipeline.sandbox.roche import RocheSandbox
-    from pipeline.sandbox.roqua import RoquaSandbox
+    from pipeline.sandbox.medmij.stand_in import MedmijSandbox
+    from pipeline.sandbox.njsams.stand_in import NjsamsSandbox
+    from pipeline.sandbox.roche.stand_in import RocheSandbox
+    from pipeline.sandbox.roqua.stand_in import RoquaSandbox
 
     names = list(dict.fromkeys(arguments.partner or PARTNERS[:1]))
     kinds: dict[str, Callable[..., Sandbox]] = {
@@ -166,9 +166,9 @@ def _list() -> None:
 
     from pipeline.sandbox.faults import NAMES, Rule
     from pipeline.sandbox.knobs import Knobs
-    from pipeline.sandbox.medmij_knobs import MedmijKnobs
-    from pipeline.sandbox.njsams_knobs import NjsamsKnobs
-    from pipeline.sandbox.roqua_knobs import RoquaKnobs
+    from pipeline.sandbox.medmij.knobs import MedmijKnobs
+    from pipeline.sandbox.njsams.knobs import NjsamsKnobs
+    from pipeline.sandbox.roqua.knobs import RoquaKnobs
 
     models: dict[str, type[BaseModel]] = {
         "knobs of Roche": Knobs,

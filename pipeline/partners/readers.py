@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from pipeline.partners import medmij_reads, njsams_reads, roqua_reads
+from pipeline.partners.medmij import reads as medmij_reads
+from pipeline.partners.njsams import reads as njsams_reads
+from pipeline.partners.roqua import reads as roqua_reads
 from pipeline.partners.searches import Search
 
 if TYPE_CHECKING:

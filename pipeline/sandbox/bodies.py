@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection
 from typing import Any, Final
 
-from pipeline.sandbox.shapes import Issue
+from pipeline.sandbox.roche.shapes import Issue
 
 DEEPEST: Final = 32
 MOST: Final = 2**63

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.sandbox.checks import Submission, emails_of, identifiers_of
 from pipeline.sandbox.log import NOTHING, Effect
+from pipeline.sandbox.roche.checks import Submission, emails_of, identifiers_of
 
 
 @dataclass(slots=True)

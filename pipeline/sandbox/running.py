@@ -1,4 +1,4 @@
-"""What the stand-ins have in common in use: a context manager in this process, its port, log, knobs and faults. The partners: roche.py, njsams.py.
+"""What the stand-ins have in common in use: a context manager in this process, its port, log, knobs and faults. The partners: roche/stand_in.py, njsams/stand_in.py.
 
 The server runs in a thread of its own; every method here may be called from any thread.
 """

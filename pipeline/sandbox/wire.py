@@ -8,7 +8,7 @@ from typing import Final
 
 import orjson
 
-from pipeline.sandbox.shapes import Issue
+from pipeline.sandbox.roche.shapes import Issue
 
 LONGEST_HEAD: Final = 32 * 1024
 PIECE: Final = 64 * 1024

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.sandbox.roche import RocheSandbox
+from pipeline.sandbox.roche.stand_in import RocheSandbox
 from tests.ledger.samples import KEY
 
 

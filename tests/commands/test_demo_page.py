@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.commands.demo.page import page
-from pipeline.sandbox.medmij_records import appointments
+from pipeline.sandbox.medmij.records import appointments
 
 NOW = dt.datetime(2026, 3, 1, 12, 0, tzinfo=dt.UTC)
 Tree = dict[str, Any]

@@ -19,7 +19,7 @@ from pipeline.cli import main
 from pipeline.commands.doctor import exit_code, outside
 from pipeline.commands.doctor.report import Level, Line
 from pipeline.ledger.sql import SqlLedger
-from pipeline.sandbox.roche import RocheSandbox
+from pipeline.sandbox.roche.stand_in import RocheSandbox
 from pipeline.settings import DEFAULTS, Kafka
 from pipeline.wiring import topic_settings
 from schemas.outcomes import Reason, State

@@ -16,7 +16,7 @@ import yaml
 from pipeline.bus.open import open_bus
 from pipeline.bus.port import TopicSettings
 from pipeline.cli import main
-from pipeline.sandbox.njsams import NjsamsSandbox
+from pipeline.sandbox.njsams.stand_in import NjsamsSandbox
 from pipeline.settings import load
 from tests.sandbox.njsams_client import Client, coverage, encounter, ids, patient
 

@@ -14,8 +14,8 @@ import yaml
 from pipeline import wiring
 from pipeline.cli import main
 from pipeline.errors import SettingsError
-from pipeline.partners.medmij_reader import searched_by
-from pipeline.sandbox.medmij import MedmijSandbox
+from pipeline.partners.medmij.reader import searched_by
+from pipeline.sandbox.medmij.stand_in import MedmijSandbox
 from pipeline.settings import load
 
 Said = tuple[int, str, str]

@@ -12,7 +12,7 @@ from pipeline.cli import main
 from pipeline.commands.doctor.protected import tokens
 from pipeline.commands.doctor.report import Level
 from pipeline.model import Intent, Request, Timeouts
-from pipeline.sandbox.roqua import RoquaSandbox
+from pipeline.sandbox.roqua.stand_in import RoquaSandbox
 from pipeline.settings import load
 from pipeline.wiring import transport_of
 

@@ -17,7 +17,7 @@ from pipeline.bus.open import open_bus
 from pipeline.bus.port import Record
 from pipeline.cli import main
 from pipeline.fhir.validator import Release, Validator
-from pipeline.sandbox.roqua import RoquaSandbox
+from pipeline.sandbox.roqua.stand_in import RoquaSandbox
 from pipeline.settings import load
 from tests.delivery.partner_script import adt, until
 from tests.sandbox.roqua_client import Client, submission

@@ -17,7 +17,7 @@ import yaml
 from pipeline import wiring
 from pipeline.bus.port import Record
 from pipeline.commands import run
-from pipeline.sandbox.roche import RocheSandbox
+from pipeline.sandbox.roche.stand_in import RocheSandbox
 from pipeline.settings import load
 from tests.delivery.partner_script import adt
 from tests.faults.test_kill9 import ROUTE, fill, settings_file

@@ -10,8 +10,8 @@ import pytest
 from pipeline import wiring
 from pipeline.bus.port import Record
 from pipeline.sandbox.log import Effect, Written
-from pipeline.sandbox.njsams import NjsamsSandbox
-from pipeline.sandbox.roche import RocheSandbox
+from pipeline.sandbox.njsams.stand_in import NjsamsSandbox
+from pipeline.sandbox.roche.stand_in import RocheSandbox
 from pipeline.settings import Settings, load
 from schemas.outcomes import Reason, State
 from schemas.result import Result

@@ -31,7 +31,7 @@ from pipeline.model import (
     Timeouts,
     Verdict,
 )
-from pipeline.partners.roche import Roche
+from pipeline.partners.roche.partner import Roche
 from pipeline.settings import Settings, load
 from pipeline.settings_partners import RocheSettings
 from pipeline.templates.catalogue import Catalogue

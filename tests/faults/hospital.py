@@ -24,9 +24,9 @@ import yaml
 from pipeline import wiring
 from pipeline.bus.open import open_bus
 from pipeline.bus.port import Record
-from pipeline.sandbox.njsams import NjsamsSandbox
-from pipeline.sandbox.roche import RocheSandbox
-from pipeline.sandbox.roqua import RoquaSandbox
+from pipeline.sandbox.njsams.stand_in import NjsamsSandbox
+from pipeline.sandbox.roche.stand_in import RocheSandbox
+from pipeline.sandbox.roqua.stand_in import RoquaSandbox
 from pipeline.sandbox.running import Sandbox
 from pipeline.settings import Settings, load
 from pipeline.trial.invariants import Evidence, gather, violations

@@ -19,7 +19,7 @@ import yaml
 from pipeline import wiring
 from pipeline.bus.port import Record
 from pipeline.sandbox.log import Effect
-from pipeline.sandbox.roche import RocheSandbox
+from pipeline.sandbox.roche.stand_in import RocheSandbox
 from pipeline.settings import Kafka, Settings, load
 from pipeline.stages.route import request_id
 from schemas.result import Result

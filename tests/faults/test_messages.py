@@ -300,7 +300,7 @@ def test_a_merge_whose_patients_lie_on_two_partitions_creates_nobody_twice(make_
 @pytest.mark.fault("D3", RULES)
 @pytest.mark.parametrize("lost", [False, True], ids=["answered", "found by probe"])
 def test_the_prior_has_another_identifier_that_the_merge_does_not_name(hospital: Hospital, seed: int, lost: bool) -> None:
-    """Guard of the second: `reached` in partners/roche.py. No answer told the partner's id, by which the two identifiers are known as one patient's."""
+    """Guard of the second: `reached` in partners/roche/partner.py. No answer told the partner's id, by which the two identifiers are known as one patient's."""
     prior, survivor = Patient(600, seed, several=True), Patient(601, seed)
     if lost:
         hospital.partners[PARTNER].inject("commit_then_drop", operation="create", patient=prior.name, next=1)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.sandbox.log import CREATED
-from pipeline.sandbox.njsams import NjsamsSandbox
+from pipeline.sandbox.njsams.stand_in import NjsamsSandbox
 from pipeline.trial.clinic import seeded
 from pipeline.trial.invariants import violations
 from schemas.outcomes import State

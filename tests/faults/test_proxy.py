@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.sandbox.roche import RocheSandbox
+from pipeline.sandbox.roche.stand_in import RocheSandbox
 from tests.faults.proxy import FIRST_REQUEST, Order, Proxy, Way
 from tests.sandbox.client import Client
 

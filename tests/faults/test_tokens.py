@@ -16,7 +16,7 @@ from pipeline import wiring
 from pipeline.bus.open import open_bus
 from pipeline.bus.port import Record
 from pipeline.sandbox.log import CREATED
-from pipeline.sandbox.njsams import NjsamsSandbox
+from pipeline.sandbox.njsams.stand_in import NjsamsSandbox
 from schemas.outcomes import Reason, State
 from tests.faults.conftest import Make
 from tests.faults.hospital import Hospital

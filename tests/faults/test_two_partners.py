@@ -13,8 +13,8 @@ from pipeline import wiring
 from pipeline.bus.open import open_bus
 from pipeline.bus.port import Record
 from pipeline.sandbox.log import CREATED, SandboxLog
-from pipeline.sandbox.njsams import NjsamsSandbox
-from pipeline.sandbox.roche import RocheSandbox
+from pipeline.sandbox.njsams.stand_in import NjsamsSandbox
+from pipeline.sandbox.roche.stand_in import RocheSandbox
 from pipeline.sandbox.running import Sandbox
 from schemas.outcomes import State
 from tests.faults.conftest import THOROUGH, Make

@@ -15,7 +15,7 @@ from pipeline.hl7.ack import Acknowledgement
 from pipeline.hl7.er7 import parse
 from pipeline.hl7.event import typed
 from pipeline.listen.server import MllpServer
-from pipeline.sandbox.roqua_questionnaires import ITEM_KEYS
+from pipeline.sandbox.roqua.questionnaires import ITEM_KEYS
 from pipeline.settings import Listen, Site
 from tests.listen.stand_ins import Sender
 from tests.partners.roqua_samples import ITEMS, SCORES

@@ -18,7 +18,7 @@ from pipeline.oauth.source import Source
 from pipeline.oauth.store import Login
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.sandbox.certificates import Files
-from pipeline.sandbox.njsams import NjsamsSandbox
+from pipeline.sandbox.njsams.stand_in import NjsamsSandbox
 from pipeline.settings_partners import OAuthSettings, SigningKey
 from pipeline.settings_sections import Secret
 from pipeline.transport.bearer import BearerTransport

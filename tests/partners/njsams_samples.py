@@ -8,7 +8,7 @@ import orjson
 from pipeline import offline, wiring
 from pipeline.commands.test import changed
 from pipeline.model import Outcome, Packed, Reply, Request
-from pipeline.partners.njsams import Njsams
+from pipeline.partners.njsams.partner import Njsams
 from pipeline.settings import DEFAULTS, load_offline
 from pipeline.stages.plan import Plan
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from pipeline.model import Reply
-from pipeline.partners.roqua_reader import RoquaReader
+from pipeline.partners.roqua.reader import RoquaReader
 from pipeline.settings_sections import OperationTimes
 
 BASE: Final = "https://demo.rom.example"

@@ -8,7 +8,7 @@ import orjson
 from pipeline import offline, wiring
 from pipeline.commands.test import changed
 from pipeline.model import Outcome, Packed, Reply, Request
-from pipeline.partners.roqua import Roqua
+from pipeline.partners.roqua.documents import Roqua
 from pipeline.settings import DEFAULTS, load_offline
 from pipeline.stages.plan import Plan
 

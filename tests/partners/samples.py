@@ -20,7 +20,7 @@ from pipeline.model import (
     Routed,
     Subject,
 )
-from pipeline.partners.roche import Roche
+from pipeline.partners.roche.partner import Roche
 from pipeline.settings_partners import RocheSettings
 from pipeline.settings_sections import Secret, TlsFiles
 from schemas.event import Event, Identifier, Null

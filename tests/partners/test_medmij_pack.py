@@ -16,8 +16,8 @@ from pipeline.fhir import profile
 from pipeline.hl7.er7 import parse
 from pipeline.hl7.event import typed
 from pipeline.model import Decision, Intent, Knowledge, Known, Outcome, Position, Reply, Subject
-from pipeline.partners.medmij_parts import Times, own_id, times, whole_bsn
-from pipeline.partners.medmij_verdicts import TABLE, row_of
+from pipeline.partners.medmij.parts import Times, own_id, times, whole_bsn
+from pipeline.partners.medmij.verdicts import TABLE, row_of
 from pipeline.settings_partners import MedmijSettings
 from pipeline.wiring import MAPPINGS
 from schemas.medmij import CHECK

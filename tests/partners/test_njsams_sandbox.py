@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.model import Answer, Decision, Packed, Reply, Request, Subject
-from pipeline.sandbox.njsams import NjsamsSandbox
+from pipeline.sandbox.njsams.stand_in import NjsamsSandbox
 from pipeline.settings_sections import TlsFiles
 from pipeline.stages.send import probe, send
 from pipeline.transport.https import HttpsTransport

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline.errors import NoAnswer
 from pipeline.model import Decision, Learned, Packed, Reply, Request, Subject, Verdict
-from pipeline.partners.njsams import Njsams
-from pipeline.partners.njsams_verdicts import SEARCHES, TABLE, WRITES, Flag, Operation, Said, row_of
+from pipeline.partners.njsams.partner import Njsams
+from pipeline.partners.njsams.verdicts import SEARCHES, TABLE, WRITES, Flag, Operation, Said, row_of
 from pipeline.partners.verdicts import Signal
 from schemas.njsams import CLIENT_ID, LABEL
 from schemas.outcomes import OUTCOME_UNKNOWN, Reason

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import SettingsError
 from pipeline.model import Reply, Timeouts
-from pipeline.partners.njsams_reads import BUNDLES, RESOURCES, WRITES
+from pipeline.partners.njsams.reads import BUNDLES, RESOURCES, WRITES
 from pipeline.partners.readers import OFFERED, READERS, options
 from pipeline.partners.reads import FhirReader, NotRead
 

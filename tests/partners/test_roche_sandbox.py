@@ -10,9 +10,9 @@ from typing import Any, Protocol, TypeAlias
 import pytest
 
 from pipeline.model import Answer, Decision, Identified, Intent
-from pipeline.partners.roche import Roche
+from pipeline.partners.roche.partner import Roche
 from pipeline.sandbox.log import SandboxLog
-from pipeline.sandbox.roche import RocheSandbox
+from pipeline.sandbox.roche.stand_in import RocheSandbox
 from pipeline.settings_sections import TlsFiles
 from pipeline.stages.send import probe, send
 from pipeline.transport.https import HttpsTransport

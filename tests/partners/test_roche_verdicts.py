@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pipeline.errors import NoAnswer
 from pipeline.model import Decision, Intent, Learned, Packed, Reply, Request, Resource, Verdict
 from pipeline.partners.answers import ISSUE_TYPES, Form
-from pipeline.partners.roche import Roche
-from pipeline.partners.roche_verdicts import TABLE, Flag, Operation, row_of
+from pipeline.partners.roche.partner import Roche
+from pipeline.partners.roche.verdicts import TABLE, Flag, Operation, row_of
 from pipeline.partners.verdicts import Signal
 from schemas.outcomes import Reason
 from schemas.roche import CIP

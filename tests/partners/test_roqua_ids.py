@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.model import Identity, Subject
-from pipeline.partners.roqua_ids import reference_id, result_id
+from pipeline.partners.roqua.ids import reference_id, result_id
 
 NAMES = st.text(max_size=8)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.fhir.validator import Release, Validator
-from pipeline.partners.roqua_observations import FLAGS, STATUSES, Origin, Turned, observations_of
+from pipeline.partners.roqua.observations import FLAGS, STATUSES, Origin, Turned, observations_of
 from tests.partners.roqua_recorded import BASE, CAPABILITY, completed, invited
 
 STU3 = Validator(Release.STU3)

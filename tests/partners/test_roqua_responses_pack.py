@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from pipeline.errors import NoAnswer
 from pipeline.model import Decision, Identity, Intent, Packed, Reply, Request, Subject
-from pipeline.partners.roqua_ids import result_id
-from pipeline.partners.roqua_verdicts import Operation
+from pipeline.partners.roqua.ids import result_id
+from pipeline.partners.roqua.verdicts import Operation
 from schemas.outcomes import Reason
 from tests.partners.roqua_responses_samples import DOSSIER, oru, packed, plan_with
 

@@ -12,9 +12,9 @@ import pytest
 
 from pipeline import wiring
 from pipeline.model import Answer, Decision, Packed
-from pipeline.partners.roqua_ids import result_id
-from pipeline.partners.roqua_parts import result
-from pipeline.sandbox.roqua import RoquaSandbox
+from pipeline.partners.roqua.ids import result_id
+from pipeline.partners.roqua.parts import result
+from pipeline.sandbox.roqua.stand_in import RoquaSandbox
 from pipeline.stages.send import probe, send
 from schemas.outcomes import Reason
 from tests.partners.roqua_responses_samples import ANSWERS, NAME, oru, packed, settings_with

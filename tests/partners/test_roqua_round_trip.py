@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from pipeline import offline, wiring
 from pipeline.model import Packed, Resource
 from pipeline.sandbox import rom
-from pipeline.sandbox.roqua import RoquaSandbox
-from pipeline.sandbox.roqua_questionnaires import ITEM8_KEY, ITEM_KEYS
+from pipeline.sandbox.roqua.questionnaires import ITEM8_KEY, ITEM_KEYS
+from pipeline.sandbox.roqua.stand_in import RoquaSandbox
 from pipeline.settings import Settings, load
 from pipeline.stages.plan import Plan
 from tests.partners import roqua_responses_samples

@@ -12,7 +12,7 @@ import pytest
 from pipeline import wiring
 from pipeline.commands.test import changed
 from pipeline.model import Answer, Decision, Packed
-from pipeline.sandbox.roqua import RoquaSandbox
+from pipeline.sandbox.roqua.stand_in import RoquaSandbox
 from pipeline.settings import DEFAULTS, Settings, load_offline
 from pipeline.stages.send import send
 from pipeline.transport.port import Transport

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.model import Decision, Reply
-from pipeline.partners.roqua_answers import CODES, FIELDS, QUESTION, Sent, Told, read
-from pipeline.partners.roqua_verdicts import TABLE, Flag, Operation, Said, row_of
+from pipeline.partners.roqua.answers import CODES, FIELDS, QUESTION, Sent, Told, read
+from pipeline.partners.roqua.verdicts import TABLE, Flag, Operation, Said, row_of
 from pipeline.partners.verdicts import Row, Signal
 from schemas.outcomes import OUTCOME_UNKNOWN, Reason
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.sandbox.certificates import ensure
-from pipeline.sandbox.njsams import NjsamsSandbox
-from pipeline.sandbox.roche import RocheSandbox
-from pipeline.sandbox.roqua import RoquaSandbox
+from pipeline.sandbox.njsams.stand_in import NjsamsSandbox
+from pipeline.sandbox.roche.stand_in import RocheSandbox
+from pipeline.sandbox.roqua.stand_in import RoquaSandbox
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import requests
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
-from pipeline.sandbox.njsams import NjsamsSandbox
+from pipeline.sandbox.njsams.stand_in import NjsamsSandbox
 
 IG = "https://fhir.njsams.rutgers.edu/NJSAMS-fhir"
 LABEL = {"system": f"{IG}/fhir/security/provider-id", "code": "123456"}

@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from pipeline.sandbox.knobs import turned
 from pipeline.sandbox.partner import Done
 from pipeline.sandbox.process import SandboxProcess
-from pipeline.sandbox.roqua import RoquaSandbox
-from pipeline.sandbox.roqua_access import Access
-from pipeline.sandbox.roqua_contract import Roqua
-from pipeline.sandbox.roqua_knobs import RoquaKnobs
+from pipeline.sandbox.roqua.access import Access
+from pipeline.sandbox.roqua.contract import Roqua
+from pipeline.sandbox.roqua.knobs import RoquaKnobs
+from pipeline.sandbox.roqua.stand_in import RoquaSandbox
 from pipeline.sandbox.wire import Request
 
 Tree = dict[str, Any]

@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.sandbox.contract import BASE, Roche
 from pipeline.sandbox.knobs import Knobs, parse
+from pipeline.sandbox.roche.contract import BASE, Roche
 from pipeline.sandbox.wire import Request
 from tests.sandbox.client import bundle
 

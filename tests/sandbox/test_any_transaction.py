@@ -9,10 +9,10 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.sandbox.authorization import Authorization
 from pipeline.sandbox.knobs import turned
-from pipeline.sandbox.njsams_contract import ROOT, Njsams
-from pipeline.sandbox.njsams_knobs import NjsamsKnobs
+from pipeline.sandbox.njsams.authorization import Authorization
+from pipeline.sandbox.njsams.contract import ROOT, Njsams
+from pipeline.sandbox.njsams.knobs import NjsamsKnobs
 from pipeline.sandbox.wire import Request
 from tests.sandbox.njsams_client import creates
 from tests.sandbox.test_any_body import JSON, places

@@ -10,7 +10,7 @@ from typing import ClassVar
 import pytest
 
 from pipeline.sandbox.jose import read
-from pipeline.sandbox.njsams import NjsamsSandbox
+from pipeline.sandbox.njsams.stand_in import NjsamsSandbox
 from tests.sandbox.njsams_client import REDIRECT, VERIFIER, Client, Key, Tree, patient, sent_back
 
 Start = Callable[..., NjsamsSandbox]

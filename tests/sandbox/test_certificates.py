@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pipeline.sandbox.certificates import Files, ensure
-from pipeline.sandbox.roche import RocheSandbox
+from pipeline.sandbox.roche.stand_in import RocheSandbox
 from tests.sandbox.client import Client, wait_until
 
 Start = Callable[..., RocheSandbox]

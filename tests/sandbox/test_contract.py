@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.sandbox.roche import RocheSandbox
+from pipeline.sandbox.roche.stand_in import RocheSandbox
 from tests.sandbox.client import CIP, METEDA, Client, bundle, codes, condition, header, of, patient
 
 Start = Callable[..., RocheSandbox]

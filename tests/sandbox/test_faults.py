@@ -13,7 +13,7 @@ import requests
 
 from pipeline.errors import SettingsError
 from pipeline.sandbox.faults import NAMES, Faults, parse, rule
-from pipeline.sandbox.roche import RocheSandbox
+from pipeline.sandbox.roche.stand_in import RocheSandbox
 from tests.sandbox.client import Client, bundle, codes, header, of, patient, wait_until
 
 Start = Callable[..., RocheSandbox]

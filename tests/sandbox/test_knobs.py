@@ -12,7 +12,7 @@ import requests
 from pipeline.errors import SettingsError
 from pipeline.sandbox.knobs import Knobs, parse
 from pipeline.sandbox.latency import Latency
-from pipeline.sandbox.roche import RocheSandbox
+from pipeline.sandbox.roche.stand_in import RocheSandbox
 from tests.sandbox.client import Client, of
 
 Start = Callable[..., RocheSandbox]

@@ -13,7 +13,7 @@ import requests
 from pipeline.errors import Refused, SettingsError
 from pipeline.sandbox.log import NAME, SandboxLog
 from pipeline.sandbox.process import SandboxProcess
-from pipeline.sandbox.roche import RocheSandbox
+from pipeline.sandbox.roche.stand_in import RocheSandbox
 from tests.sandbox.client import CIP, Client, bundle, of
 
 Start = Callable[..., RocheSandbox]

@@ -16,9 +16,9 @@ import requests
 
 from pipeline.sandbox.jose import BadSignature, read
 from pipeline.sandbox.log import NOTHING
-from pipeline.sandbox.medmij import MedmijSandbox
-from pipeline.sandbox.medmij_knobs import MedmijKnobs
-from pipeline.sandbox.medmij_search import Unreadable, parsed
+from pipeline.sandbox.medmij.knobs import MedmijKnobs
+from pipeline.sandbox.medmij.search import Unreadable, parsed
+from pipeline.sandbox.medmij.stand_in import MedmijSandbox
 
 Start = Callable[..., MedmijSandbox]
 Tree = dict[str, Any]

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import SettingsError
 from pipeline.sandbox.log import CREATED, NOTHING, UPDATED
-from pipeline.sandbox.njsams import NjsamsSandbox
+from pipeline.sandbox.njsams.stand_in import NjsamsSandbox
 from tests.sandbox.njsams_client import (
     COVERAGE,
     ENCOUNTER,

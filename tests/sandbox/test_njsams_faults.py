@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from pipeline.sandbox.log import CREATED, NOTHING
-from pipeline.sandbox.njsams import NjsamsSandbox
+from pipeline.sandbox.njsams.stand_in import NjsamsSandbox
 from pipeline.sandbox.process import SandboxProcess
 from tests.sandbox.client import wait_until
 from tests.sandbox.njsams_client import Client, Tree, codes, coverage, encounter, ids, patient

@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import SettingsError
 from pipeline.sandbox.log import CREATED, NOTHING, UPDATED
 from pipeline.sandbox.process import SandboxProcess
-from pipeline.sandbox.roqua import RoquaSandbox
+from pipeline.sandbox.roqua.stand_in import RoquaSandbox
 from tests.sandbox.roqua_client import BUNDLE, CODES, ITEMS, ZPM, Client, Direct, changed, document, submission
 
 Start = Callable[..., RoquaSandbox]

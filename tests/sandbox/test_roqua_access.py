@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pipeline.errors import SettingsError
 from pipeline.sandbox.log import CREATED, NOTHING
-from pipeline.sandbox.roqua import RoquaSandbox
+from pipeline.sandbox.roqua.stand_in import RoquaSandbox
 from tests.sandbox.roqua_client import Client, b64, jwt
 
 Start = Callable[..., RoquaSandbox]

@@ -10,9 +10,9 @@ import yaml
 
 from pipeline import wiring
 from pipeline.bus.port import Record
-from pipeline.sandbox.roqua import RoquaSandbox
-from pipeline.sandbox.roqua_oru import pushes
-from pipeline.sandbox.roqua_traffic import End, kept, messages
+from pipeline.sandbox.roqua.oru import pushes
+from pipeline.sandbox.roqua.stand_in import RoquaSandbox
+from pipeline.sandbox.roqua.traffic import End, kept, messages
 from pipeline.settings import Settings, load
 from schemas.result import Result
 from tests.sandbox.roqua_client import Client, submission

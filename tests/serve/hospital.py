@@ -17,7 +17,7 @@ from pipeline.delivery.worker import Worker
 from pipeline.listen.client import MllpClient
 from pipeline.listen.server import MllpServer
 from pipeline.listen.tls import server_context
-from pipeline.sandbox.medmij import MedmijSandbox
+from pipeline.sandbox.medmij.stand_in import MedmijSandbox
 from pipeline.serve.xis.web import serving
 from pipeline.settings import Settings, load
 from schemas.result import Result

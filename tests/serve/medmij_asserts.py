@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 from fhir.resources.STU3.bundle import Bundle
 from pydantic import ValidationError
 
-from pipeline.sandbox.medmij_xml import written
+from pipeline.sandbox.medmij.xml import written
 
 BSN: Final = "http://fhir.nl/fhir/NamingSystem/bsn"
 ZIB: Final = "urn:oid:2.16.840.1.113883.2.4.3.11.60.40.2"

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.sandbox.medmij_contract import Asked, Medmij
-from pipeline.sandbox.medmij_issuer import Issuer
-from pipeline.sandbox.medmij_knobs import MedmijKnobs
-from pipeline.sandbox.medmij_search import parsed
-from pipeline.sandbox.medmij_xml import written
+from pipeline.sandbox.medmij.contract import Asked, Medmij
+from pipeline.sandbox.medmij.issuer import Issuer
+from pipeline.sandbox.medmij.knobs import MedmijKnobs
+from pipeline.sandbox.medmij.search import parsed
+from pipeline.sandbox.medmij.xml import written
 from tests.serve.medmij_asserts import broken, heard
 
 Tree = dict[str, Any]

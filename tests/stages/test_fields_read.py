@@ -17,8 +17,9 @@ from pipeline import flow, offline, wiring
 from pipeline.commands.test import changed
 from pipeline.hl7.event import typed
 from pipeline.model import Decoded, Finding, Knowledge, Mapped, Outcome, Packed, Routed
-from pipeline.partners import medmij_parts, results
-from pipeline.partners.njsams import Njsams
+from pipeline.partners import results
+from pipeline.partners.medmij import parts as medmij_parts
+from pipeline.partners.njsams.partner import Njsams
 from pipeline.settings import DEFAULTS, load_offline
 from pipeline.stages.decode import READ_HERE
 from pipeline.stages.plan import Plan

@@ -11,7 +11,7 @@ from pipeline.commands.appointments.reading import Mistake, Stood
 from pipeline.fhir import profile, references
 from pipeline.fhir.validator import Validator
 from pipeline.model import Finding, Resource
-from pipeline.partners.medmij_parts import whole_bsn
+from pipeline.partners.medmij.parts import whole_bsn
 from pipeline.pseudonyms import Pseudonyms
 from schemas.medmij import CHECK
 

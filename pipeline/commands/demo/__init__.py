@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from pipeline.commands.demo.appointments import ReadBack
     from pipeline.delivery.worker import Worker
     from pipeline.listen.server import MllpServer
-    from pipeline.sandbox.medmij import MedmijSandbox
-    from pipeline.sandbox.njsams import NjsamsSandbox
-    from pipeline.sandbox.roche import RocheSandbox
-    from pipeline.sandbox.roqua import RoquaSandbox
+    from pipeline.sandbox.medmij.stand_in import MedmijSandbox
+    from pipeline.sandbox.njsams.stand_in import NjsamsSandbox
+    from pipeline.sandbox.roche.stand_in import RocheSandbox
+    from pipeline.sandbox.roqua.stand_in import RoquaSandbox
     from pipeline.sandbox.traffic import Sample
     from pipeline.settings import Settings
     from schemas.result import Result
@@ -65,10 +65,10 @@ def run(arguments: Namespace) -> int:
     from pipeline.commands.demo.appointments import read_by_patients
     from pipeline.commands.demo.back import read_back
     from pipeline.commands.demo.told import table, told
-    from pipeline.sandbox.medmij import MedmijSandbox
-    from pipeline.sandbox.njsams import NjsamsSandbox
-    from pipeline.sandbox.roche import RocheSandbox
-    from pipeline.sandbox.roqua import RoquaSandbox
+    from pipeline.sandbox.medmij.stand_in import MedmijSandbox
+    from pipeline.sandbox.njsams.stand_in import NjsamsSandbox
+    from pipeline.sandbox.roche.stand_in import RocheSandbox
+    from pipeline.sandbox.roqua.stand_in import RoquaSandbox
     from pipeline.telemetry import log_to
 
     _fresh(arguments.folder)

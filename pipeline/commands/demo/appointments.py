@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipeline.model import Request, Resource
-    from pipeline.sandbox.medmij import MedmijSandbox
+    from pipeline.sandbox.medmij.stand_in import MedmijSandbox
     from pipeline.settings import Settings
 
 CAP: Final = 4 * 1024 * 1024

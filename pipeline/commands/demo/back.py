@@ -33,7 +33,7 @@ def read_back(settings: "Settings") -> dict[str, int]:
 def _expected(answers: Mapping[str, int]) -> Iterable[tuple[str, Any]]:
     """Each answer under the stand-in's own key of the question."""
     from pipeline.sandbox.rom import OTHER_PROBLEM
-    from pipeline.sandbox.roqua_questionnaires import ITEM8_KEY, ITEM_KEYS
+    from pipeline.sandbox.roqua.questionnaires import ITEM8_KEY, ITEM_KEYS
 
     yield from ((ITEM_KEYS[item], answer) for item, answer in answers.items())
     if answers.get("8"):

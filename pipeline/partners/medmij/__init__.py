@@ -1,0 +1,1 @@
+"""MedMij eAfspraak: appointments for a patient's own record (contracts/medmij.md)."""

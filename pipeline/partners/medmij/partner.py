@@ -1,0 +1,207 @@
+"""MedMij eAfspraak (FHIR STU3): what patients read as their appointments. There is nobody to send it to: it goes into our own store, which they ask.
+
+One PUT for each message: the Appointment with all that it refers to, as a collection, an upsert by an id of ours. No I/O. A BSN is in the header
+`x-patient`, by which its patient finds the appointment, and in no body; such headers are never logged. Sources: contracts/medmij.md 4 to 6.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final
+
+import orjson
+
+from pipeline.errors import NoAnswer, Parked, ProfileNotMet
+from pipeline.fhir import profile
+from pipeline.ids import uuid5
+from pipeline.model import Finding, Identified, Identity, Intent, Mapped, Packed, Reply, Request, Resource, Variable, Verdict
+from pipeline.partners import packing
+from pipeline.partners.medmij import parts as medmij_parts
+from pipeline.partners.medmij.parts import BSN, own_id, whole_bsn
+from pipeline.partners.medmij.verdicts import Operation, row_of
+from pipeline.settings_partners import MedmijSettings
+from schemas.event import Event, Identifier
+from schemas.medmij import CHECK
+from schemas.outcomes import FindingCode, Reason
+
+PLACES: Final = {
+    "Appointment.start": "SCH-11.4",
+    "Appointment.end": "SCH-11.5",
+    "Appointment.participant[0].actor": "PID-5",
+    "Appointment.participant[0].actor.display": "PID-5",
+}
+"""Where the message should have had what is mandatory and missing: an element that is not there knows no place."""
+PATIENT_HEADER: Final = "x-patient"
+TIME_HEADER: Final = "x-event-ms"
+POSITION_HEADER: Final = "x-position"
+
+
+class Medmij:
+    """Implements partners/port.py.
+
+    Args:
+        settings: the partner's block of the settings.
+        identifier_systems: which system an identifier is known under, from the mapping's table: the BSN and the hospital's own numbers.
+
+    """
+
+    name: str = "medmij"
+    secret_headers: tuple[str, ...] = ()
+    part2: bool = False
+    reads: frozenset[str] = medmij_parts.READS
+    unders: frozenset[str] = frozenset()
+
+    def __init__(self, settings: MedmijSettings, identifier_systems: Callable[[Identifier], str | None]) -> None:
+        self._settings = settings
+        self._identifier_systems = identifier_systems
+        self._timeouts = packing.timeouts(settings.put)
+        self.longest = self._timeouts.total
+        hospital = settings.organization
+        self._hospital = hospital.ura or hospital.agb or hospital.name
+        self._organization_id = own_id("Organization", self._hospital)
+
+    def system_of(self, identifier: Identifier) -> str | None:
+        """See partners/port.py. What only looks like a BSN is none: it would make two people one."""
+        system = self._identifier_systems(identifier)
+        return None if system == BSN and whole_bsn(str(identifier.value)) is None else system
+
+    def under(self, event: Event) -> str:  # noqa: ARG002 - the port's signature; the store is the hospital's own
+        """See partners/port.py."""
+        return ""
+
+    def parts(self, event: Event) -> tuple[Identity, ...]:
+        """See partners/port.py: the one appointment. Parked: NUMBER_MISSING, CHARSET."""
+        return medmij_parts.appointment_of(event)
+
+    def variables(self, identified: Identified) -> Mapping[str, Variable]:
+        """See partners/port.py."""
+        event, hospital = identified.routed.decoded.event, self._settings.organization
+        booked, visit, about = event.appointment, event.visit, medmij_parts.about(identified)
+        assert booked is not None  # noqa: S101 - a message without one has no number, and parks
+        when = medmij_parts.times(booked, self._settings.default_minutes)
+        people = tuple([medmij_parts.practitioner_id(one.person, self._hospital) for one in booked.personnel])
+        places = tuple([medmij_parts.place_id(one, self._hospital) for one in booked.places])
+        first = visit.attending[0] if visit and visit.attending and not any(people) else None
+        attending = medmij_parts.practitioner_id(first, self._hospital)
+        ward = medmij_parts.location_id(visit.location, booked.reason, self._hospital) if visit and not any(places) else None
+        return {
+            "appointment_id": medmij_parts.appointment_id(identified),
+            "appointment_system": about.system,
+            "appointment_number": about.value,
+            "patient_id": medmij_parts.patient_id(identified),
+            "start": when.start,
+            "end": when.end,
+            "minutes": None if when.minutes is None else str(when.minutes),
+            "practitioner_ids": people,
+            "role_ids": tuple([self._role(one, identified) for one in people]),
+            "attending_id": attending,
+            "attending_role_id": self._role(attending, identified),
+            "location_ids": places,
+            "visit_location_id": ward,
+            "organization_id": self._organization_id,
+            "organization_name": hospital.name,
+            "ura": hospital.ura,
+            "agb": hospital.agb,
+            "specialty": self._settings.specialty,
+            "untyped_notes": self._settings.untyped_notes == "instructions",
+        }
+
+    def _role(self, practitioner: str | None, identified: Identified) -> str | None:
+        """What somebody does for one specialty."""
+        specialty = str(identified.routed.decoded.hl7(self._settings.specialty) or "")
+        return own_id("PractitionerRole", self._hospital, practitioner, specialty) if practitioner else None
+
+    def absent_is_create(self, identified: Identified) -> bool:  # noqa: ARG002 - the port's signature; a PUT is both
+        """See partners/port.py."""
+        return False
+
+    def public_partner_id(self, identity: Identity | None, partner_id: str | None) -> str | None:  # noqa: ARG002 - the port's signature
+        """See partners/port.py: what patients read about a patient is no business of results."""
+        return None
+
+    # requests
+
+    def pack(self, mapped: Mapped) -> Packed:
+        """One PUT of the appointment and what it refers to. ProfileNotMet: PROFILE_REQUIRED, PROFILE_INVALID."""
+        identified = mapped.identified
+        once = {(one["resourceType"], one.get("id")): one for one in reversed(mapped.resources)}  # a doctor may be there twice
+        entry = [{"resource": one} for one in reversed(once.values())]
+        bundle: Resource = {"resourceType": "Bundle", "type": "collection", "entry": entry}
+        if findings := profile.check(CHECK, bundle, "Bundle"):
+            raise _not_met(bundle, findings[0])
+        try:
+            body = orjson.dumps(bundle)
+        except orjson.JSONEncodeError:
+            raise Parked(Reason.FHIR_INVALID, where="Bundle", message="a value that JSON cannot carry") from None
+        request = Request(
+            operation=Operation.APPOINTMENT.value,
+            method="PUT",
+            path=f"/Appointment/{medmij_parts.appointment_id(identified)}",
+            path_template="/Appointment/{id}",
+            headers=_headers(identified),
+            body=body,
+            request_id=identified.routed.request_id,
+            timeouts=self._timeouts,
+            intent=Intent.UPDATE,  # of the first one too: an upsert by an id of ours makes no second one when it is sent again
+        )
+        return Packed(mapped, (request,))
+
+    def of_attempt(self, packed: Packed, request: Request, attempt: int) -> Request:  # noqa: ARG002 - the port's signature
+        """See partners/port.py: the attempts of a request are one."""
+        return request
+
+    def resent(self, packed: Packed, replay: str) -> Packed:
+        """See partners/port.py. The same bytes: the id is the upsert key."""
+        (request,) = packed.requests
+        own = uuid5(packing.namespace(packed.mapped.identified), f"request-{replay}".encode())
+        return replace(packed, requests=(replace(request, request_id=own),))
+
+    def probe(self, packed: Packed) -> Request | None:
+        """See partners/port.py: the same PUT again."""
+        (request,) = packed.requests
+        return replace(request, request_id=uuid5(packing.namespace(packed.mapped.identified), b"probe"))
+
+    def probe_after(self, operation: str) -> float:  # noqa: ARG002 - the port's signature; it has one
+        """See partners/port.py."""
+        return self._settings.again_after
+
+    # answers
+
+    def judge(self, packed: Packed, request: Request, came: Reply | NoAnswer, *, after_unknown: bool) -> Verdict:  # noqa: ARG002 - the port's signature
+        """See partners/port.py and verdicts.py."""
+        answered = isinstance(came, Reply)
+        row = row_of(came.status if isinstance(came, Reply) else 0)
+        done = row.decision.value == "delivered"
+        return Verdict(
+            row.decision,
+            row.reason if isinstance(came, Reply) else row.reason or came.reason,
+            learned=medmij_parts.learned(packed.mapped.identified) if answered and done else (),
+            retry_after=self._settings.again_after if row.pause else None,
+        )
+
+    def judge_probe(self, packed: Packed, probe: Request, came: Reply | NoAnswer) -> Verdict:
+        """See partners/port.py."""
+        return self.judge(packed, probe, came, after_unknown=True)
+
+
+def _headers(identified: Identified) -> tuple[tuple[str, str], ...]:
+    """Whose it is, how old and where it stood: what the store keeps beside it."""
+    routed = identified.routed
+    received, time = routed.decoded.received, routed.decoded.event.time
+    at = routed.event_ms if routed.event_ms is not None else time.epoch_ms if time else None
+    people = [(one.system, (whole_bsn(one.value) or one.value) if one.system == BSN else one.value) for one in routed.identities]
+    return (
+        ("Content-Type", "application/fhir+json"),
+        *((PATIENT_HEADER, f"{system}|{value}") for system, value in dict.fromkeys(people)),
+        (TIME_HEADER, str(received.timestamp_ms if at is None else at)),
+        (POSITION_HEADER, str(received.position)),
+    )
+
+
+def _not_met(bundle: Resource, finding: Finding) -> ProfileNotMet:
+    path = packing.path_of(bundle, finding)
+    required = finding.code is FindingCode.PROFILE_MANDATORY
+    return ProfileNotMet(
+        Reason.PROFILE_REQUIRED if required else Reason.PROFILE_INVALID,
+        where=f"{path} ({PLACES[path]})" if path in PLACES else path,
+        message=packing.rule_of(finding),
+    )

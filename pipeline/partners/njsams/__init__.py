@@ -1,0 +1,1 @@
+"""NJSAMS: R4 transaction bundles, SMART on FHIR (contracts/njsams.md)."""

@@ -1,0 +1,1 @@
+"""Roche Diabetes Care: STU3 message bundles (contracts/roche.md)."""

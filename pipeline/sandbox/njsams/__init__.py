@@ -1,0 +1,1 @@
+"""NJSAMS's stand-in, and its authorization server."""

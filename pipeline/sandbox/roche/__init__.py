@@ -1,0 +1,1 @@
+"""Roche's stand-in."""

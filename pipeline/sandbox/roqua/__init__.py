@@ -1,0 +1,1 @@
+"""RoQua's stand-in."""
