@@ -51,6 +51,18 @@ def test_it_is_one_put_of_all_that_the_appointment_refers_to_with_whose_it_is_be
     )
 
 
+def test_when_the_clock_is_turned_back_the_place_in_the_topic_decides_within_the_hour_that_comes_twice() -> None:
+    def at(sent: str) -> int:
+        return int(dict(request_of(siu(sent=sent), PLAN).headers)["x-event-ms"])
+
+    assert at("20261025025000") == at("20261025021000")
+    hours = ["20261025015959", "20261025023000", "20261025030000", "20260329015959", "20260329023000", "20260329030000"]
+    found = [at(hour) for hour in hours]
+    assert found[0] < found[1] < found[2]
+    assert found[3] < found[4] <= found[5]
+    assert at("20261025025000+0100") - at("20261025025000+0200") == 3_600_000
+
+
 def test_whatever_becomes_of_an_appointment_it_stays_the_same_one_and_its_people_and_places_too() -> None:
     first = resources(request_of(siu(), PLAN))
     for trigger in ("S13", "S14", "S15", "S16", "S17", "S26"):

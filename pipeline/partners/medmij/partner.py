@@ -33,6 +33,7 @@ PLACES: Final = {
 PATIENT_HEADER: Final = "x-patient"
 TIME_HEADER: Final = "x-event-ms"
 POSITION_HEADER: Final = "x-position"
+HOUR_MS: Final = 3_600_000
 
 
 class Medmij:
@@ -186,15 +187,24 @@ class Medmij:
 def _headers(identified: Identified) -> tuple[tuple[str, str], ...]:
     """Whose it is, how old and where it stood: what the store keeps beside it."""
     routed = identified.routed
-    received, time = routed.decoded.received, routed.decoded.event.time
-    at = routed.event_ms if routed.event_ms is not None else time.epoch_ms if time else None
     people = [(one.system, (whole_bsn(one.value) or one.value) if one.system == BSN else one.value) for one in routed.identities]
     return (
         ("Content-Type", "application/fhir+json"),
         *((PATIENT_HEADER, f"{system}|{value}") for system, value in dict.fromkeys(people)),
-        (TIME_HEADER, str(received.timestamp_ms if at is None else at)),
-        (POSITION_HEADER, str(received.position)),
+        (TIME_HEADER, str(_event_ms(identified))),
+        (POSITION_HEADER, str(routed.decoded.received.position)),
     )
+
+
+def _event_ms(identified: Identified) -> int:
+    """How old it is. A local hour that is there twice (or never) has one time for all of it: its place in the topic says which was the later."""
+    routed = identified.routed
+    time = routed.decoded.event.time
+    if routed.event_ms is not None:
+        return routed.event_ms
+    if time is None or time.epoch_ms is None:
+        return routed.decoded.received.timestamp_ms
+    return time.epoch_ms // HOUR_MS * HOUR_MS
 
 
 def _not_met(bundle: Resource, finding: Finding) -> ProfileNotMet:
