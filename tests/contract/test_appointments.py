@@ -260,6 +260,16 @@ def test_a_search_goes_on_at_its_snapshot_whatever_changes(store: SqlStore) -> N
     assert names(store, "anna") == ["a0", "a1", "a3", "a3b", "a4", "a5", "a2"]
 
 
+def test_what_was_over_before_a_search_began_is_on_none_of_its_pages(store: SqlStore) -> None:
+    store.put(change("a1", start_ms=0))
+    store.put(change("a2", start_ms=5))
+    store.put(change("a2", event_ms=2_000, start_ms=6))
+    first = page(store, "anna", count=1)
+    store.put(change("a3", start_ms=9))
+    rest = page(store, "anna", after=first.after, at=first.at)
+    assert [(each.id, each.start_ms) for each in rest.found] == [("a2", 6)]
+
+
 def test_a_snapshot_that_is_too_old_is_told(store: SqlStore, clock: Clock) -> None:
     for number in range(3):
         store.put(change(f"a{number}", start_ms=number))

@@ -206,6 +206,11 @@ def test_a_document_without_public_keys_is_no_key_set(document: object) -> None:
         read(document)
 
 
+def test_a_key_for_encryption_signs_nothing() -> None:
+    pair = [ECKey.generate_key("P-256", {"kid": use, "use": use}).as_dict(private=False) for use in ("enc", "sig")]
+    assert [key.kid for key in read({"keys": pair})] == ["sig"]
+
+
 @dataclass
 class Script(Wire):
     """Answers from a list; what was asked stands in `asked`."""
@@ -286,6 +291,16 @@ def test_a_good_answer_is_kept_for_a_while_and_not_past_its_end() -> None:
     with pytest.raises(Fault):
         made.context("one")
     assert len(wire.asked) == 3
+
+
+def test_a_good_answer_is_not_kept_past_the_end_of_its_token() -> None:
+    now = [1000.0]
+    made, wire = introspection(*[said(200, active=True, bsn=ANNA, exp=975)] * 2, now=now)
+    made.context("one")
+    now[0] += 6  # of the ten seconds that it is kept, and past its end with all that clocks may differ
+    with pytest.raises(Fault):
+        made.context("one")
+    assert len(wire.asked) == 2
 
 
 def test_another_token_is_asked_about_anew() -> None:
