@@ -282,6 +282,16 @@ def test_two_persons_are_a_conflict_and_nothing_of_the_file_goes(house: Path, ca
     assert found(house, LOCAL, "CANARY-2") == {}
 
 
+def test_a_version_of_a_clock_that_is_ahead_does_not_keep_the_next_one_out(house: Path) -> None:
+    def at(status: str, updated: str | None) -> dict[str, Any]:
+        meta = {name: value for name, value in {**APPOINTMENT["meta"], "lastUpdated": updated}.items() if value}
+        return bundle([*ALL[:4], changed(APPOINTMENT, status=status, meta=meta)])
+
+    for status, updated in (("booked", "2099-01-01T00:00:00Z"), ("cancelled", None)):
+        assert main(["appointments", "load", put(house, "in.json", at(status, updated))]) == 0
+    assert found(house, LOCAL, "CANARY-1")["a1"]["status"] == "cancelled"
+
+
 def test_an_id_that_two_files_have_for_two_patients_is_nobodys_in_a_third(
     house: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

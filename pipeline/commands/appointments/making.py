@@ -101,7 +101,9 @@ class Maker:
             masked,
             place[1],
             keys,
-            self._now_ms if changed is None else instant_ms(changed),
+            self._now_ms
+            if changed is None
+            else min(instant_ms(changed), self._now_ms),  # of a clock ahead: else nothing gets over it
             None,
         )
 
