@@ -7,7 +7,7 @@ No profile and no patient is known here.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,8 @@ import orjson
 ROOM: Final = Path(__file__).parent
 ABSTRACT: Final = frozenset({"Resource", "DomainResource", "MetadataResource", "FHIRResourceModel"})
 """Types that only others are built on; the last is fhir.resources' own."""
+NAMES: Final = 2048
+"""Types and value sets that are kept as found: more than a release has, since a message may name what is none."""
 
 
 class Release(StrEnum):
@@ -84,7 +86,7 @@ def _definitions(release: Release) -> dict[str, Any]:
     return definitions
 
 
-@cache
+@lru_cache(maxsize=NAMES)
 def type_named(release: Release, name: str) -> Type | None:
     """The type `Patient`, `HumanName`, `PatientContact`; None where the release has none of that name, or it is primitive."""
     raw = _types(release).get(name)
@@ -117,12 +119,12 @@ def _element(release: Release, path: str, data: dict[str, Any], value_set: str |
     )
 
 
-@cache
+@lru_cache(maxsize=NAMES)
 def _plain(release: Release, value_set: str) -> frozenset[str]:
     return frozenset(code for codes in value_set_codes(release, value_set).values() for code in codes)
 
 
-@cache
+@lru_cache(maxsize=NAMES)
 def value_set_codes(release: Release, url: str) -> Codes:
     """The codes of a value set of a required binding, by system."""
     found: dict[str, list[str]] = _definitions(release)["value_sets"][url]

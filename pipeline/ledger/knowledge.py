@@ -6,7 +6,7 @@ patient waits for a person), and of a cancel of a visit or a result `open` (what
 """
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import Select, and_, bindparam, cast, exists, func, literal, not_, null, or_, select, union_all
@@ -54,6 +54,8 @@ SHAPE: Final[dict[str, KeyedColumnElement[Any]]] = {
 }
 """The columns of every row; what a sort of row has not is NULL."""
 
+SHAPES: Final = 512
+"""Statements that are kept: a sender may give a patient any number of numbers."""
 REASONS: Final[dict[str | None, Reason]] = {reason.value: reason for reason in Reason}
 
 DELIVERY: Final = (
@@ -104,7 +106,7 @@ def _of_delivery() -> dict[str, ColumnElement[Any]]:
     return {name: DELIVERIES.c[name] for name in DELIVERY}
 
 
-@cache
+@lru_cache(maxsize=SHAPES)
 def statement(identities: int, subjects: int, lanes: int, *, takes_back: bool = False) -> Prepared:
     """The statement for so many identities, bound as hash_0, hash_1 and so on; subjects and lanes are bound in the same way.
 
@@ -167,7 +169,7 @@ def statement(identities: int, subjects: int, lanes: int, *, takes_back: bool = 
     )
 
 
-@cache
+@lru_cache(maxsize=SHAPES)
 def delivered(subjects: int) -> Prepared:
     """What was last delivered of so many subjects; bound by `bound_subjects`."""
     return Prepared(
