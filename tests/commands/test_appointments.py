@@ -80,7 +80,10 @@ def changed(resource: dict[str, Any], **changes: Any) -> dict[str, Any]:  # noqa
 
 @pytest.fixture
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("EMR_PIPELINE_SETTINGS", str(hospital.write(tmp_path, appointments={"url": "sqlite:///a.sqlite"})))
+    monkeypatch.setenv(
+        "EMR_PIPELINE_SETTINGS",
+        str(hospital.write(tmp_path, appointments={"url": "sqlite:///a.sqlite"}, site={"name": "test", "overlay": "demo"})),
+    )
     return tmp_path
 
 
@@ -229,7 +232,10 @@ def test_a_file_with_a_mistake_is_left_out_whole_and_others_go(house: Path, caps
         ),
         (
             orjson.dumps(bundle([changed(PATIENT, identifier=MASKED["identifier"][:1]), *ALL[1:]])),
-            "entry 5 (Appointment): its Patient has no identifier with system and value (a masked one does not help): give one by --patients",
+            (
+                "entry 5 (Appointment): its Patient has no identifier of a system that the table identifier-systems-medmij has (a masked one"
+                " does not help): add the hospital's own system there, or give one by --patients"
+            ),
         ),
         (
             orjson.dumps(
@@ -280,6 +286,20 @@ def test_two_persons_are_a_conflict_and_nothing_of_the_file_goes(house: Path, ca
     assert [told["created"], told["updated"], told["stale"]] == [0, 0, 0]
     assert [line.partition(":")[0] for line in told["mistakes"]] == ["entry 3 (Appointment)"]
     assert found(house, LOCAL, "CANARY-2") == {}
+
+
+def test_a_number_that_a_family_shares_makes_no_two_patients_one(house: Path) -> None:
+    policy = {"system": "http://insurer.example.org/policy", "value": "CANARY-P"}
+    sister = changed(PATIENT, id="p2", identifier=[{"system": LOCAL, "value": "CANARY-2"}, policy])
+    theirs = changed(
+        APPOINTMENT, id="a2", participant=[{"actor": {"reference": "Patient/p2", "display": "B. Tester"}, "status": "accepted"}]
+    )
+    file = put(
+        house, "in.json", bundle([changed(PATIENT, identifier=[PATIENT["identifier"][1], policy]), *ALL[1:], sister, theirs])
+    )
+    assert main(["appointments", "load", file]) == 0
+    assert [sorted(set(found(house, LOCAL, f"CANARY-{one}")) & {"a1", "a2"}) for one in (1, 2)] == [["a1"], ["a2"]]
+    assert found(house, policy["system"], policy["value"]) == {}
 
 
 def test_a_version_of_a_clock_that_is_ahead_does_not_keep_the_next_one_out(house: Path) -> None:
@@ -345,8 +365,10 @@ EXAMPLES: Final = sorted(
 
 
 @pytest.mark.skipif(not EXAMPLES, reason=f"no Nictiz examples below {SHARED / 'fhir'}")
-@pytest.mark.usefixtures("house")
-def test_nictizs_own_examples_are_loaded(capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(["appointments", "load", *map(str, EXAMPLES), "--json"])
+def test_nictizs_own_examples_are_loaded(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = "http://example-xis.org/fhir/NamingSystem/patientID"
+    rows = "".join(f"eafspraak-patient-0{one},{own},100000000{one}\n" for one in (1, 2))
+    patients = put(house, "p.csv", f"patient,system,value\n{rows}".encode())
+    code = main(["appointments", "load", *map(str, EXAMPLES), "--patients", patients, "--json"])
     told = json.loads(capsys.readouterr().out)
     assert (code, [each["mistakes"] for each in told if each["mistakes"]]) == (0, [])

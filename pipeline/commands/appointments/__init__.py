@@ -2,7 +2,8 @@
 
 load reads STU3 Appointments and what they reference: single resources, bundles or ndjson, JSON or XML, told apart by their content. Ids are kept. Each resource
 is checked against FHIR, each appointment with what it references against MedMij; a file with a mistake is left out whole, and each mistake is a line. References are looked up in the same file, then in
-the other files. Whose an appointment is, its Patient's identifiers say; a BSN in them is used for that, and masked in what is stored. Where they are
+the other files. Whose an appointment is, its Patient's identifiers say, those of the systems that the
+table identifier-systems-medmij has; a BSN in them is used for that, and masked in what is stored. Where they are
 masked already, the local ones do; or --patients names a CSV with the columns patient (the Patient's id in the files), system, value.
 meta.lastUpdated says how old a version is (else now): an older one never goes over a newer one.
 """
@@ -50,7 +51,8 @@ def run(arguments: Namespace) -> int:
     loaded = settings.load(settings.find(arguments.settings))
     validator = Validator(Release.STU3)
     files = [checked(name, read(_bytes(name)), validator) for name in arguments.files]
-    maker = Maker(files, _identifiers(arguments.patients), wiring.pseudonyms_of(loaded), wiring.clock())
+    systems = frozenset(str(each) for each in wiring.catalogue_of(loaded).identifier_systems("medmij").targets)
+    maker = Maker(files, systems, _identifiers(arguments.patients), wiring.pseudonyms_of(loaded), wiring.clock())
     store = wiring.store_of(loaded)
     try:
         told = [_load(store, maker, file) for file in files]

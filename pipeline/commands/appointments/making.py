@@ -69,9 +69,15 @@ class Maker:
     """Makes the changes of files that were read together."""
 
     def __init__(
-        self, files: Iterable[File], identifiers: Mapping[str, tuple[Identifier, ...]], pseudonyms: Pseudonyms, now_ms: int
+        self,
+        files: Iterable[File],
+        systems: frozenset[str],
+        identifiers: Mapping[str, tuple[Identifier, ...]],
+        pseudonyms: Pseudonyms,
+        now_ms: int,
     ) -> None:
-        """`identifiers`: of Patients, by their id, beside those that they have themselves."""
+        """`systems`: those whose identifiers name one person; a family may share any other (a policy number). `identifiers`: of Patients, by their id, beside their own."""
+        self._systems = systems | BSNS
         self._beside: dict[Place, Stood] = {}
         self._unlike: set[Place] = set()  # what two files have, each another: an id means something in its own file alone
         for place, stood in (each for file in files if not file.mistakes for each in file.there.items()):
@@ -134,11 +140,16 @@ class Maker:
         if name in self._identifiers and ("Patient", name) in self._unlike:
             raise Unusable("its Patient's id is not the same Patient in every file: with --patients load them one by one")
         patient = (file.there.get(("Patient", name)) or self._beside[("Patient", name)]).resource
-        own = ((each.get("system", ""), each.get("value", "")) for each in patient.get("identifier", ()))
+        own = [
+            (each["system"], each.get("value", ""))
+            for each in patient.get("identifier", ())
+            if each.get("system") in self._systems
+        ]
         keys = keys_of([_whole(*each) for each in (*own, *self._identifiers.get(name, ()))], self._pseudonyms)
         if not keys:
             raise Unusable(
-                "its Patient has no identifier with system and value (a masked one does not help): give one by --patients"
+                "its Patient has no identifier of a system that the table identifier-systems-medmij has (a masked one does not help):"
+                " add the hospital's own system there, or give one by --patients"
             )
         return keys
 
