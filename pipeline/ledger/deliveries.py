@@ -37,7 +37,12 @@ HERE: Final = and_(
 
 SELECT: Final = Prepared(select(*(DELIVERIES.c[name] for name in DELIVERY), CLAIMS).where(HERE))
 BEFORE: Final = Prepared(
-    select(*(DELIVERIES.c[name] for name in ("id", "state", "reason", "intent", "result_id", "intents", "open", "deadline_ms")))
+    select(
+        *(
+            DELIVERIES.c[name]
+            for name in ("id", "state", "reason", "intent", "result_id", "attempt", "intents", "open", "deadline_ms")
+        )
+    )
     .where(HERE)
     .with_for_update()
 )
@@ -323,6 +328,8 @@ class Deliveries:
         """Write an outcome over what stands there, or as the record's first row."""
         values = of_outcome(outcome, self._pseudonyms) | more
         if before is not None:
+            if "attempt" in values:  # the late answer of a process that stood still: another one has asked again since
+                values["attempt"] = max(values["attempt"], before.attempt)
             UPDATE.all(connection, {"k_id": before.id} | values)
             if before.open and values.get("open") is False:
                 LEAVE.all(connection, {"k_id": before.id})

@@ -407,6 +407,15 @@ def test_a_late_delivered_is_true_whatever_stood_there(ledger: SqlLedger) -> Non
     assert known(ledger, Message(2)) == {"CIP1": Known("P1")}
 
 
+def test_a_late_delivered_of_a_process_that_stood_still_forgets_no_attempt_of_the_one_that_went_on(ledger: SqlLedger) -> None:
+    message = Message(1)
+    ledger.begin(begun(message))
+    ledger.begin(begun(message, Intent.UPDATE, attempt=2, at_ms=30_000, probe=True, after=1))
+    late = settled(message, answered=answer(Decision.DELIVERED, attempt=1))
+    assert ledger.settle(replace(late, after=1)) is True
+    assert [(row.state, row.attempt) for row in ledger.find(Query())] == [(State.DELIVERED, 2)]
+
+
 def test_a_settled_result_is_there_until_it_was_emitted(ledger: SqlLedger, open_it: Open) -> None:
     message = Message(1)
     deliver(ledger, message)
