@@ -77,7 +77,7 @@ def make_engine(named: Named, url: URL) -> Engine:
     try:
         if sqlite_file(url) is not None:
             return _sqlite(url)
-        ours = f"-c synchronous_commit=on -c lock_timeout={BUSY_SECONDS}s -c idle_in_transaction_session_timeout=60s"
+        ours = f"-c synchronous_commit=on -c lock_timeout={BUSY_SECONDS}s -c idle_in_transaction_session_timeout=20s"
         return create_engine(
             url,
             hide_parameters=True,
