@@ -52,6 +52,10 @@ class Reason(StrEnum):
         "the message is about several patients: the sender has to split it, one message for each",
     )
     SEVERAL_RESULTS = "several_results", "the message has several results: the sender has to split it, one message for each"
+    SEVERAL_APPOINTMENTS = (
+        "several_appointments",
+        "the message has several appointments (SCH): the sender has to split it, one message for each",
+    )
     RESULT_STATUS_MIXED = (
         "result_status_mixed",
         "the results of the message have statuses (OBX-11, OBR-25) that contradict each other",

@@ -26,6 +26,7 @@ COMMON: Final = frozenset(
         Reason.PATIENT_MISSING,
         Reason.SEVERAL_PATIENTS,
         Reason.SEVERAL_RESULTS,
+        Reason.SEVERAL_APPOINTMENTS,
         Reason.RESULT_STATUS_MIXED,
         # ours: a template, a table, a change of the program
         Reason.DEFECT,

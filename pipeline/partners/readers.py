@@ -18,11 +18,25 @@ OFFERED: Final[Mapping[str, Mapping[str, tuple[Search, ...]]]] = {
     "roqua-responses": roqua_reads.RESOURCES,
 }
 """By kind of partner: resources, and what each may be searched by."""
+
+
+def _medmij(settings: Any) -> "Reader":  # noqa: ANN401 - the settings block
+    from pipeline.partners.medmij.reader import MedmijReader  # noqa: PLC0415 - 0.2 s that `fetch --help` does not need
+
+    return MedmijReader.of(settings)
+
+
+def _roqua(settings: Any) -> "Reader":  # noqa: ANN401 - the settings block of either kind
+    from pipeline.partners.roqua.reader import RoquaReader  # noqa: PLC0415 - as above
+
+    return RoquaReader.of(settings)
+
+
 READERS: Final[Mapping[str, "Callable[[Any], Reader]"]] = {
-    "medmij-xis": medmij_reads.reader,
+    "medmij-xis": _medmij,
     "njsams": njsams_reads.reader,
-    "roqua": roqua_reads.reader,
-    "roqua-responses": roqua_reads.reader,
+    "roqua": _roqua,
+    "roqua-responses": _roqua,
 }
 """By kind of partner, of its settings."""
 

@@ -228,3 +228,16 @@ def _write(path: Path, content: bytes) -> None:
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)
     part.rename(path)
+
+
+def signing_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """Of a stand-in that issues tokens; made once. SettingsError where another sort of key stands there."""
+    if not path.exists():
+        made = ec.generate_private_key(ec.SECP384R1())
+        form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        path.touch(mode=0o600)
+        path.write_bytes(made.private_bytes(*form))
+    key = serialization.load_pem_private_key(path.read_bytes(), None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise SettingsError("is not the key that was made here; take it away", where=str(path))
+    return key

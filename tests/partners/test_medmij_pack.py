@@ -247,6 +247,7 @@ def test_every_golden_bundle_meets_the_profile_and_shows_no_bsn(name: str) -> No
         (siu(start="", group=()), Reason.FHIR_INVALID, "Appointment.start (SCH-11.4)"),
         (siu(end="", duration="|", group=()), Reason.FHIR_INVALID, "Appointment (SCH-11)"),
         (siu(number="A-\ufffd^AGENDA"), Reason.CHARSET, "SCH-2.1"),
+        (siu() + b"SCH||B-2^AGENDA\r", Reason.SEVERAL_APPOINTMENTS, "SCH[2]"),
     ],
 )
 def test_what_cannot_be_shown_parks_and_says_where(message: bytes, reason: Reason, where: str) -> None:

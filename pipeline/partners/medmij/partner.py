@@ -5,14 +5,12 @@ One PUT for each message: the Appointment with all that it refers to, as a colle
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Final
 
 import orjson
 
 from pipeline.errors import NoAnswer, Parked, ProfileNotMet
 from pipeline.fhir import profile
-from pipeline.ids import uuid5
 from pipeline.model import Finding, Identified, Identity, Intent, Mapped, Packed, Reply, Request, Resource, Variable, Verdict
 from pipeline.partners import packing
 from pipeline.partners.medmij import parts as medmij_parts
@@ -122,8 +120,10 @@ class Medmij:
     # requests
 
     def pack(self, mapped: Mapped) -> Packed:
-        """One PUT of the appointment and what it refers to. ProfileNotMet: PROFILE_REQUIRED, PROFILE_INVALID."""
+        """One PUT of the appointment and what it refers to. Parked: SEVERAL_APPOINTMENTS. ProfileNotMet: PROFILE_REQUIRED, PROFILE_INVALID."""
         identified = mapped.identified
+        if identified.routed.decoded.hl7.count("SCH") > 1:
+            raise Parked(Reason.SEVERAL_APPOINTMENTS, where="SCH[2]")
         once = {(one["resourceType"], one.get("id")): one for one in reversed(mapped.resources)}  # a doctor may be there twice
         entry = [{"resource": one} for one in reversed(once.values())]
         bundle: Resource = {"resourceType": "Bundle", "type": "collection", "entry": entry}
@@ -152,14 +152,11 @@ class Medmij:
 
     def resent(self, packed: Packed, replay: str) -> Packed:
         """See partners/port.py. The same bytes: the id is the upsert key."""
-        (request,) = packed.requests
-        own = uuid5(packing.namespace(packed.mapped.identified), f"request-{replay}".encode())
-        return replace(packed, requests=(replace(request, request_id=own),))
+        return packing.once_more(packed, replay)
 
     def probe(self, packed: Packed) -> Request | None:
         """See partners/port.py: the same PUT again."""
-        (request,) = packed.requests
-        return replace(request, request_id=uuid5(packing.namespace(packed.mapped.identified), b"probe"))
+        return packing.asked_again(packed)
 
     def probe_after(self, operation: str) -> float:  # noqa: ARG002 - the port's signature; it has one
         """See partners/port.py."""

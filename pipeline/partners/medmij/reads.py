@@ -3,12 +3,9 @@
 Nothing names a patient: the token does.
 """
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 from pipeline.partners.searches import Search, bound
-
-if TYPE_CHECKING:
-    from pipeline.partners.medmij.reader import MedmijReader
 
 RESOURCES: Final[dict[str, tuple[Search, ...]]] = {
     "Appointment": (Search("from", "date", bound("ge")), Search("to", "date", bound("le"))),
@@ -19,10 +16,3 @@ RESOURCES: Final[dict[str, tuple[Search, ...]]] = {
     "Organization": (),
 }
 """The five are what an appointment references: by id alone."""
-
-
-def reader(settings: Any) -> "MedmijReader":  # noqa: ANN401 - the settings block
-    """The read side."""
-    from pipeline.partners.medmij.reader import MedmijReader  # noqa: PLC0415 - 0.2 s that `fetch --help` does not need
-
-    return MedmijReader.of(settings)

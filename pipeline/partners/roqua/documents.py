@@ -5,7 +5,6 @@ Sources: the partner's page, and the dossier (contracts/roqua.md 4); what is inf
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -13,7 +12,6 @@ import orjson
 
 from pipeline.errors import Filtered, NoAnswer, Parked, ProfileNotMet
 from pipeline.fhir import profile
-from pipeline.ids import uuid5
 from pipeline.model import (
     Decoded,
     Finding,
@@ -191,14 +189,11 @@ class Roqua:
 
     def resent(self, packed: Packed, replay: str) -> Packed:
         """See partners/port.py. The same bytes: Bundle.id is the upsert key."""
-        (request,) = packed.requests
-        own = uuid5(packing.namespace(packed.mapped.identified), f"request-{replay}".encode())
-        return replace(packed, requests=(replace(request, request_id=own),))
+        return packing.once_more(packed, replay)
 
     def probe(self, packed: Packed) -> Request | None:
         """See partners/port.py: the same PUT again."""
-        (request,) = packed.requests
-        return replace(request, request_id=uuid5(packing.namespace(packed.mapped.identified), b"probe"))
+        return packing.asked_again(packed)
 
     def probe_after(self, operation: str) -> float:  # noqa: ARG002 - the port's signature; it has one
         """See partners/port.py."""

@@ -1,11 +1,8 @@
 """What may be read at RoQua: Observations of a dossier by FHIR, and its responses by the REST API (contracts/roqua.md sections 3 and 6.1). A table, no I/O."""
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 from pipeline.partners.searches import Search, moment, number, one_of
-
-if TYPE_CHECKING:
-    from pipeline.partners.roqua.reader import RoquaReader
 
 STATUSES: Final = ("completed", "aborted", "open", "scheduled")
 """What responses may be asked by [BRIEF]; more occur in what comes [FOUND]."""
@@ -24,10 +21,3 @@ RESOURCES: Final = {
 }
 """The filters of the documents; `respondent-id` is FOUND, and `respondent-type` deprecated since then."""
 DEPRECATED: Final = {"respondent-type": "RoQua has deprecated it: use --respondent-id"}
-
-
-def reader(settings: Any) -> "RoquaReader":  # noqa: ANN401 - the settings block of either kind
-    """RoQua's read side."""
-    from pipeline.partners.roqua.reader import RoquaReader  # noqa: PLC0415 - 0.2 s that `fetch --help` does not need
-
-    return RoquaReader.of(settings)

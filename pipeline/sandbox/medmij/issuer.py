@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pipeline.errors import SettingsError
+from pipeline.sandbox import certificates
 from pipeline.sandbox.jose import public, sign
 from pipeline.sandbox.log import Effect
 from pipeline.sandbox.medmij.knobs import MedmijKnobs
@@ -56,7 +56,7 @@ class Issuer:
     """By digest of the token."""
 
     def __post_init__(self) -> None:
-        self._keys.append(_own_key(self.folder / "issuer.key"))
+        self._keys.append(certificates.signing_key(self.folder / "issuer.key"))
 
     @property
     def url(self) -> str:
@@ -162,16 +162,3 @@ def _kid(number: int) -> str:
 
 def _digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
-
-
-def _own_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """Made once."""
-    if not path.exists():
-        made = ec.generate_private_key(ec.SECP384R1())
-        form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        path.touch(mode=0o600)
-        path.write_bytes(made.private_bytes(*form))
-    key = serialization.load_pem_private_key(path.read_bytes(), None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise SettingsError("is not the key that was made here; take it away", where=str(path))
-    return key

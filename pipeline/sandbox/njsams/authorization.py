@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
 
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pipeline.errors import SettingsError
+from pipeline.sandbox import certificates
 from pipeline.sandbox.faults import Rule
 from pipeline.sandbox.jose import ALGORITHMS, BadSignature, encode, public, read, sign
 from pipeline.sandbox.log import Effect
@@ -96,7 +96,7 @@ class Authorization:
     _jtis: dict[str, float] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        self._key = _own_key(self.folder / "authorization.key")
+        self._key = certificates.signing_key(self.folder / "authorization.key")
 
     def listening(self, origin: str, base: str) -> None:
         """Where it and the FHIR server are."""
@@ -436,16 +436,3 @@ def _json(text: str) -> Any:  # noqa: ANN401 - JSON
         return json.loads(text)
     except ValueError:
         return text
-
-
-def _own_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """Made once."""
-    if not path.exists():
-        made = ec.generate_private_key(ec.SECP384R1())
-        form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        path.touch(mode=0o600)
-        path.write_bytes(made.private_bytes(*form))
-    key = serialization.load_pem_private_key(path.read_bytes(), None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise SettingsError("is not the key that was made here; take it away", where=str(path))
-    return key
