@@ -1,4 +1,4 @@
-"""Why a route is not ready: a closed list. A name that is a log event's too means the same, and has the same heading in deploy/runbook.md."""
+"""Why a route, or `serve`, is not ready: a closed list. A name that is a log event's too means the same, and has the same heading in deploy/runbook.md."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class NotReady(StrEnum):
-    """What keeps a route from delivering now. A partner that asks us to wait is none of these: that passes by itself."""
+    """What keeps a route from delivering now, or patients from being served. A partner that asks us to wait is none of these: that passes by itself."""
 
     STARTING = "starting"
     """Its lanes are not restored from the ledger yet."""
@@ -16,6 +16,10 @@ class NotReady(StrEnum):
     LEDGER_AWAY = "ledger_away"
     BUS_AWAY = "bus_away"
     RESULTS_NOT_WRITABLE = "results_not_writable"
+    STORE_AWAY = "store_away"
+    """`serve`: the store of appointments cannot be read."""
+    TOKENS_UNCHECKED = "tokens_unchecked"
+    """`serve`: no patient's token can be checked."""
     WORKER_STOPPED = "worker_stopped"
     """It was told to stop, or a defect ended it."""
 

@@ -15,12 +15,16 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 
 from pipeline.model import Decision
-from pipeline.tally import Figures
+from pipeline.tally import Figures, ServeFigures
 from schemas.outcomes import Reason, State
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS: Final = (0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 4, 5, 7.5, 10, 15, 20, 30)
 """Upper bounds of response times: partners answer in 30 ms to 10 s, and the longest time-out is 20 s."""
+
+
+SERVED_SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+"""Of answers to patients: 20 ms is the aim, and an issuer that is asked may take seconds."""
 
 
 class Kind(StrEnum):
@@ -107,6 +111,29 @@ class Metric(Enum):
     WATCH_LATE_SECONDS = Declared(
         "emr_watch_late_seconds", Kind.GAUGE, ("watch",), "How long the dossier that has waited longest for its turn is overdue."
     )
+    SERVED = Declared(
+        "emr_served_total",
+        Kind.COUNTER,
+        ("interaction", "status"),
+        "Requests of patients that `serve` answered; the interaction is none where a request was refused.",
+    )
+    SERVED_REFUSED = Declared(
+        "emr_served_refused_total", Kind.COUNTER, ("reason",), "Requests of patients that were refused, by why."
+    )
+    SERVED_SECONDS = Declared(
+        "emr_served_seconds", Kind.HISTOGRAM, ("interaction",), "How long `serve` took to answer, without the network."
+    )
+    SERVED_CONNECTIONS = Declared("emr_served_connections", Kind.GAUGE, (), "Connections of clients to `serve`.")
+    STORE_AWAY = Declared("emr_store_away", Kind.GAUGE, (), "1 while `serve` cannot read the store of appointments.")
+    ISSUER_FAILED = Declared(
+        "emr_issuer_failed_total",
+        Kind.COUNTER,
+        ("way",),
+        "Questions to the issuer of patients' tokens that failed: for its keys, or about a token (introspection).",
+    )
+    KEYS_AGE_SECONDS = Declared(
+        "emr_keys_age_seconds", Kind.GAUGE, (), "How long ago the issuer's keys were fetched; absent where they never were."
+    )
 
 
 class Metrics:
@@ -119,8 +146,11 @@ class Metrics:
             self._counter(one) for one in (Metric.RECORDS_READ, Metric.SETTLED, Metric.ATTEMPTS)
         )
         self._polls, self._appended = (self._counter(one) for one in (Metric.WATCH_POLLS, Metric.WATCH_APPENDED))
-        took = Metric.RESPONSE_SECONDS.value
-        self._took = Histogram(took.name, took.sentence, took.labels, buckets=SECONDS, registry=self.registry)
+        self._served, self._refused, self._issuer_failed = (
+            self._counter(one) for one in (Metric.SERVED, Metric.SERVED_REFUSED, Metric.ISSUER_FAILED)
+        )
+        self._took = self._histogram(Metric.RESPONSE_SECONDS, SECONDS)
+        self._served_in = self._histogram(Metric.SERVED_SECONDS, SERVED_SECONDS)
         self._standing = _Standing()
         self.registry.register(self._standing)
         ProcessCollector(registry=self.registry)
@@ -147,6 +177,21 @@ class Metrics:
         """A watch put completions onto its topic; `change`: new or corrected."""
         self._appended.labels(watch, change).inc(completions)
 
+    def served(self, interaction: str, status: int, reason: str | None, seconds: float) -> None:
+        """See ServeTally."""
+        self._served.labels(interaction, str(status)).inc()
+        self._served_in.labels(interaction).observe(seconds)
+        if reason is not None:
+            self._refused.labels(reason).inc()
+
+    def issuer_failed(self, way: str) -> None:
+        """See ServeTally."""
+        self._issuer_failed.labels(way).inc()
+
+    def look_at_serve(self, figures: Callable[[], ServeFigures]) -> None:
+        """Ask this of `serve` at each look."""
+        self._standing.serve = figures
+
     def look_at_watch(self, watch: str, figures: Callable[[], tuple[int, float]]) -> None:
         """Ask this of the watch at each look: its dossiers, and for how many seconds the first of them is overdue."""
         self._standing.watches[watch] = figures
@@ -167,6 +212,10 @@ class Metrics:
         declared = metric.value
         return Counter(declared.name, declared.sentence, declared.labels, registry=self.registry)
 
+    def _histogram(self, metric: Metric, bounds: tuple[float, ...]) -> Histogram:
+        declared = metric.value
+        return Histogram(declared.name, declared.sentence, declared.labels, buckets=bounds, registry=self.registry)
+
 
 class _Standing(Collector):
     """What stands, looked at when it is asked for."""
@@ -175,6 +224,7 @@ class _Standing(Collector):
         self.routes: dict[str, Callable[[], Figures]] = {}
         self.gates: dict[str, Callable[[], StrEnum]] = {}
         self.watches: dict[str, Callable[[], tuple[int, float]]] = {}
+        self.serve: Callable[[], ServeFigures] | None = None
 
     def collect(self) -> Iterator[Family]:
         watches = {watch: look() for watch, look in sorted(self.watches.items())}
@@ -201,6 +251,16 @@ class _Standing(Collector):
             (Metric.WATCH_LATE_SECONDS, [((watch,), late) for watch, (_, late) in watches.items()]),
         ):
             yield _family(metric.value, values)
+        yield from self._of_serve()
+
+    def _of_serve(self) -> Iterator[Family]:
+        if self.serve is None:
+            return
+        now = self.serve()
+        yield _family(Metric.SERVED_CONNECTIONS.value, [((), now.connections)])
+        yield _family(Metric.STORE_AWAY.value, [((), now.store_away)])
+        if now.keys_age_seconds is not None:
+            yield _family(Metric.KEYS_AGE_SECONDS.value, [((), now.keys_age_seconds)])
 
 
 def _family(declared: Declared, values: Iterable[tuple[tuple[str, ...], float]]) -> Family:

@@ -91,6 +91,18 @@ class ServeSettings(Section):
     count_most: int = Field(default=200, gt=0, le=1000)
     rate: float = Field(default=20, gt=0)
     """Requests a second for one patient; twice as many at once."""
+    refused_rate: float = Field(default=10, gt=0)
+    """Refused tokens a second of one client's address, and twice as many at once; then it waits."""
+    refused_rate_all: float = Field(default=100, gt=0)
+    """Of all clients together. Those whose token was good before do not wait for the others."""
+    client_header: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]+$")
+    """Where a proxy in front writes the client's address, as X-Forwarded-For: its last entry counts. Only where nobody gets past the proxy."""
+    head_seconds: float = Field(default=10, gt=0)
+    """A client has for the head of its request."""
+    request_seconds: float = Field(default=60, gt=0)
+    """From there until the answer has been taken."""
+    connections: int = Field(default=1000, gt=0)
+    """At once."""
     drain_seconds: float = Field(default=10, gt=0)
     """How long a stop waits for requests in flight."""
 

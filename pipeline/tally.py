@@ -58,6 +58,37 @@ class NobodyLooks:
         """See WatchTally."""
 
 
+class ServeTally(Protocol):
+    """Counts what `serve` does, as it happens; from any thread."""
+
+    def served(self, interaction: str, status: int, reason: str | None, seconds: float) -> None:
+        """A patient's request was answered; `reason`: why it was refused, a name of a closed list."""
+        ...
+
+    def issuer_failed(self, way: str) -> None:
+        """The issuer of patients' tokens gave no keys, or no word about a token; `way`: keys or introspection."""
+        ...
+
+
+class NobodyCounts:
+    """Counts nothing."""
+
+    def served(self, interaction: str, status: int, reason: str | None, seconds: float) -> None:
+        """See ServeTally."""
+
+    def issuer_failed(self, way: str) -> None:
+        """See ServeTally."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServeFigures:
+    """How `serve` stands, at one moment."""
+
+    connections: int
+    store_away: bool
+    keys_age_seconds: float | None
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """How a route stands, at one moment."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,7 +28,7 @@ from pipeline.pseudonyms import Pseudonyms
 from pipeline.settings import Kafka, RetentionSettings, Settings
 from pipeline.settings_partners import MedmijSettings, NjsamsSettings, RocheSettings, RoquaResponsesSettings, RoquaSettings
 from pipeline.stages.plan import Plan
-from pipeline.tally import Tally, WatchTally
+from pipeline.tally import NobodyCounts, ServeTally, Tally, WatchTally
 from pipeline.templates.catalogue import Catalogue
 from pipeline.templates.tables import CodeTable, Concept, identifier_system
 from schemas.event import Coded, Identifier, Text
@@ -418,31 +418,40 @@ def store_of(settings: Settings) -> "SqlStore":
     return store
 
 
-def tokens_of(serve: "ServeSettings") -> "Tokens":
+def tokens_of(serve: "ServeSettings", tally: ServeTally | None = None) -> "Tokens":
     """Who checks the tokens that patients' PHRs bring: the issuer's keys, or the issuer itself."""
     from pipeline.oauth.wire import Wire
     from pipeline.serve.xis.context import Names
     from pipeline.serve.xis.jwks import Keys, from_file, from_url
     from pipeline.serve.xis.tokens import Introspection, Jwts
 
-    tokens, local = serve.tokens, serve.tokens.claims.local
+    tokens, local, counted = serve.tokens, serve.tokens.claims.local, tally or NobodyCounts()
     names = Names(tokens.claims.bsn, local.claim if local else None, local.system if local else "", tokens.scope)
     wire = Wire(tokens.tls, tokens.times)
     if tokens.introspection is not None:
         tokens.introspection.client_secret.read(
             "serve.tokens.introspection.client_secret"
         )  # told at the start, not to the first patient
-        return Introspection(wire, tokens.introspection, names, tokens.issuer, tokens.audience, leeway=tokens.leeway)
+        return Introspection(
+            wire,
+            tokens.introspection,
+            names,
+            tokens.issuer,
+            tokens.audience,
+            leeway=tokens.leeway,
+            failed=partial(counted.issuer_failed, "introspection"),
+        )
     fetch = from_file(tokens.jwks_file) if tokens.jwks_file else from_url(wire, str(tokens.jwks_url))
-    return Jwts(Keys(fetch, time.monotonic), tokens.issuer, tokens.audience, names, leeway=tokens.leeway, close=wire.close)
+    keys = Keys(fetch, time.monotonic, partial(counted.issuer_failed, "keys"))
+    return Jwts(keys, tokens.issuer, tokens.audience, names, leeway=tokens.leeway, close=wire.close)
 
 
 @contextmanager
-def xis_of(settings: Settings) -> Iterator["Service"]:
+def xis_of(settings: Settings, tally: ServeTally | None = None) -> Iterator["Service"]:
     """Appointments for patients, from the store of the settings; closed at the end. SettingsError where a section is missing."""
     from zoneinfo import ZoneInfo
 
-    from pipeline.serve.xis.limits import Rates
+    from pipeline.serve.xis.limits import Rates, Refusals
     from pipeline.serve.xis.queries import Limits
     from pipeline.serve.xis.searching import Searching
     from pipeline.serve.xis.service import Service
@@ -453,11 +462,12 @@ def xis_of(settings: Settings) -> Iterator["Service"]:
     with ExitStack() as stack:
         store = store_of(settings)
         stack.callback(store.close)
-        tokens = tokens_of(serve)
+        tokens = tokens_of(serve, tally)
         stack.callback(tokens.close)
         limits = Limits(serve.count, serve.count_most)
         searching = Searching(store, pseudonyms_of(settings), serve.base_url, ZoneInfo(settings.site.zone), limits, clock)
-        yield Service(searching, tokens, Rates(serve.rate, time.monotonic))
+        refusals = Refusals(serve.refused_rate, serve.refused_rate_all, time.monotonic)
+        yield Service(searching, tokens, Rates(serve.rate, time.monotonic), refusals, tally or NobodyCounts())
 
 
 TRANSPORTS: Final[Mapping[str, Callable[[Settings, str, int], "Transport"]]] = {

@@ -7,9 +7,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.delivery.gate import GateState
-from pipeline.metrics import SECONDS, Kind, Metric, Metrics
+from pipeline.metrics import SECONDS, SERVED_SECONDS, Kind, Metric, Metrics
 from pipeline.model import Decision
-from pipeline.tally import Figures
+from pipeline.tally import Figures, ServeFigures
 from schemas.outcomes import Reason, State
 
 ROUTE = "roche-patients"
@@ -43,6 +43,10 @@ def lived() -> Metrics:
     metrics.polled("roqua-watch", Decision.ABSENT)
     metrics.appended("roqua-watch", "corrected", 2)
     metrics.look_at_watch("roqua-watch", lambda: (11, 12.5))
+    metrics.served("search", 200, None, 0.004)
+    metrics.served("none", 401, "bad_token", 0.5)
+    metrics.issuer_failed("introspection")
+    metrics.look_at_serve(lambda: ServeFigures(connections=13, store_away=True, keys_age_seconds=14.5))
     metrics.look_at_gate("roche", lambda: GateState.HALF_OPEN)
     metrics.look_at_route(
         ROUTE,
@@ -100,6 +104,27 @@ EXPECTED: dict[Metric, dict[Sample, float]] = {
     Metric.WATCH_APPENDED: {at("emr_watch_appended_total", watch="roqua-watch", change="corrected"): 2},
     Metric.WATCH_DOSSIERS: {at("emr_watch_dossiers", watch="roqua-watch"): 11},
     Metric.WATCH_LATE_SECONDS: {at("emr_watch_late_seconds", watch="roqua-watch"): 12.5},
+    Metric.SERVED: {
+        at("emr_served_total", interaction="search", status="200"): 1,
+        at("emr_served_total", interaction="none", status="401"): 1,
+    },
+    Metric.SERVED_REFUSED: {at("emr_served_refused_total", reason="bad_token"): 1},
+    Metric.SERVED_SECONDS: {
+        key: value
+        for interaction, seconds in (("search", 0.004), ("none", 0.5))
+        for key, value in {
+            at("emr_served_seconds_count", interaction=interaction): 1.0,
+            at("emr_served_seconds_sum", interaction=interaction): seconds,
+            **{
+                at("emr_served_seconds_bucket", interaction=interaction, le=le): float(bound >= seconds)
+                for bound, le in [*((bound, str(float(bound))) for bound in SERVED_SECONDS), (float("inf"), "+Inf")]
+            },
+        }.items()
+    },
+    Metric.SERVED_CONNECTIONS: {at("emr_served_connections"): 13},
+    Metric.STORE_AWAY: {at("emr_store_away"): 1},
+    Metric.ISSUER_FAILED: {at("emr_issuer_failed_total", way="introspection"): 1},
+    Metric.KEYS_AGE_SECONDS: {at("emr_keys_age_seconds"): 14.5},
 }
 
 
@@ -124,7 +149,20 @@ def test_names_labels_and_sentences_are_those_declared() -> None:
 
 
 def test_labels_are_names_of_settings_and_of_closed_vocabularies_only() -> None:
-    allowed = {"route", "partner", "operation", "state", "reason", "verdict", "where", "watch", "change"}
+    allowed = {
+        "route",
+        "partner",
+        "operation",
+        "state",
+        "reason",
+        "verdict",
+        "where",
+        "watch",
+        "change",
+        "interaction",
+        "status",
+        "way",
+    }
     assert {label for metric in Metric for label in metric.value.labels} <= allowed
 
 

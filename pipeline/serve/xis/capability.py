@@ -14,7 +14,13 @@ PROFILES: Final = {
     "Organization": f"{CORE}/nl-core-organization",
 }
 """What may be read, in the patient's context."""
-DATE: Final = "2026-01-31"
+SEARCHED: Final = (
+    ("date", "Appointment-date", "date"),
+    ("patient", "Appointment-patient", "reference"),
+    ("status", "Appointment-status", "token"),
+    ("_id", "Resource-id", "token"),
+)
+DATE: Final = "2026-11-22"
 """When this statement was last changed."""
 
 
@@ -46,6 +52,8 @@ def _resource(kind: str) -> dict[str, Any]:
     said: dict[str, Any] = {"type": kind, "profile": {"reference": PROFILES[kind]}, "interaction": [{"code": "read"}]}
     if kind != "Appointment":
         return said
-    date = {"name": "date", "definition": "http://hl7.org/fhir/SearchParameter/Appointment-date", "type": "date"}
-    patient = {"name": "patient", "definition": "http://hl7.org/fhir/SearchParameter/Appointment-patient", "type": "reference"}
-    return said | {"interaction": [{"code": "read"}, {"code": "search-type"}], "searchParam": [date, patient]}
+    searched = [
+        {"name": name, "definition": f"http://hl7.org/fhir/SearchParameter/{definition}", "type": kind}
+        for name, definition, kind in SEARCHED
+    ]
+    return said | {"interaction": [{"code": "read"}, {"code": "search-type"}], "searchParam": searched}

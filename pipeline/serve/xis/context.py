@@ -7,6 +7,8 @@ from typing import Any, Final, NamedTuple, Protocol
 from pipeline.serve.xis.faults import BEARER, Fault, Kind
 
 BSN: Final = "http://fhir.nl/fhir/NamingSystem/bsn"
+NEVER: Final = 1e12
+"""The year 33658: a time beyond it may be no float."""
 REALM: Final = 'Bearer realm="appointments"'
 
 
@@ -46,7 +48,11 @@ class Tokens(Protocol):
         ...
 
     def ready(self) -> str | None:
-        """Why no token could be checked now, in a few words; None where it could."""
+        """Why no token could be checked now, for people who look after us; None where it could. It may ask the issuer."""
+        ...
+
+    def keys_age(self) -> float | None:
+        """How many seconds ago the issuer's keys were fetched; None where none were, or none are needed."""
         ...
 
     def close(self) -> None:
@@ -76,7 +82,7 @@ def context_of(claims: Mapping[str, Any], names: Names) -> Context:
     identities = tuple(Identity(system, value) for system, value in found if value is not None)
     if not identities:
         raise Fault(Kind.FORBIDDEN, "the token names no patient")
-    return Context(identities, float(claims["exp"]))
+    return Context(identities, float(min(claims["exp"], NEVER)))
 
 
 def _scopes(claims: Mapping[str, Any]) -> list[str]:
@@ -110,4 +116,9 @@ def _text(value: object) -> str | None:
     """A claim's text; a number as a text. Nothing else is one."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    return value.strip() or None if isinstance(value, str) else None
+    return value.strip() or None if isinstance(value, str) and _is_unicode(value) else None
+
+
+def _is_unicode(value: str) -> bool:
+    """JSON can write half a character."""
+    return not any("\ud800" <= one <= "\udfff" for one in value)

@@ -34,9 +34,9 @@ class NotFetched(Exception):
 class Keys:
     """For any number of threads."""
 
-    def __init__(self, fetch: Fetch, clock: Callable[[], float]) -> None:
-        """`clock`: seconds, monotonic."""
-        self._fetch, self._clock = fetch, clock
+    def __init__(self, fetch: Fetch, clock: Callable[[], float], failed: Callable[[], None] = lambda: None) -> None:
+        """`clock`: seconds, monotonic. `failed` counts fetches that did."""
+        self._fetch, self._clock, self._failed = fetch, clock, failed
         self._lock = threading.Lock()
         self._keys: KeySet | None = None
         self._fetched = self._tried = -float("inf")
@@ -61,6 +61,10 @@ class Keys:
             return fault.text
         return None
 
+    def age(self) -> float | None:
+        """Seconds since the last good fetch; None before it."""
+        return None if self._keys is None else self._clock() - self._fetched
+
     def _wanted(self, kid: str | None, now: float) -> bool:
         old = self._keys is None or now - self._fetched > OLD
         unknown = kid is not None and self._keys is not None and all(key.kid != kid for key in self._keys)
@@ -71,6 +75,7 @@ class Keys:
         try:
             self._keys, self._fetched = self._fetch(), now
         except NotFetched as error:
+            self._failed()
             if not self._away:
                 log(LogEvent.KEYS_NOT_FETCHED, problem=str(error), do="emr-pipeline doctor looks at the issuer")
             self._away = True

@@ -4,7 +4,7 @@ Whoever a parameter names as patient, it can only narrow what the token allows. 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Final, NamedTuple
@@ -55,6 +55,10 @@ class Query:
     """`_summary=count`, and `_count=0`, which STU3 says is the same."""
     patients: tuple[tuple[Patient, ...], ...] = field(repr=False)
     """Each of these has to be the token's; of the alternatives one."""
+    ids: frozenset[str] | None = field(repr=False)
+    """`_id`: one of these; None: any."""
+    statuses: frozenset[str] | None
+    """`status`: one of these; None: any."""
     used: tuple[Pair, ...]
     """As they go into the self link, apart from those that name a patient."""
     ignored: tuple[str, ...]
@@ -96,7 +100,7 @@ def query(given: Sequence[Pair], zone: ZoneInfo, now_ms: int, limits: Limits, *,
     """What the parameters mean; Fault 400 where one cannot be read, or is not supported and the client wants to be told (`handling=strict`)."""
     for pair in given:
         _no_modifier(pair)
-    ignored = [*_unknown(given), *_summary(given)]
+    ignored = [*_unknown(given), *_summary(given), *_sort(given)]
     if strict and ignored:
         raise Fault(Kind.NOT_SUPPORTED, "; ".join(ignored))
     count = _count(given, limits)
@@ -108,13 +112,35 @@ def query(given: Sequence[Pair], zone: ZoneInfo, now_ms: int, limits: Limits, *,
         count=count or limits.usual,
         only_total=count == 0 or one(given, "_summary") == "count",
         patients=tuple(_patients(pair) for pair in given if _names_patient(pair)),
-        used=tuple(pair for pair in given if pair.name in USED and (pair.name != "_summary" or pair.value in SUMMARIES)),
+        ids=_each(given, "_id", str),
+        statuses=_each(given, "status", _status),
+        used=tuple(Pair(pair.name, str(count) if pair.name == "_count" else pair.value) for pair in given if _used(pair)),
         ignored=tuple(ignored),
     )
 
 
-USED: Final = frozenset({"date", "_count", "_format", "_summary"})
+USED: Final = frozenset({"date", "_id", "status", "_sort", "_count", "_format", "_summary"})
 SUMMARIES: Final = frozenset({None, "false", "count"})
+SORTS: Final = frozenset({None, "date"})
+"""It is how they come: by start."""
+STATUS: Final = "http://hl7.org/fhir/appointmentstatus"
+
+
+def _used(pair: Pair) -> bool:
+    values = {"_summary": SUMMARIES, "_sort": SORTS}.get(pair.name)
+    return pair.name in USED and (values is None or pair.value in values)
+
+
+def _each(given: Sequence[Pair], name: str, read: Callable[[str], str]) -> frozenset[str] | None:
+    """What all parameters of that name allow (AND), each of them one of several (OR)."""
+    allowed = [frozenset(read(value) for value in pair.value.split(",")) for pair in given if pair.name == name]
+    return reduce(frozenset.intersection, allowed) if allowed else None
+
+
+def _status(token: str) -> str:
+    """A code, with or without its system; that of another system is nobody's."""
+    system, bar, code = token.rpartition("|")
+    return code if not bar or system in {"", STATUS} else token
 
 
 def _no_modifier(pair: Pair) -> None:
@@ -151,6 +177,11 @@ def _unknown(given: Sequence[Pair]) -> list[str]:
 def _summary(given: Sequence[Pair]) -> list[str]:
     said = one(given, "_summary")
     return [] if said in SUMMARIES else ["_summary is supported as count and false only: resources are whole"]
+
+
+def _sort(given: Sequence[Pair]) -> list[str]:
+    said = one(given, "_sort")
+    return [] if said in SORTS else ["_sort is supported as date only: appointments come by their start, the first one first"]
 
 
 def _names_patient(pair: Pair) -> bool:

@@ -11,13 +11,13 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from pipeline.appointments.port import GONE, Cursor, Page, Store
+from pipeline.appointments.port import GONE, Cursor, Found, Page, Store
 from pipeline.errors import SettingsError
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.serve.xis.context import BSN, Context, Identity
 from pipeline.serve.xis.dates import EVER, Spans
 from pipeline.serve.xis.faults import Fault, Kind
-from pipeline.serve.xis.queries import CURSOR, Limits, Pair, Patient, Query, one, pairs, query
+from pipeline.serve.xis.queries import CURSOR, Limits, Pair, Patient, Query, one, query
 from pipeline.serve.xis.searchset import Links, bundle, url
 
 COUNTED: Final = 1000
@@ -71,9 +71,8 @@ class Searching:
             return False
         return self.store.sole_key(person) not in (None, self.pseudonyms.person(*unknown))
 
-    def search(self, context: Context, raw: str, *, strict: bool) -> Answered:
-        """The appointments of the token's patient that a query string asks for."""
-        given = pairs(raw)
+    def search(self, context: Context, given: Sequence[Pair], *, strict: bool) -> Answered:
+        """The appointments of the token's patient that these parameters ask for."""
         person = self.person(context)
         place = self._place(one(given, CURSOR), person)
         asked = query(given, self.zone, self.now_ms() if place is None else place.now_ms, self.limits, strict=strict)
@@ -89,7 +88,7 @@ class Searching:
         return self._page(person, asked, used, told, place)
 
     def _page(self, person: int, asked: Query, used: Sequence[Pair], told: Sequence[str], place: Place | None) -> Answered:
-        page = self._found(person, asked.spans, asked.count, place and place.after, place and place.at)
+        page = self._wanted(person, asked, asked.count, place and place.after, place and place.at)
         here, onwards = url(self.base, used), None
         if page.after is not None:
             next_place = Place(person, page.at, page.after, self.now_ms() if place is None else place.now_ms)
@@ -104,6 +103,19 @@ class Searching:
             bundle(self.base, links, page.found, len(page.found) if whole else None, told),
             len(page.found),
         )
+
+    def _wanted(self, person: int, asked: Query, count: int, after: Cursor | None, at: int | None) -> Page:
+        """A page of what matches; the store looks for dates, and what else was asked for is looked at here."""
+        if asked.ids is None and asked.statuses is None:
+            return self._found(person, asked.spans, count, after, at)
+        found: list[Found] = []
+        page = self._found(person, asked.spans, COUNTED, after, at)
+        found += (one for one in page.found if _matches(one, asked))
+        while page.after is not None and len(found) <= count:
+            page = self._found(person, asked.spans, COUNTED, page.after, page.at)
+            found += (one for one in page.found if _matches(one, asked))
+        shown = tuple(found[:count])
+        return Page(shown, Cursor(shown[-1].start_ms, shown[-1].id) if len(found) > count else None, page.at)
 
     def read(self, context: Context, kind: str, name: str) -> bytes:
         """A resource that an appointment of the token's patient references. Fault 404 where it is another's, or nobody's."""
@@ -122,10 +134,10 @@ class Searching:
         return page
 
     def _total(self, person: int, asked: Query) -> int:
-        page = self._found(person, asked.spans, COUNTED, None, None)
+        page = self._wanted(person, asked, COUNTED, None, None)
         total = len(page.found)
         while page.after is not None:
-            page = self._found(person, asked.spans, COUNTED, page.after, page.at)
+            page = self._wanted(person, asked, COUNTED, page.after, page.at)
             total += len(page.found)
         return total
 
@@ -164,3 +176,9 @@ class Searching:
         if place.person != person:
             raise Fault(Kind.PAGE_GONE, "this page is too old: search again from the first one")
         return place
+
+
+def _matches(found: Found, asked: Query) -> bool:
+    return (asked.ids is None or found.id in asked.ids) and (
+        asked.statuses is None or orjson.loads(found.body).get("status") in asked.statuses
+    )

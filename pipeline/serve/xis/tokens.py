@@ -15,6 +15,7 @@ from joserfc import jws, jwt
 from joserfc.errors import JoseError
 from joserfc.jwt import JWTClaimsRegistry
 
+from pipeline.errors import SettingsError
 from pipeline.oauth.granted import NoToken
 from pipeline.oauth.wire import FORM, Wire, json_object
 from pipeline.serve.xis.context import Context, Names, bad_token, context_of
@@ -28,6 +29,7 @@ LONGEST: Final = 16_384
 MOST_KEPT: Final = 10_000
 """Answers of introspection in memory."""
 OK: Final = 200
+SECRET: Final = "serve.tokens.introspection.client_secret"  # noqa: S105 - the name of a setting
 
 
 class Jwts:
@@ -75,6 +77,10 @@ class Jwts:
         """See Tokens."""
         return self._keys.why_not()
 
+    def keys_age(self) -> float | None:
+        """See Tokens."""
+        return self._keys.age()
+
 
 class Introspection:
     """Tokens that the issuer is asked about. A good answer is kept for `kept` seconds: so long one that was taken back may still count."""
@@ -89,11 +95,12 @@ class Introspection:
         *,
         leeway: int,
         clock: Callable[[], float] = time.time,
+        failed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`leeway`: as above."""
+        """`leeway`: as above. `failed` counts questions that did."""
         self._wire, self._asked, self._names = wire, asked, names
         self._expected = {"iss": issuer, "aud": audience}
-        self._kept, self._leeway, self._clock = asked.kept_seconds, leeway, clock
+        self._kept, self._leeway, self._clock, self._failed = asked.kept_seconds, leeway, clock, failed
         self._looked: tuple[float, str | None] = (-PAUSE, None)
         self._lock = threading.Lock()
         self._known: OrderedDict[bytes, tuple[float, Context]] = OrderedDict()
@@ -128,8 +135,12 @@ class Introspection:
     def _why_not(self) -> str | None:
         try:
             self._ask("none")
-        except Fault as fault:
-            return fault.text
+        except _NotAsked as not_asked:
+            return not_asked.why
+        return None
+
+    def keys_age(self) -> float | None:
+        """See Tokens: the issuer is asked."""
         return None
 
     def close(self) -> None:
@@ -137,7 +148,13 @@ class Introspection:
         self._wire.close()
 
     def _claims(self, token: str, now: float) -> dict[str, Any]:
-        said = self._ask(token)
+        try:
+            said = self._ask(token)
+        except _NotAsked:
+            self._failed()
+            raise Fault(
+                Kind.AWAY, "tokens cannot be checked now: their issuer does not answer, or does not take us", Retry_After="30"
+            ) from None
         if said.get("active") is not True:
             raise bad_token("the issuer says that the token is not good")
         for name, expected in self._expected.items():
@@ -152,7 +169,10 @@ class Introspection:
     def _ask(self, token: str) -> dict[str, Any]:
         from urllib.parse import quote, urlencode  # noqa: PLC0415 - only here
 
-        secret = self._asked.client_secret.read("serve.tokens.introspection.client_secret")
+        try:
+            secret = self._asked.client_secret.read(SECRET)
+        except SettingsError as error:  # the file was there when we started; read anew, so that it may change
+            raise _NotAsked(str(error)) from None
         client, secret = quote(self._asked.client_id, safe=""), quote(secret, safe="")
         body = urlencode({"token": token, "token_type_hint": "access_token"})
         _, headers, body = ClientAuth(client, secret, "client_secret_basic").prepare(
@@ -160,11 +180,13 @@ class Introspection:
         )
         try:
             reply = self._wire.ask("POST", self._asked.url, "introspection", headers=tuple(headers.items()), body=body.encode())
-        except NoToken:
-            raise _not_now() from None
+        except NoToken as error:
+            raise _NotAsked(str(error)) from None
         document = json_object(reply) if reply.status == OK else None
         if document is None:
-            raise _not_now()
+            raise _NotAsked(
+                f"the issuer answers introspection with HTTP {reply.status}" + (", and no JSON" * (reply.status == OK))
+            )
         return document
 
 
@@ -172,5 +194,9 @@ def _is_time(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12  # noqa: PLR2004 - the year 33658
 
 
-def _not_now() -> Fault:
-    return Fault(Kind.AWAY, "tokens cannot be checked now: their issuer does not answer", Retry_After="30")
+class _NotAsked(Exception):
+    """The issuer gave no word about a token: why, for those who look after us. No secret is in it."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why

@@ -3,67 +3,105 @@
 Nothing here writes what a request holds: uvicorn's logs are off, since they have URLs and tracebacks with values.
 """
 
-import json
 import logging
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from ipaddress import IPv6Address, ip_address
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from pipeline.errors import SettingsError
-from pipeline.serve.xis.service import Asked, Service
+from pipeline.serve.xis.connections import HEAD_TOO_LARGE, LARGEST_HEAD, PATIENCE, Guarded, Patience
+from pipeline.serve.xis.service import LARGEST_FORM, Asked, Service, Told
 from pipeline.telemetry import LogEvent, log
 
-JSON: Final = "application/json"
-EVERY: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-LARGEST_HEAD: Final = 64 * 1024
-"""Bytes of a request line and its headers."""
-STARTED_WITHIN: Final = 60.0
+PASSED: Final = 1024 * 1024
+"""Bytes of a form that are let go by."""
+PREFIX: Final = 64
+"""Bits of an IPv6 address that are one client's: below it he has as many as he likes."""
 
 
-def application(service: Service) -> Starlette:
-    """The ASGI application: the service below the path of its base URL, /healthz and /readyz beside it."""
+def application(service: Service, client_header: str | None = None) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+    """The ASGI application: the service below the path of its base URL. `client_header`: where a proxy in front writes the client's address."""
     base = urlsplit(service.searching.base).path
 
-    def fhir(request: Request) -> Response:
-        return told(request, request.path_params.get("path", ""))
-
-    def elsewhere(request: Request, _: Exception) -> Response:
-        """Beside the base, and methods that nobody knows: no endpoint of ours, said as FHIR as well."""
-        return told(request, "")
-
-    def told(request: Request, path: str) -> Response:
-        told = service.answer(
-            Asked(
-                request.method,
-                path,
-                request.scope["query_string"].decode("latin-1"),
-                {name: value for name, value in request.headers.items()},  # noqa: C416 - the last of several counts, as a dict
-            )
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        if _head_bytes(scope) > LARGEST_HEAD:
+            await _response(service.refused(*HEAD_TOO_LARGE))(scope, receive, send)
+            return
+        try:
+            body = await _body(request) if request.method == "POST" else b""
+        except ClientDisconnect:
+            return
+        asked = Asked(
+            request.method,
+            _below(base, scope["path"]),
+            scope["query_string"].decode("latin-1"),
+            {name: ", ".join(request.headers.getlist(name)) for name in request.headers},  # RFC 9110 section 5.3
+            repeated=frozenset(name for name, many in Counter(request.headers.keys()).items() if many > 1),
+            body=body,
+            client=_client(request, client_header),
         )
-        return Response(told.body, told.status, dict(told.headers))
+        told = await run_in_threadpool(service.answer, asked)
+        await _response(told)(scope, receive, send)
 
-    def alive(_: Request) -> Response:
-        return Response(b'{"alive": true}\n', media_type=JSON)
+    return answer
 
-    def ready(_: Request) -> Response:
-        why = service.ready()
-        body = json.dumps({"ready": False, "why": why} if why else {"ready": True}) + "\n"
-        return Response(body, 503 if why else 200, media_type=JSON)
 
-    watched = [] if not base else [Route("/healthz", alive), Route("/readyz", ready)]
-    routes = [*watched, Route(f"{base}/{{path:path}}", fhir, methods=EVERY), Route(base or "/", fhir, methods=EVERY)]
-    return Starlette(routes=routes, exception_handlers={404: elsewhere, 405: elsewhere})
+def _response(told: Told) -> Response:
+    return Response(told.body, told.status, dict(told.headers))
+
+
+def _head_bytes(scope: Scope) -> int:
+    """Uvicorn itself measures only a head that comes in several pieces."""
+    return len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(name) + len(value) for name, value in scope["headers"])
+
+
+async def _body(request: Request) -> bytes:
+    """No more of it than says that it is too much. The rest is let go by: who is still sending may not hear an answer."""
+    read, passed = bytearray(), 0
+    async for some in request.stream():
+        passed += len(some)
+        read += some[: LARGEST_FORM + 1 - len(read)]
+        if passed > PASSED:
+            break
+    return bytes(read)
+
+
+def _below(base: str, path: str) -> str:
+    """Behind the base; what is beside it is no endpoint, which the service says itself. A proxy may write the whole URL (RFC 9112 section 3.2.2)."""
+    if path.startswith(("http://", "https://")):
+        path = "/" + path.partition("://")[2].partition("/")[2]
+    return path[len(base) :] if path == base or path.startswith(f"{base}/") else "/-"
+
+
+def _client(request: Request, header: str | None) -> str:
+    """Whose limit of refused tokens it is: of what a proxy says the last, which is what it saw itself."""
+    peer = request.client.host if request.client is not None else ""
+    said = request.headers.getlist(header)[-1:] if header is not None else []
+    address = _address(said[0].rpartition(",")[2].strip()) if said else None
+    return address or _address(peer) or peer
+
+
+def _address(text: str) -> str | None:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return str(int(address) >> (128 - PREFIX)) if isinstance(address, IPv6Address) else str(address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +110,27 @@ class Serving:
 
     host: str
     port: int
+    connections: Callable[[], int]
+    """How many there are now."""
 
 
 @contextmanager
 def serving(
-    service: Service, address: tuple[str, int], context: ssl.SSLContext | None, *, drain_seconds: float
+    service: Service,
+    address: tuple[str, int],
+    context: ssl.SSLContext | None,
+    *,
+    drain_seconds: float,
+    patience: Patience = PATIENCE,
+    client_header: str | None = None,
 ) -> Iterator[Serving]:
     """Answer there meanwhile; at the end requests in flight have `drain_seconds`. SettingsError where the address cannot be had."""
     listening = _bound(address)
     host, port = listening.getsockname()[:2]
     config = uvicorn.Config(
-        application(service),
+        cast("Any", application(service, client_header)),
+        http=cast("Any", partial(Guarded, patience=patience, refused=service.refused)),
+        interface="asgi3",
         log_config=None,
         access_log=False,
         server_header=False,
@@ -100,7 +148,7 @@ def serving(
     thread.start()
     log(LogEvent.SERVE_STARTED, host=str(host), port=port)
     try:
-        yield Serving(str(host), port)
+        yield Serving(str(host), port, lambda: len(server.server_state.connections))
     finally:
         server.should_exit = True
         thread.join()

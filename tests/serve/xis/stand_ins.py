@@ -11,10 +11,11 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey
 
 from pipeline.appointments.port import GONE, Alternatives, Change, Cursor, Found, Gone, Key, Page, Put, Snapshot
+from pipeline.metrics import Metrics
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.serve.xis.context import BSN, Names
 from pipeline.serve.xis.jwks import Keys, NotFetched
-from pipeline.serve.xis.limits import Rates
+from pipeline.serve.xis.limits import Rates, Refusals
 from pipeline.serve.xis.queries import Limits
 from pipeline.serve.xis.searching import Searching
 from pipeline.serve.xis.service import Asked, Service, Told
@@ -25,6 +26,7 @@ ISSUER = "https://issuer.example"
 LOCAL = "urn:oid:2.16.840.1.113883.2.4.3.11.999.7.6"
 ANNA, BRAM, CLARA = "999900006", "999900018", "999900031"
 """BSNs that pass the eleven test and are nobody's."""
+NAMES = {ANNA: "anna", BRAM: "bram", CLARA: "clara"}
 AMSTERDAM = ZoneInfo("Europe/Amsterdam")
 NOW = 1_767_222_000_000
 """2026-01-01T00:00:00+01:00."""
@@ -164,22 +166,29 @@ class House:
     pseudonyms: Pseudonyms = field(default_factory=lambda: Pseudonyms("a secret of sixteen bytes and more"))
     names: Names = field(default_factory=lambda: Names(local="patient_number", local_system=LOCAL))
     rate: float = 1e6
+    refused_rates: tuple[float, float] = (1e6, 1e6)
+    """Of one client, of all."""
+    metrics: Metrics = field(default_factory=Metrics)
     limits: Limits = field(default_factory=lambda: Limits(50, 200))
     clock: Callable[[], float] = time.monotonic
     now_ms: int = NOW
     service: Service = field(init=False)
 
     def __post_init__(self) -> None:
-        keys = Keys(self.issuer.fetch, self.clock)
+        keys = Keys(self.issuer.fetch, self.clock, lambda: self.metrics.issuer_failed("keys"))
         searching = Searching(self.store, self.pseudonyms, BASE, AMSTERDAM, self.limits, lambda: self.now_ms)
         self.service = Service(
-            searching, Jwts(keys, ISSUER, BASE, self.names, leeway=30, clock=lambda: WALL), Rates(self.rate, self.clock)
+            searching,
+            Jwts(keys, ISSUER, BASE, self.names, leeway=30, clock=lambda: WALL),
+            Rates(self.rate, self.clock),
+            Refusals(*self.refused_rates, self.clock),
+            self.metrics,
         )
 
     def change(self, name: str, start_ms: int | None, *people: tuple[str, str], event_ms: int = 1, status: str = "booked") -> Put:
         """Put an appointment of somebody, with a patient and a practitioner behind it."""
         whose = people[0][1] if people else ANNA
-        patient, resource = f"p-{whose}", {"resourceType": "Appointment", "id": name, "status": status}
+        patient, resource = f"p-{NAMES.get(whose, whose)}", {"resourceType": "Appointment", "id": name, "status": status}
         return self.store.put(
             Change(
                 name,
@@ -199,12 +208,20 @@ class House:
         """A person's key."""
         return Key(self.pseudonyms.person(system, value), sole=system == BSN)
 
-    def asked(self, target: str, token: str | None = None, *, method: str = "GET", **headers: str) -> Told:
+    def asked(
+        self, target: str, token: str | None = None, *, method: str = "GET", body: str = "", client: str = "", **headers: str
+    ) -> Told:
         """The answer to a request; with a token of Anna's where none is given, and without one where it is empty."""
         path, _, query = target.partition("?")
         said = {name.replace("_", "-"): value for name, value in headers.items()}
         given = self.issuer.token() if token is None else token
-        return self.service.answer(Asked(method, path, query, said | ({"authorization": f"Bearer {given}"} if given else {})))
+        said |= {"authorization": f"Bearer {given}"} if given else {}
+        return self.service.answer(Asked(method, path, query, said, body=body.encode(), client=client))
+
+    def posted(self, form: str, query: str = "", **headers: str) -> Told:
+        """A search that is posted."""
+        headers = {"content_type": "application/x-www-form-urlencoded", **headers}
+        return self.asked(f"/Appointment/_search?{query}", method="POST", body=form, **headers)
 
     def found(self, query: str = "", token: str | None = None, **headers: str) -> list[str]:
         """The ids of the appointments on the first page."""

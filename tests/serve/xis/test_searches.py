@@ -17,7 +17,7 @@ from pipeline.errors import StoreError
 from pipeline.fhir.xml import from_xml
 from pipeline.serve.xis.context import BSN
 from pipeline.serve.xis.queries import Limits
-from tests.serve.xis.stand_ins import ANNA, BASE, BRAM, CLARA, LOCAL, NOW, OLDEST, House, fault, ids, tree
+from tests.serve.xis.stand_ins import ANNA, BASE, BRAM, CLARA, LOCAL, NAMES, NOW, OLDEST, House, fault, ids, tree
 
 DAY = 86_400_000
 REQUEST_ID = "1d0d6d7c-8f5b-4d60-9d5b-6a8c6cf7f1aa"
@@ -135,7 +135,7 @@ def test_a_page_whose_snapshot_is_too_old_is_gone() -> None:
 
     pages = made.pages("_count=2", between=change)
     next(pages)
-    with pytest.raises(AssertionError, match="expired"):
+    with pytest.raises(AssertionError, match="too old"):
         next(pages)
 
 
@@ -143,8 +143,8 @@ def test_a_page_of_another_patients_link_is_gone() -> None:
     made = house()
     first = tree(made.asked("/Appointment?_count=2"))
     onwards = next(link["url"] for link in first["link"] if link["relation"] == "next").removeprefix(BASE)
-    assert fault(made.asked(onwards, made.issuer.token(BRAM))) == (410, "expired")
-    assert fault(made.asked(onwards, made.issuer.token(CLARA))) == (410, "expired")
+    assert fault(made.asked(onwards, made.issuer.token(BRAM))) == (410, "not-found")
+    assert fault(made.asked(onwards, made.issuer.token(CLARA))) == (410, "not-found")
 
 
 @pytest.mark.parametrize("page", ["x", "", "AAAA", "A" * 200, "%FF", "é"])
@@ -174,7 +174,7 @@ def test_a_count_is_no_more_than_the_most_and_zero_asks_for_the_total() -> None:
             "_count=1&_count=2",
         ),
         *(
-            "patient:Patient=p-999900006",
+            "patient:Patient=p-anna",
             "subject:identifier=x",
             "date:exact=2026",
             "date=%FF",
@@ -218,15 +218,15 @@ def test_who_wants_it_strict_is_refused_what_would_be_ignored() -> None:
 @pytest.mark.parametrize(
     ("query", "matches"),
     [
-        (f"patient=p-{ANNA}", True),
-        (f"patient=Patient/p-{ANNA}", True),
-        (f"actor=Patient/p-{ANNA}", True),
-        (f"patient=p-{ANNA},p-{BRAM}", True),
+        ("patient=p-anna", True),
+        ("patient=Patient/p-anna", True),
+        ("actor=Patient/p-anna", True),
+        ("patient=p-anna,p-bram", True),
         (f"patient.identifier={BSN}|{ANNA}", True),
         ("actor=Practitioner/d-a0", True),
-        (f"patient=p-{BRAM}", False),
-        (f"subject=p-{BRAM}", False),
-        (f"patient=p-{ANNA}&patient=p-{BRAM}", False),
+        ("patient=p-bram", False),
+        ("subject=p-bram", False),
+        ("patient=p-anna&patient=p-bram", False),
         (f"patient.identifier={BSN}|{BRAM}", False),
         (f"patient.identifier={ANNA}", False),
         ("patient.name=Anna", False),
@@ -263,7 +263,7 @@ def test_a_local_number_of_somebody_with_another_bsn_shows_nothing_of_him() -> N
     made = house()
     made.change("brams", NOW, (BSN, BRAM), (LOCAL, "0000123"))
     token = made.issuer.token(CLARA, patient_number="0000123")
-    answers = [made.asked(target, token) for target in ("/Appointment", "/Appointment/brams", f"/Patient/p-{BRAM}")]
+    answers = [made.asked(target, token) for target in ("/Appointment", "/Appointment/brams", "/Patient/p-bram")]
     assert [fault(one) for one in answers] == [(403, "forbidden")] * 3
     assert made.found("", made.issuer.token(BRAM, patient_number="0000123")) == ["b0", "brams"]
 
@@ -276,7 +276,7 @@ def test_a_bsn_that_is_not_known_yet_goes_with_a_local_number_that_has_none() ->
 
 def test_what_an_appointment_references_can_be_read_by_its_patient_alone() -> None:
     made = house()
-    assert tree(made.asked(f"/Patient/p-{ANNA}"))["id"] == f"p-{ANNA}"
+    assert tree(made.asked("/Patient/p-anna"))["id"] == "p-anna"
     assert tree(made.asked("/Practitioner/d-a0"))["id"] == "d-a0"
     assert tree(made.asked("/Appointment/a0"))["id"] == "a0"
     others = made.asked("/Practitioner/d-b0"), made.asked("/Practitioner/nobody"), made.asked("/Appointment/b0")
@@ -313,7 +313,7 @@ def test_xml_is_what_was_asked_for_of_results_and_of_faults_and_says_the_same() 
         "/Appointment?date=x",
         "/Appointment?date=le1995",
         "/metadata",
-        f"/Patient/p-{ANNA}",
+        "/Patient/p-anna",
     ):
         told, json = made.asked(target, accept="application/fhir+xml"), made.asked(target)
         assert told.headers["Content-Type"] == "application/fhir+xml;charset=utf-8"
@@ -342,10 +342,9 @@ def test_who_asks_too_often_waits() -> None:
 
 def test_a_store_that_is_away_is_told_without_its_text(capfd: pytest.CaptureFixture[str]) -> None:
     made = house()
-    made.store.broken = StoreError("canary")
+    made.store.broken = StoreError("away")
     told = made.asked("/Appointment")
     assert fault(told) == (503, "transient")
-    assert made.service.ready() is not None
     made.store.broken = ValueError("canary")
     assert fault(made.asked("/Appointment")) == (500, "exception")
     written = capfd.readouterr()
@@ -360,7 +359,7 @@ def test_request_ids_are_logged_and_given_back_and_nothing_of_the_patient(capfd:
     told = made.asked(f"/Appointment?date=ge2026-01-04&patient.identifier={BSN}|{ANNA}", token, **given_ids)
     assert told.headers["medmij-request-id"] == REQUEST_ID
     assert "x-correlation-id" not in told.headers
-    made.asked(f"/Patient/p-{ANNA}", token)
+    made.asked("/Patient/p-anna", token)
     (first, _) = lines = capfd.readouterr().err.splitlines()
     said = orjson.loads(first)
     assert (said["interaction"], said["status"], said["entries"], said["request_id"]) == ("search", 200, 2, REQUEST_ID)
@@ -397,7 +396,7 @@ NAMING = st.builds(
         ]
     ),
     st.sampled_from(
-        [*(f"p-{one}" for one in PEOPLE), *(f"{BSN}%7C{one}" for one in PEOPLE), *PEOPLE, "Patient/p-999900018", "*", ""]
+        [*(f"p-{NAMES[one]}" for one in PEOPLE), *(f"{BSN}%7C{one}" for one in PEOPLE), *PEOPLE, "Patient/p-bram", "*", ""]
     ),
 )
 OTHERS = st.sampled_from(
@@ -418,7 +417,7 @@ def test_nobody_ever_sees_what_is_not_his(
     """Fails where a search goes past the person of the token (`_found` asked without it), where a page's place is not held against it."""
     made, mine = House(), set()
     for number, (whose, start, event) in enumerate(appointments):
-        name = f"{whose}-{number}"
+        name = f"{NAMES[whose]}-{number}"
         made.change(name, None if start is None else NOW + start, (BSN, whose), event_ms=event)
         mine |= {name} if whose == bsn else set()
     token = made.issuer.token(bsn)
@@ -442,7 +441,7 @@ def test_nobody_ever_sees_what_is_not_his(
     assert len(seen) == len(set(seen))
     for whose, _, _ in appointments:
         allowed = whose == bsn
-        assert (made.asked(f"/Patient/p-{whose}", token).status == 200) is allowed
+        assert (made.asked(f"/Patient/p-{NAMES[whose]}", token).status == 200) is allowed
 
 
 @given(appointments=APPOINTMENTS, low=st.integers(-3, 3), high=st.integers(-3, 3), count=st.integers(1, 4))

@@ -17,7 +17,7 @@ from joserfc.jwk import ECKey, OctKey, RSAKey
 from pipeline.model import Reply
 from pipeline.oauth.granted import NoToken
 from pipeline.oauth.wire import Wire
-from pipeline.serve.xis.context import BSN, Identity, Names, is_bsn
+from pipeline.serve.xis.context import BSN, Identity, Names, context_of, is_bsn
 from pipeline.serve.xis.faults import Fault
 from pipeline.serve.xis.jwks import KEEP, OLD, PAUSE, Keys, NotFetched, from_file, from_url, read
 from pipeline.serve.xis.tokens import Introspection
@@ -172,11 +172,11 @@ def test_an_issuer_that_is_away_is_told_and_keys_that_were_there_serve_for_a_day
     made = house(clock=lambda: now[0])
     made.issuer.away = True
     assert fault(made.asked("/Appointment")) == (503, "transient")
-    assert made.service.ready() is not None
+    assert made.service.tokens.ready() is not None
     made.issuer.away = False
     now[0] += PAUSE
     assert made.asked("/Appointment").status == 200
-    assert made.service.ready() is None
+    assert made.service.tokens.ready() is None
     made.issuer.away = True
     now[0] += OLD + 1
     assert made.asked("/Appointment").status == 200
@@ -341,3 +341,34 @@ def test_whether_an_issuer_answers_is_asked_no_more_often_than_it_should_be() ->
     now[0] += PAUSE
     assert made.ready() is None
     assert len(wire.asked) == 2
+
+
+def test_a_client_secret_whose_file_is_gone_is_an_outage_and_over_when_it_is_back(tmp_path: Path) -> None:
+    """It was a 500: the error of a setting that is missing went past."""
+    now, file = [1000.0], tmp_path / "secret"
+    wire = Script([said(200, active=True, bsn=ANNA)] * 2)
+    asked = IntrospectionSettings(url=f"{ISSUER}/introspect", client_id="us", client_secret=Secret(file=file))
+    failed: list[None] = []
+    made = Introspection(wire, asked, Names(), ISSUER, BASE, leeway=30, clock=lambda: now[0], failed=lambda: failed.append(None))
+    with pytest.raises(Fault) as refused:
+        made.context("one")
+    assert (refused.value.status, refused.value.headers["Retry-After"]) == (503, "30")
+    assert str(file) not in refused.value.text
+    assert str(file) in str(made.ready())
+    file.write_text("a secret")
+    now[0] += PAUSE
+    assert made.ready() is None
+    assert made.context("one").identities == (Identity(BSN, ANNA),)
+    assert len(failed) == 1
+
+
+def test_half_a_character_names_nobody() -> None:
+    """JSON can write it, and nothing can hash it."""
+    with pytest.raises(Fault, match="names no patient"):
+        context_of({"exp": 1, "patient_number": "\ud800"}, Names(local="patient_number", local_system=LOCAL))
+
+
+@pytest.mark.parametrize("claims", [{"exp": 10**400}, {"bsn": [ANNA]}, {"exp": True}])
+def test_a_token_whose_claims_are_odd_is_no_defect(claims: dict[str, Any]) -> None:
+    made = House()
+    assert made.asked("/Appointment", made.issuer.token(**claims)).status in {200, 401, 403}

@@ -58,16 +58,6 @@ def test_head_is_get_without_its_body(server: Serving, house: House) -> None:
     assert int(headers["content-length"]) > 100
 
 
-def test_alive_and_ready_are_told_beside_the_service(server: Serving, house: House) -> None:
-    assert asked(server, "/healthz", house)[0] == 200
-    assert orjson.loads(asked(server, "/readyz", house)[2]) == {"ready": True}
-    house.issuer.away = True
-    made = House(issuer=house.issuer)
-    with serving(made.service, ("127.0.0.1", 0), None, drain_seconds=10) as other:
-        status, _, body = asked(other, "/readyz", house)
-    assert (status, orjson.loads(body)["ready"]) == (503, False)
-
-
 @pytest.mark.parametrize(
     ("target", "method", "status"),
     [
@@ -80,10 +70,17 @@ def test_alive_and_ready_are_told_beside_the_service(server: Serving, house: Hou
         ("/Appointment", "GET", 404),
         ("//fhir/Appointment", "GET", 404),
         ("/", "GET", 404),
-        ("/healthz", "POST", 405),
+        ("*", "OPTIONS", 404),
+        ("/healthz", "GET", 404),
+        ("/readyz", "GET", 404),
+        ("/metrics", "GET", 404),
+        ("/fhirs/Appointment", "GET", 404),
+        ("/fhir/Appointment/_search", "GET", 405),
+        ("/fhir/Appointment/_search", "POST", 415),
+        ("http://xis.example/fhir/metadata", "GET", 200),
     ],
 )
-def test_all_but_the_watch_is_answered_as_fhir(server: Serving, house: House, target: str, method: str, status: int) -> None:
+def test_whatever_is_asked_is_answered_as_fhir(server: Serving, house: House, target: str, method: str, status: int) -> None:
     found, headers, body = asked(server, target, house, method)
     assert (found, headers["content-type"]) == (status, "application/fhir+json;charset=utf-8")
     assert orjson.loads(body)["resourceType"] in {"OperationOutcome", "CapabilityStatement"}
@@ -138,7 +135,7 @@ def test_it_speaks_tls(house: House, tmp_path: Path) -> None:
         connection = HTTPSConnection(
             "localhost", server.port, timeout=60, context=ssl.create_default_context(cafile=str(made.ca))
         )
-        connection.request("GET", "/healthz")
+        connection.request("GET", "/fhir/metadata")
         assert connection.getresponse().status == 200
         connection.close()
 
