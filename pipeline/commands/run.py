@@ -10,6 +10,7 @@ import gc
 import signal
 import sys
 import threading
+import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,8 +19,8 @@ from operator import attrgetter
 from types import FrameType
 from typing import TYPE_CHECKING, Final, Protocol
 
-from pipeline.commands import DONE, REFUSED, WRONG, settings_argument
-from pipeline.errors import BusGap, PipelineError, Refused, place_of
+from pipeline.commands import DONE, NOT_ALL, REFUSED, WRONG, seconds, settings_argument
+from pipeline.errors import BusGap, PipelineError, Refused, SettingsError, place_of
 from pipeline.telemetry import LogEvent, log
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ EXAMPLE: Final = """  emr-pipeline run                    all routes of the sett
   emr-pipeline run roche-patients     one
   emr-pipeline run roqua-watch                a watch: what is new at a partner, onto a topic
   emr-pipeline run --drain            until all that is in the source topics now is settled
+  emr-pipeline run --drain --within 600   and for ten minutes at most
   emr-pipeline run --http 127.0.0.1:9464   and answer /healthz, /readyz and /metrics there"""
 M_ARENA_MAX: Final = -8
 """Of glibc's malloc.h."""
@@ -48,8 +50,14 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--drain",
         action="store_true",
-        help="end when all that is in the source topics now is settled, and each dossier of a watch was asked for once; exit 4 where the flood breaker "
-        "stands, or a watch's partner refuses us",
+        help="end when all that is in the source topics now is settled, or parked with its bytes, and each dossier of a watch was asked for once; "
+        "waits for a partner that is away; exit 4 where the flood breaker stands, or a watch's partner refuses us",
+    )
+    parser.add_argument(
+        "--within",
+        type=seconds,
+        metavar="SECONDS",
+        help="with --drain: stop after so long, with exit 3 and a line that says how much waits, and for what; nothing is lost",
     )
     parser.add_argument("--http", metavar="HOST:PORT", help="answer /healthz, /readyz and /metrics here, and nowhere else")
     settings_argument(parser)
@@ -58,6 +66,8 @@ def configure(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     from pipeline import settings, wiring
 
+    if arguments.within is not None and not arguments.drain:
+        raise SettingsError("it bounds --drain, and means nothing without it", where="--within")
     loaded = settings.load(settings.find(arguments.settings))
     routes, watches = wiring.what_runs(loaded, arguments.routes)
     _as_many_files_as_allowed()
@@ -75,7 +85,11 @@ def run(arguments: Namespace) -> int:
         )
         _stop_on_signal(those)
         with _watched(arguments.http, those, metrics):
-            return work([*((one.plan.name, one) for one in those.workers), *((one.name, one) for one in those.watchers)])
+            named: list[tuple[str, Runs]] = [
+                *((one.plan.name, one) for one in those.workers),
+                *((one.name, one) for one in those.watchers),
+            ]
+            return work(named, arguments.within)
 
 
 def _as_many_files_as_allowed() -> None:
@@ -151,13 +165,19 @@ def _warn(loaded: "Settings", partners: list[str]) -> None:
 class Runs(Protocol):
     """A worker, or a watcher."""
 
+    stop: threading.Event
+
     def run(self) -> None:
         """Return when told to stop; raise where only a person can help."""
         ...
 
+    def left(self) -> str:
+        """What is not at its end, and what it waits for: for people, in a line."""
+        ...
 
-def work(those: "Sequence[tuple[str, Runs]]") -> int:
-    """Run each, by name, on a thread of its own until all have ended; the exit code is the worst of theirs."""
+
+def work(those: "Sequence[tuple[str, Runs]]", within: float | None = None) -> int:
+    """Run each, by name, on a thread of its own until all have ended, or are told to after so many seconds; the exit code is the worst of theirs."""
     codes: list[int] = []
 
     def one(name: str, runs: Runs) -> None:
@@ -174,10 +194,23 @@ def work(those: "Sequence[tuple[str, Runs]]") -> int:
     threads = [threading.Thread(target=one, args=(name, runs), name=name) for name, runs in those]
     for thread in threads:
         thread.start()
+    end = time.monotonic() + (float("inf") if within is None else within)
     for thread in threads:
         while thread.is_alive():
-            thread.join(0.5)
+            thread.join(min(0.5, max(end - time.monotonic(), 0.01)))
+            if time.monotonic() >= end:
+                end = float("inf")
+                codes += _told_to_stop([one for one, its in zip(those, threads, strict=True) if its.is_alive()])
     return max(codes, default=DONE)
+
+
+def _told_to_stop(those: "Sequence[tuple[str, Runs]]") -> list[int]:
+    """The time for draining is over: what is left is said, and stays as it is for the next start."""
+    left = [(name, runs, runs.left()) for name, runs in those if not runs.stop.is_set()]
+    for name, runs, said in left:
+        print(f"emr-pipeline run: {name}: not drained in time: {said}; nothing is lost", file=sys.stderr)
+        runs.stop.set()
+    return [NOT_ALL for _ in left]
 
 
 def _stop_on_signal(those: "Working") -> None:

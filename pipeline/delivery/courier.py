@@ -129,6 +129,11 @@ class Courier:
         return Task(received, seen, Delivery(read, self.plan, self.hands, seen, taken=taken, probe_due=known), taken=taken)
 
     @property
+    def gone(self) -> frozenset[Position]:
+        """Records that are open, and whose bytes are nowhere any more: nobody goes on with them."""
+        return frozenset(self._said_gone)
+
+    @property
     def replaying(self) -> int:
         """Items of replays that are not at their end."""
         return len(self._replays)
@@ -262,6 +267,8 @@ class Courier:
         if later.tried is not None:
             self._count(later.tried)
             self._emit_attempt(later.tried)
+            if task.parked:  # it was, until this attempt: the ledger has it open now
+                task.seen = self._seen(position)
         if later.behind not in (None, position) and self.desk.mine(later.behind):
             task.ahead = self._left_open(later.behind, at_once=later.at_once)
             if task.ahead is not None:

@@ -20,8 +20,8 @@ from pipeline.delivery.replayer import Replayer
 from pipeline.delivery.steady import Steady
 from pipeline.errors import BusGap
 from pipeline.failpoints import Point, reach
-from pipeline.ledger.port import Ledger
-from pipeline.model import Received, Routed, Seen
+from pipeline.ledger.port import Ledger, Query
+from pipeline.model import Position, Received, Routed, Seen
 from pipeline.stages.plan import Plan
 from pipeline.stages.settle import SETTLED
 from schemas.outcomes import COMES_BACK, Reason, State
@@ -88,6 +88,19 @@ class Intake:
     def no_replay_left(self) -> bool:
         """Whether every released plan is at its end."""
         return not self._courier.replaying and self._steady(self._replayer.idle)
+
+    def none_open(self, until: Mapping[TopicPartition, int]) -> bool:
+        """Whether the ledger has nothing open below these ends: what was parked, and came back, has let its offset pass before its own end."""
+        gone = self._courier.gone
+        return not any(self._steady(partial(self._open, each, end, len(gone) + 1)) - gone for each, end in until.items())
+
+    def _open(self, partition: TopicPartition, end: int, most: int) -> set[Position]:
+        first = Position(partition.topic, partition.partition, 0)
+        queries = (
+            Query(route=self._plan.name, state=state, position=first, last_offset=end - 1, most=most)
+            for state in (State.PENDING, State.UNKNOWN)
+        )
+        return {found.position for query in queries for found in self._ledger.find(query)}
 
     def park_overdue(self, hold: float, *, fair: bool) -> None:
         """What waits too long behind another. Not for a partner that is away, nor just after: then all of them wait, and nothing would be gained.

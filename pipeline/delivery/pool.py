@@ -57,6 +57,7 @@ class Pool(Generic[T]):
         self._running: set[Ticket[T]] = set()
         self._chores_running = 0
         self._stopping = False
+        self._resting = False
         self.failed: BaseException | None = None
         """What ended the pool before it was told to end."""
 
@@ -112,6 +113,19 @@ class Pool(Generic[T]):
         for thread in self._threads if ended else ():
             thread.join()
         return ended
+
+    def rest(self) -> bool:
+        """Whether nothing runs and nothing's turn has come: then nothing starts any more, until `go_on`."""
+        with self._turn:
+            at_rest = not (self._running or self._ready or self._chores_running or self._chores)
+            self._resting = self._resting or at_rest
+            return at_rest
+
+    def go_on(self) -> None:
+        """After `rest`."""
+        with self._turn:
+            self._resting = False
+            self._wake()
 
     @property
     def full(self) -> bool:
@@ -202,7 +216,7 @@ class Pool(Generic[T]):
                 if self._stopping:
                     return None
                 wait = self._due()
-                if self._ready:
+                if self._ready and not self._resting:
                     ticket = self._ready.popleft()
                     if self._lanes.started(ticket, self._clock()):
                         self._running.add(ticket)

@@ -108,6 +108,8 @@ class Worker:
         """Enough for the next poll; what is read long before it can go costs memory, and time that what is on its way needs."""
         self._committed_at = time.monotonic()
         self._until: dict[TopicPartition, int] | None = None
+        self._look_at = 0.0
+        """Of a drain, monotonic: when the ledger is asked again whether something is open."""
         self._in_vain: Refused | None = None
         """Why draining was given up."""
 
@@ -281,6 +283,13 @@ class Worker:
         }
         return [*([standing] if standing else []), *(why for why, there in found.items() if there)]
 
+    def left(self) -> str:
+        """Of a drain: what is not at its end, and why, in a line."""
+        _, parked = self.pool.waiting
+        why = ", ".join(self.reasons())
+        behind = f", {parked} parked go on by themselves" if parked else ""
+        return f"{self.offsets.unsettled} read and not settled{behind}{f' ({why})' if why else ''}"
+
     def figures(self) -> Figures:
         """See pipeline/metrics.py."""
         waiting, parked = self.pool.waiting
@@ -333,7 +342,17 @@ class Worker:
             self.outages.gone(error, "drain")
             return False
         self.outages.back(BusError, "drain")
-        return all((committed.get(each) or 0) >= end for each, end in self._until.items())
+        return all((committed.get(each) or 0) >= end for each, end in self._until.items()) and self._at_rest(self._until)
+
+    def _at_rest(self, until: dict[TopicPartition, int]) -> bool:
+        """Whether nothing is open of what let its offset pass, either: then nothing of it begins any more."""
+        if time.monotonic() < self._look_at or not self.pool.rest():
+            return False
+        if self.intake.none_open(until):
+            return True
+        self._look_at = time.monotonic() + POLL
+        self.pool.go_on()
+        return False
 
     def _ours(self, partition: TopicPartition) -> bool:
         return self._consumer is not None and partition in self._consumer.assignment()

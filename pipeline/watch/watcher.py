@@ -102,6 +102,11 @@ class Watcher:
         ends = self._bus.bounds(self.settings.source) if self.settings.source else {}
         self._until, self._left = {partition: end for partition, (_, end) in ends.items()}, set()
 
+    def left(self) -> str:
+        """Of a drain: what is not at its end, and why, in a line."""
+        why = self.gate.standing.not_ready
+        return f"{len(self._left or ())} dossiers were not asked for{f' ({why})' if why else ''}"
+
     def run(self) -> None:
         """Work until told to stop. Refused where another process has the watch, and no turn of ours will come."""
         self._ledger.claim(self.name, self.group)

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -100,6 +101,24 @@ def test_a_route_whose_place_is_gone_ends_with_exit_4_and_one_line(settings: Pat
     _, said = worker.communicate(timeout=60)
     assert worker.returncode == 4
     assert [line.partition(f"{ROUTE}: ")[0] for line in said.splitlines() if not line.startswith("{")] == ["emr-pipeline run: "]
+
+
+def test_a_drain_ends_within_the_time_it_is_given_though_the_partner_is_away_and_says_what_waits(settings: Path) -> None:
+    fill(load(settings), [(b"1", adt()), (b"1", adt("A08", "2", time="20240503101500+0200"))])
+    tree = yaml.safe_load(settings.read_text())
+    tree["partners"]["roche"]["base_url"] = "https://127.0.0.1:9"  # nobody listens there
+    settings.write_text(yaml.safe_dump(tree))
+    worker = start(settings, "--drain", "--within", "2", stderr=subprocess.PIPE)
+    _, said = worker.communicate(timeout=60)
+    (line,) = [line for line in said.splitlines() if not line.startswith("{")]
+    assert worker.returncode == 3
+    assert re.fullmatch(rf"emr-pipeline run: {ROUTE}: not drained in time: \d read and not settled.*; nothing is lost", line)
+
+
+def test_a_time_without_a_drain_means_nothing(settings: Path) -> None:
+    worker = start(settings, "--within", "2", stderr=subprocess.PIPE)
+    _, said = worker.communicate(timeout=60)
+    assert (worker.returncode, said) == (2, "emr-pipeline run: --within: it bounds --drain, and means nothing without it\n")
 
 
 def test_it_answers_who_watches_at_the_address_it_is_given_and_says_when_it_stops(settings: Path, partner: RocheSandbox) -> None:

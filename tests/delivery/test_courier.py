@@ -163,6 +163,45 @@ def test_the_offset_of_what_is_parked_passes(a_house: Callable[..., House]) -> N
     assert (house.committed(), states(house)) == (2, ["parked", "parked"])
 
 
+@dataclass
+class OneSlow(Script):
+    """A patient whose request waits until told; the rest goes by the script."""
+
+    last: bytes = b"SLOW"
+    enough: Callable[[], bool] = lambda: True
+
+    def exchange(self, request: Request) -> Reply:
+        if self.last in request.body:
+            until(self.enough)
+            return created()
+        return super().exchange(request)
+
+
+def test_a_drain_does_not_end_while_what_came_back_is_between_two_attempts(a_house: Callable[..., House]) -> None:
+    """Guard: Worker._at_rest. Its offset has passed long ago; without it the drain ends with the message pending."""
+    house = a_house(probe_after=0.3, hold=0.05, backoff_first=1.0, backoff_most=1.0)
+    house.in_flight = 2
+    house.script = script = OneSlow(
+        [NoAnswer(Reason.TIMEOUT), issue(404, "not-found"), issue(503, "transient")],
+        enough=lambda: "pending" in states(house) and len(script.requests) == 3,
+    )
+    house.send(create(1), create(2, "SLOW"))
+    house.work()
+    assert sent(house) == ["POST 1", "PUT 1", "POST 1", "POST 1"]
+    assert states(house) == ["delivered"] * 2
+    assert house.settled()[0] == AWAITING
+
+
+def test_what_came_back_and_has_to_wait_long_once_more_is_parked_once_more(a_house: Callable[..., House]) -> None:
+    """Guard: Courier._later reads what the attempt made of it. Without it the ledger has it as unknown, and a drain would wait for its probe."""
+    house = a_house(probe_after=0.3, hold=0.05)
+    house.script.answers = [NoAnswer(Reason.TIMEOUT), issue(404, "not-found"), NoAnswer(Reason.TIMEOUT)]
+    house.send(create(1))
+    with working(house):
+        until(lambda: house.settled() == [AWAITING, AWAITING, DELIVERED])
+    assert sent(house) == ["POST 1", "PUT 1", "POST 1", "PUT 1"]
+
+
 def test_what_overflows_its_patients_lane_is_parked_and_goes_on_in_its_place(a_house: Callable[..., House]) -> None:
     house = a_house(per_patient=2)
     house.in_flight = 2  # one at the door, one that parks

@@ -449,3 +449,21 @@ def test_each_ticket_is_done_once_by_one_thread_at_a_time_and_in_the_order_of_it
         lane = [offset for offset, keys in enumerate(tickets) if key in keys]
         assert [offset for offset in done if offset in lane] == lane
     assert len(pool._threads) <= threads
+
+
+# rest
+
+
+def test_it_comes_to_rest_only_when_nothing_runs_and_starts_nothing_until_told(work: Work) -> None:
+    pool = pool_of(work, 2)
+    pool.offer(ticket(0))
+    until(lambda: pool.running == 1)
+    assert not pool.rest()
+    work.door.set()
+    until(lambda: pool.running == 0)
+    assert pool.rest()
+    pool.offer(ticket(1))
+    assert (pool.ready, work.begun) == (1, [0])
+    assert not pool.rest(), "somebody's turn has come meanwhile"
+    pool.go_on()
+    until(lambda: work.ended == [0, 1])
