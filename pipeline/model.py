@@ -223,7 +223,7 @@ class Seen:
     """The result record of its settlement, as JSON; None once it is on its topic."""
     result_emitted: bool = False
     dedupe: str | None = None
-    """Keyed hash of the record that was read here; None where nobody could tell what it was."""
+    """Keyed hash of the record that was read here: of the message, or of the bytes alone where it went no further; None in rows of an older version."""
     replay: str | None = None
     """The replay plan that settled it last."""
     step: int = 0

@@ -67,6 +67,10 @@ class Pseudonyms:
         """Something that a partner may know under an id of its own, as it stands in the ledger."""
         return self.hash("identity", kind, system, value, *([under] if under else ()))
 
+    def record(self, route: str, value: bytes | None) -> str:
+        """A record by its bytes alone (None: it has none), where nobody could tell whose it is or what it says."""
+        return self.hash("record", route, sha256(value).hexdigest() if value is not None else "none")
+
     def person(self, system: str, value: str) -> str:
         """An identifier of a person whose appointments are kept: how a token finds them. None of ledger and results meets it."""
         return self.hash("person", system, value)

@@ -23,6 +23,7 @@ from pipeline.failpoints import Point, reach
 from pipeline.ledger.port import Ledger, Query
 from pipeline.model import Position, Received, Routed, Seen
 from pipeline.stages.plan import Plan
+from pipeline.stages.route import is_known_as
 from pipeline.stages.settle import SETTLED
 from schemas.outcomes import COMES_BACK, Reason, State
 
@@ -131,7 +132,7 @@ class Intake:
         reach(Point.AFTER_POLL)
         settled = seen is not None and seen.state in SETTLED
         read = flow.read(received, self._plan)
-        if seen is not None and isinstance(read, Routed) and seen.dedupe not in {None, read.dedupe}:
+        if seen is not None and not is_known_as(seen.dedupe, received, read, self._plan):
             raise BusGap(ANOTHER, where=str(position))
         if seen is not None and settled:
             self._courier.emit_again(received, seen)

@@ -16,6 +16,7 @@ from pipeline.ledger.plans import Item, ItemClass, ItemState, Mode, Taken
 from pipeline.ledger.port import Delivery
 from pipeline.model import Intent, Kind, Knowledge, Outcome, Packed, Position, Received, Routed, Seen
 from pipeline.stages.plan import Plan
+from pipeline.stages.route import is_known_as
 from schemas.dead_letter import PREFIX
 from schemas.outcomes import CLOSED, OUTCOME_UNKNOWN, Reason, State
 
@@ -182,11 +183,10 @@ def hash_of(route: str, mode: Mode, items: Sequence[Item]) -> str:
 
 
 def meant(dedupe: str | None, plan: Plan) -> Callable[[Received], bool]:
-    """Whether a record is the one that the ledger has at its place, by the hash of what was read there (None: nobody could tell what it was)."""
+    """Whether a record is the one that the ledger has at its place, by the hash of what was read there."""
 
     def fits(received: Received) -> bool:
-        read = flow.read(received, plan) if dedupe is not None else None
-        return not isinstance(read, Routed) or read.dedupe == dedupe
+        return dedupe is None or is_known_as(dedupe, received, flow.read(received, plan), plan)
 
     return fits
 

@@ -336,6 +336,8 @@ class Deliveries:
             return
         if outcome.routed is not None:
             values["request_id"] = outcome.routed.request_id
+        else:
+            values["dedupe"] = self._pseudonyms.record(outcome.route, outcome.received.value)
         row = INSERT.first(connection, key_of(outcome.route, outcome.received.position) | values)
         if outcome.routed is not None and row is not None:
             self.further_lanes(connection, outcome.routed, row.id)

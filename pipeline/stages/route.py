@@ -6,7 +6,7 @@ from typing import Final
 
 from pipeline.errors import Filtered, Parked, ProfileNotMet
 from pipeline.ids import uuid5
-from pipeline.model import Action, Decoded, EventRule, Identity, Routed, Subject
+from pipeline.model import Action, Decoded, EventRule, Identity, Outcome, Received, Routed, Subject
 from pipeline.stages.plan import Plan
 from schemas.event import Event, Identifier
 from schemas.outcomes import Reason
@@ -24,7 +24,6 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
     rule = _rule(decoded, plan)
     identities, prior = _identities(event, plan)
     value = decoded.received.value or b""
-    sender = f"{event.sending_application or ''}^{event.sending_facility or ''}"
     when = event.time
     pseudonyms = plan.pseudonyms
     parts = plan.partner.parts(event)
@@ -42,13 +41,34 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
         prior=prior,
         lanes=tuple([pseudonyms.lane(plan.name, *patient) for patient in (*ordered, *ending)]),
         subjects=own or patients,
-        sender=pseudonyms.sender(sender),
-        dedupe=pseudonyms.hash("dedupe", plan.name, sender, str(event.control_id or ""), sha256(value).hexdigest()),
+        sender=pseudonyms.sender(_sender(event)),
+        dedupe=dedupe_of(decoded, plan),
         request_id=request_id(plan.name, value),
         event_ms=None if when is None or when.ambiguous else when.epoch_ms,
         parts=parts,
         patient_subjects=patients if own else (),
     )
+
+
+def dedupe_of(decoded: Decoded, plan: Plan) -> str:
+    """Keyed hash of the message: sender, control id and bytes."""
+    event, value = decoded.event, decoded.received.value or b""
+    return plan.pseudonyms.hash("dedupe", plan.name, _sender(event), str(event.control_id or ""), sha256(value).hexdigest())
+
+
+def is_known_as(dedupe: str | None, received: Received, read: Routed | Outcome, plan: Plan) -> bool:
+    """Whether a record, as it is read today, is the one of which the ledger has this hash (None: of an older version, which kept none; any is).
+
+    A message that was routed then, and is not wanted today, is still the same; what cannot be decoded is known by its bytes alone.
+    """
+    if dedupe is None or dedupe == plan.pseudonyms.record(plan.name, received.value):
+        return True
+    decoded = read.decoded
+    return decoded is not None and dedupe == dedupe_of(decoded, plan)
+
+
+def _sender(event: Event) -> str:
+    return f"{event.sending_application or ''}^{event.sending_facility or ''}"
 
 
 def _subjects(parts: Iterable[Identity], rule: EventRule, plan: Plan, patients: list[tuple[str, str]]) -> tuple[str, ...]:
