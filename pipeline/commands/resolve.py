@@ -1,7 +1,8 @@
 """What became of a create whose outcome is unknown, where no probe can tell: ask the partner, then say it here.
 
 --delivered PARTNER_ID: it arrived; the patient is known under that id from now on, and the record is delivered. Where the partner has no id of
-its own (it goes by the patient's identifier), --delivered stands alone; of a visit or coverage that came with it import the id (identities import). --absent: it did not; a create may leave again, and this record is sent
+its own (it goes by the patient's identifier), --delivered stands alone; of a visit or coverage that came with it import the id (identities import). Of a message of
+several requests it is the one that was sent last: what follows it goes by itself. --absent: it did not; a create may leave again, and this record is sent
 again at once. Either way what waited behind it goes on by itself. Who and why stands in the ledger's audit: no patient data in --why, please.
 """
 
@@ -16,6 +17,7 @@ from schemas.outcomes import Reason
 
 if TYPE_CHECKING:
     from pipeline.bus.port import Record
+    from pipeline.delivery.planning import Decision
     from pipeline.ledger.plans import Deed, What
     from pipeline.ledger.port import Delivery
     from pipeline.model import Position, Received
@@ -74,7 +76,7 @@ def decide(arguments: Namespace, what: "What") -> int:
 def _decide(arguments: Namespace, what: "What", position: "Position", things: "Opened") -> int:
     from pipeline import wiring
     from pipeline.delivery.payloads import Payloads
-    from pipeline.delivery.planning import settlement_of
+    from pipeline.delivery.planning import rest_of, settlement_of
     from pipeline.delivery.replay import meant
     from pipeline.ledger.plans import Deed, What
 
@@ -90,6 +92,10 @@ def _decide(arguments: Namespace, what: "What", position: "Position", things: "O
         return _absent(arguments, row, things, plan=plan, received=received, deed=deed)
     at = _at_home(received, position)
     partner_id = (getattr(arguments, "delivered", None) or None) if what is What.RESOLVE_DELIVERED else None
+    if what is What.RESOLVE_DELIVERED:
+        rest = rest_of(deed, row, received, plan, things.ledger, partner_id=partner_id)
+        if rest is not None:
+            return _decided(arguments, row, things, rest, "that request arrived, and what follows it is sent by plan {}")
     decision = settlement_of(deed, at, plan, things.ledger, topics=topics, partner_id=partner_id)
     things.ledger.decide(decision.decided)
     if decision.written is not None:
@@ -103,16 +109,17 @@ def _absent(
 ) -> int:
     from pipeline.delivery.planning import absent_of
 
-    decision = absent_of(deed, row, received, plan)
+    said = "it is not there: a create may leave again"
+    more = ". Its bytes are gone, so it is not sent itself" if received is None else ", and plan {} sends it"
+    return _decided(arguments, row, things, absent_of(deed, row, received, plan), said + more)
+
+
+def _decided(arguments: Namespace, row: "Delivery", things: "Opened", decision: "Decision", said: str) -> int:
+    """The ledger has it; `said` has a place for the plan that was released."""
     things.ledger.decide(decision.decided)
     then = decision.decided.then
-    if then is None:
-        return _say(
-            arguments, row, f"{row.position} is not there: a create may leave again. Its bytes are gone, so it is not sent itself"
-        )
-    return _say(
-        arguments, row, f"{row.position} is not there: a create may leave again, and plan {then[0].id} sends it", then[0].id
-    )
+    name = then[0].id if then is not None else None
+    return _say(arguments, row, f"{row.position}: {said.format(name)}", name)
 
 
 def _row(route: str, position: "Position", things: "Opened") -> "Delivery":

@@ -10,7 +10,7 @@ from pipeline.delivery.payloads import Payloads
 from pipeline.delivery.replay import Classed, classed, hash_of, item_of, latest_only, meant, received_of
 from pipeline.ledger.plans import Deed, Item, ItemClass, ItemState, Mode, PlanState, Replay, What
 from pipeline.ledger.port import Decided, Delivery, Ledger
-from pipeline.model import Learned, Outcome, Position, Received, Routed
+from pipeline.model import Intent, Learned, Outcome, Position, Received, Routed, Seen
 from pipeline.stages.plan import Plan
 from pipeline.stages.settle import Written, settle
 from schemas.outcomes import Reason, State
@@ -108,6 +108,26 @@ def settlement_of(
     return Decision(Decided(deed, replace(written.settlement, learned=learned), partner_id, gone=received is None), written)
 
 
+def rest_of(
+    deed: Deed, row: Delivery, received: Received | None, plan: Plan, ledger: Ledger, *, partner_id: str | None = None
+) -> Decision | None:
+    """It arrived, says an operator, and further requests of the record follow: they go by a plan of their own, released at once. None: it was the last."""
+    seen = ledger.seen(row.route, row.position)
+    read = flow.read(received_of(row.position, received), plan) if received is not None else None
+    if received is None or seen is None or not isinstance(read, Routed) or not _more(seen, read, plan, ledger):
+        return None
+    decision = _sent_by_plan(deed, row, received, plan)
+    return replace(decision, decided=replace(decision.decided, arrived=seen.sent_step, partner_id=partner_id))
+
+
+def _more(seen: Seen, routed: Routed, plan: Plan, ledger: Ledger) -> bool:
+    """By what would go today; where nothing can, an update may have had something behind it, and the worker finds out."""
+    prepared = flow.prepare(routed, ledger.knowledge(routed), plan)
+    if isinstance(prepared, Outcome):
+        return prepared.state is State.PARKED and seen.intent is Intent.UPDATE
+    return any(request.step > seen.sent_step for request in prepared.requests)
+
+
 def _learned(routed: Routed, ledger: Ledger, partner_id: str | None) -> tuple[Learned, ...]:
     """The identity that the create went out under: the first that was not merged away."""
     known = ledger.knowledge(routed).known
@@ -119,6 +139,10 @@ def absent_of(deed: Deed, row: Delivery, received: Received | None, plan: Plan) 
     """Not there, says an operator: a create may leave again, and this record is sent by a plan of its own, which is released at once."""
     if received is None:
         return Decision(Decided(deed, gone=True), None)
+    return _sent_by_plan(deed, row, received, plan)
+
+
+def _sent_by_plan(deed: Deed, row: Delivery, received: Received, plan: Plan) -> Decision:
     read = flow.read(received_of(row.position, received), plan)
     one = Classed(row, ItemClass.WILL_SEND, routed=read if isinstance(read, Routed) else None)
     item = replace(item_of(one, received.position, Mode()), was=State.PARKED, state=ItemState.WAITING)

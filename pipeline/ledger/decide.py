@@ -34,7 +34,7 @@ def decide(decided: Decided, deliveries: Deliveries, identities: Identities, rep
     if decided.settlement is not None:
         _settle(connection, decided, deliveries, identities, before)
     else:
-        deliveries.write_absent(connection, before.id, deed.at_ms)
+        deliveries.write_open(connection, before.id, deed.at_ms, arrived=decided.arrived)
     if decided.then is not None:
         replays.keep(connection, decided.then[0], [decided.then[1]])
     replays.tell(connection, deed)

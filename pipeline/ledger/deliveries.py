@@ -348,9 +348,11 @@ class Deliveries:
         if before.open:
             LEAVE.all(connection, {"k_id": before.id})
 
-    def write_absent(self, connection: Connection, delivery: int, at_ms: int) -> None:
-        """An operator says that the partner does not have it: parked still, and nobody waits for it any more."""
+    def write_open(self, connection: Connection, delivery: int, at_ms: int, *, arrived: int | None) -> None:
+        """An operator says that the partner does not have it, or has this step of it: parked still, and nobody waits for it any more."""
         values = {"state": State.PARKED.value, "reason": Reason.OPERATOR.value, "place": None, "at_ms": at_ms, "open": False}
+        if arrived is not None:
+            values["step"] = arrived + 1
         UPDATE.all(connection, {"k_id": delivery} | values)
         LEAVE.all(connection, {"k_id": delivery})
 

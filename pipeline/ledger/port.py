@@ -126,11 +126,13 @@ class Decided:
     deed: Deed
     """Its route, position and what was decided; the audit."""
     settlement: Settlement | None = None
-    """`delivered` or `discarded`; None of `resolve --absent`, after which the record stays parked until `then` has sent it."""
+    """`delivered` or `discarded`; None where the record stays parked until `then` has sent it: after `resolve --absent`, or with `arrived`."""
     partner_id: str | None = field(default=None, repr=False)
     """The partner's own id of the patient, of `resolve --delivered`."""
+    arrived: int | None = None
+    """Of `resolve --delivered`, where further requests of the record follow: the step that arrived."""
     then: tuple[Replay, Item] | None = None
-    """Of `resolve --absent`: the plan, released, that sends the record."""
+    """The plan, released, that sends the record, or what is left of it."""
     gone: bool = False
     """Its bytes are nowhere any more: no worker goes on with what a crash left open of it, and a person may end that."""
 

@@ -293,6 +293,66 @@ def test_the_intent_of_each_request_names_its_step(known: Clinic) -> None:
     assert begun == [(0, Intent.UPDATE), (1, Intent.CREATE)]
 
 
+def test_a_step_that_arrived_as_an_operator_says_is_not_sent_again_and_the_next_one_goes(
+    known: Clinic, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guard: planning.rest_of. Without it the record is closed, and its visit never created."""
+    parked_at_its_first_step(known)
+    resolved(known, capsys, "--delivered")
+    assert known.state(1) == (State.PARKED, Reason.OPERATOR)
+    known.drain()
+    assert (known.registry.methods, known.state(1)) == (["POST"], (State.DELIVERED, None))
+    assert known.registry.created == {PATIENT: 1, V1: 1, V2: 1}
+
+
+@pytest.mark.parametrize(
+    "point", [Point.AFTER_INTENT, Point.AFTER_ANSWER, Point.AFTER_LEDGER_SETTLED, Point.AFTER_RESULT_PRODUCED]
+)
+def test_what_follows_the_step_that_arrived_has_its_effect_once_wherever_it_is_killed(
+    known: Clinic, capsys: pytest.CaptureFixture[str], point: Point
+) -> None:
+    parked_at_its_first_step(known)
+    resolved(known, capsys, "--delivered")
+    killed_at(known, point, 1)
+    known.drain()
+    assert (known.registry.created, known.registry.updates) == ({PATIENT: 1, V1: 1, V2: 1}, [])
+    assert known.state(1) == (State.DELIVERED, None)
+
+
+def test_a_step_that_did_not_arrive_is_sent_again_with_what_follows_it(known: Clinic, capsys: pytest.CaptureFixture[str]) -> None:
+    parked_at_its_first_step(known)
+    resolved(known, capsys, "--absent")
+    known.drain()
+    assert (known.registry.methods, once_each(known)) == (["PUT", "POST"], True)
+
+
+def test_the_last_step_that_arrived_closes_the_record(
+    known: Clinic, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TwoSteps, "probe", lambda *_: None)
+    known.drain(Fault.NONE, Fault.LOST)
+    resolved(known, capsys, "--delivered")
+    assert known.state(1) == (State.DELIVERED, Reason.OPERATOR)
+    known.drain()
+    assert known.registry.methods == []
+
+
+def parked_at_its_first_step(known: Clinic) -> None:
+    """It was answered nothing for too long, and parked: nobody knows whether it arrived."""
+    settings = known.settings
+    known.settings = settings.model_copy(update={"delivery": settings.delivery.model_copy(update={"patience": 0.01})})
+    known.drain(*[Fault.SWALLOWED] * 100)
+    known.settings = settings
+    assert known.state(1) == (State.PARKED, Reason.TIMEOUT)
+
+
+def resolved(known: Clinic, capsys: pytest.CaptureFixture[str], how: str) -> None:
+    capsys.readouterr()
+    words = ["resolve", "his.adt/0/1", how, "--why", "their service desk", "--settings", str(known.settings_file)]
+    assert main(words) == 0, capsys.readouterr().err
+    known.registry.requests.clear()
+
+
 def test_a_plan_says_that_nobody_can_tell_what_became_of_an_unknown_second_step(
     known: Clinic, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
