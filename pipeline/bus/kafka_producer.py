@@ -3,7 +3,9 @@
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any, Final, Self
 
@@ -61,9 +63,7 @@ class KafkaBusProducer:
     def send(self, record: Record) -> KafkaPending:
         """See the port."""
         check_record(record)
-        if record.topic not in self._partitions:
-            self._partitions[record.topic] = self._partitions_of(record.topic)
-        check_partition(record, self._partitions[record.topic])
+        check_partition(record, self._count(record.topic))
         kafka = self._usable()
         try:
             future = kafka.send(
@@ -84,9 +84,42 @@ class KafkaBusProducer:
         deadline = time.monotonic() + timeout
         left = iter(records)
         positions: list[Position] = []
-        while chunk := [self.send(record) for record in islice(left, CHUNK)]:
-            positions += [each.wait(max(0.0, deadline - time.monotonic())) for each in chunk]
+        while chunk := list(islice(left, CHUNK)):
+            self._ready({record.topic for record in chunk}, deadline, timeout)
+            pending = [self.send(record) for record in chunk]
+            positions += [each.wait(max(0.0, deadline - time.monotonic())) for each in pending]
         return positions
+
+    def _ready(self, topics: set[str], deadline: float, timeout: float) -> None:
+        """Ask for what `send` would wait for, a broker and each topic's partitions, and wait no longer than the caller does.
+
+        On a thread of its own: kafka-python has other bounds. A question that outlives its caller helps the next one.
+        """
+        if self._spent is not self._kafka and all(self._has(topic) for topic in topics):
+            return
+        asked: Future[None] = Future()
+        threading.Thread(target=_run, args=(partial(self._ask, topics), asked), name="bus-producer-topics", daemon=True).start()
+        try:
+            asked.result(max(0.0, deadline - time.monotonic()))
+        except TimeoutError:
+            raise BusUnavailable(f"no broker has told of it within {timeout:.0f} s", where=min(topics)) from None
+
+    def _has(self, topic: str) -> bool:
+        return topic in self._partitions and self._kafka._metadata.partitions_for_topic(topic) is not None  # noqa: SLF001 - the public question waits
+
+    def _ask(self, topics: set[str]) -> None:
+        kafka = self._usable()
+        for topic in topics:
+            self._count(topic)
+            try:
+                kafka.partitions_for(topic)
+            except kafka_errors.KafkaError as error:
+                raise failure(error, topic) from None
+
+    def _count(self, topic: str) -> int:
+        if topic not in self._partitions:
+            self._partitions[topic] = self._partitions_of(topic)
+        return self._partitions[topic]
 
     def close(self) -> None:
         """Flush and let go; what cannot be flushed in time has failed for those who wait for it."""
@@ -137,6 +170,15 @@ class KafkaBusProducer:
             allow_auto_create_topics=False,
             metrics_enabled=False,
         )
+
+
+def _run(action: Callable[[], None], told: Future[None]) -> None:
+    """On a thread: what came of it is told."""
+    try:
+        action()
+        told.set_result(None)
+    except BaseException as error:  # noqa: BLE001 - the caller raises it, if it is there still
+        told.set_exception(error)
 
 
 def _end(kafka: Any, seconds: float) -> None:  # noqa: ANN401 - kafka-python has no types

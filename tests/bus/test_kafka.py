@@ -13,6 +13,7 @@ from kafka.admin import KafkaAdminClient
 
 from pipeline.bus.kafka import KafkaBus
 from pipeline.bus.kafka_consumer import KafkaBusConsumer
+from pipeline.bus.kafka_producer import KafkaBusProducer
 from pipeline.bus.port import Record, TopicPartition, TopicSettings, Where
 from pipeline.errors import BusGap, BusLost, BusRefused, BusUnavailable
 from pipeline.model import Position
@@ -243,3 +244,22 @@ def test_a_producer_delivers_again_after_the_broker_stood_still_for_longer_than_
     after = producer.append([Record(prefix + "t", b"after", b"k")])[0]
     assert (bus.fetch(after) or pytest.fail("it is not there")).value == b"after"
     bus.close()
+
+
+def test_an_append_waits_no_longer_than_it_was_told_for_a_cluster_that_tells_nothing_of_the_topic(
+    kafka_bus: KafkaBus, prefix: str
+) -> None:
+    """Guard: KafkaBusProducer._ready. Without it the questions before the first record have bounds of their own, of half a minute together."""
+    kafka_bus.create_topics([TopicSettings(prefix + "t")])
+    told = threading.Event()
+
+    def partitions_of(_: str) -> int:
+        return int(told.wait(WAIT))
+
+    with KafkaBusProducer(kafka_bus._settings, partitions_of) as producer:
+        begun = time.monotonic()
+        with pytest.raises(BusUnavailable, match="no broker has told of it"):
+            producer.append([Record(prefix + "t", b"x")], timeout=0.2)
+        assert time.monotonic() - begun < WAIT / 3
+        told.set()
+        assert producer.append([Record(prefix + "t", b"x")], WAIT) == [Position(prefix + "t", 0, 0)]
