@@ -113,6 +113,9 @@ class Action(StrEnum):
 
     UPSERT = "upsert"
     MERGE = "merge"
+    """No partner but us knows of it: the ledger records it."""
+    JOIN = "join"
+    """A merge that the partner takes: a request of its own."""
     FILTER = "filter"
     PARK = "park"
 
@@ -378,6 +381,8 @@ class Decision(StrEnum):
     """What an answer, or the lack of one, means."""
 
     DELIVERED = "delivered"
+    STALE = "stale"
+    """Something newer is there: nothing was done, and nothing has to be."""
     FAILED = "failed"
     """Nothing was done there: try again after a pause."""
     THROTTLED = "throttled"

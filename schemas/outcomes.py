@@ -91,8 +91,12 @@ class Reason(StrEnum):
     BLOCKED_BEHIND = "blocked_behind", "an earlier message of the same patient is open, and this one must not pass it"
     IDENTITY_CONFLICT = "identity_conflict", "the message has identifiers that the partner knows as different patients"
     PART_ID_MISSING = "part_id_missing", "the partner has this visit, coverage or result, and it is not known here under which id"
-    PART_OF_ANOTHER = "part_of_another", "the partner has this visit, coverage or result with another patient"
+    PART_OF_ANOTHER = "part_of_another", "the partner has this visit, coverage, result or appointment with another patient"
     MERGE_NEEDS_REKEY = "merge_needs_rekey", "the partner knows only the prior patient and has no way to change its identifier"
+    MERGE_REFUSED = (
+        "merge_refused",
+        "the merge is of two who have each a BSN of their own, or its survivor's numbers are two persons': an operator decides",
+    )
     MERGE_CYCLE = "merge_cycle", "the merge would make a patient its own survivor"
     MERGED_PRIOR = "merged_prior", "the message is of a patient who was merged into another"
     # mapping and checks

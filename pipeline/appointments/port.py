@@ -2,6 +2,7 @@
 
 - An older version never goes over a newer one, in whichever order they come: the event time decides, then the place in the topic.
 - A person is a set of keys (keyed hashes of identifiers). Keys that are two persons' link nothing: Put.CONFLICT, and somebody has to decide.
+- Two persons become one where the sender's merge says so, or an operator; two that have each a key of which a person has one never do.
 - All that is read is read of one person; what is another's is not told apart from what is not there.
 - A search goes on (`after`) at the snapshot that it began at, whatever changes meanwhile.
 
@@ -58,15 +59,86 @@ class Change:
     """By type and id: the Appointment itself and what it references, each as JSON."""
 
 
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """What a sender says: the prior's keys are the survivor's from now on."""
+
+    prior: tuple[Key, ...]
+    survivor: tuple[Key, ...]
+    event_ms: int
+    who: str
+    """The record that told it, for the audit."""
+
+
 class Put(StrEnum):
-    """What became of a change."""
+    """What became of a change, or of a merge."""
 
     CREATED = "created"
     UPDATED = "updated"
     STALE = "stale"
-    """A newer version is there: nothing was written."""
+    """A newer version is there (of a merge: a person parted the two since): nothing was written."""
     CONFLICT = "conflict"
-    """The keys are two persons', or the appointment is another person's: nothing was written and nothing linked."""
+    """The keys are two persons': nothing was written and nothing linked."""
+    ANOTHERS = "anothers"
+    """The appointment is another person's: as above."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """What an operator does to persons, for the audit."""
+
+    who: str
+    why: str = field(repr=False)
+    """Sealed."""
+
+
+class Did(StrEnum):
+    """What was done to persons."""
+
+    MERGED = "merged"
+    JOINED = "joined"
+    PARTED = "parted"
+    FORGOTTEN = "forgotten"
+    WITHDRAWN = "withdrawn"
+
+
+class Done(NamedTuple):
+    """A line of the audit."""
+
+    at_ms: int
+    did: Did
+    who: str
+    why: str | None
+    """Sealed; None of a merge."""
+    person: int
+    other: int | None
+    keys: int
+    appointments: int
+
+
+class Person(NamedTuple):
+    """What an operator may know of a person."""
+
+    id: int
+    keys: int
+    sole: bool
+    """Whether one of them is a BSN."""
+    appointments: int
+    asked: frozenset[str]
+    """Those of the keys asked for that are this person's."""
+    came: int
+    """Appointments that came with none but these."""
+    both: int
+    """Appointments that came with one of these and another one of the person's, or nobody knows with which."""
+    done: tuple[Done, ...]
+    """Oldest first."""
+
+
+class Both(Enum):
+    """What becomes of appointments that came with keys of both sides, as a person is parted."""
+
+    STAY = "stay"
+    GO = "go"
 
 
 class Cursor(NamedTuple):
@@ -105,6 +177,10 @@ class Store(Protocol):
         """Write all of them, or none where one of them is a conflict (the others are then STALE, CREATED or UPDATED as they would have been)."""
         ...
 
+    def merge(self, merge: Merge) -> Put:
+        """Make one person of two, or remember that keys nobody is known by yet are one's. CONFLICT: each has a sole key, or the survivor's keys are two persons'."""
+        ...
+
     def person(self, key: str) -> int | None:
         """The person whom a keyed hash names; None where nobody is known by it."""
         ...
@@ -122,7 +198,10 @@ class Store(Protocol):
         count: int,
         at: Snapshot | None = None,
     ) -> Page | Literal[Gone.GONE]:
-        """Appointments whose start lies in one range of each parameter; without parameters all. GONE: the snapshot is too old, search anew."""
+        """Appointments whose start lies in one range of each parameter; without parameters all.
+
+        GONE: the snapshot is too old, or the person became another's meanwhile: ask who it is, and search anew.
+        """
         ...
 
     def read(self, person: int, kind: str, name: str) -> bytes | Literal[Gone.GONE] | None:

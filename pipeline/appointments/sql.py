@@ -1,6 +1,6 @@
 """The store on SQLAlchemy Core: SQLite for one machine, PostgreSQL for several. One transaction per call, durable when it returns.
 
-What a change does to the rows is writes.py; what is asked is reads.py.
+What a change does to the rows is writes.py, what a merge does persons.py; what is asked is reads.py.
 """
 
 import time
@@ -10,9 +10,25 @@ from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, select
 
-from pipeline.appointments import reads, writes
+from pipeline.appointments import persons, reads, writes
 from pipeline.appointments.named import MIGRATIONS, STORE, VERSIONS
-from pipeline.appointments.port import GONE, Alternatives, Change, Cursor, Found, Gone, Page, Put, Snapshot
+from pipeline.appointments.port import (
+    GONE,
+    Alternatives,
+    Both,
+    Change,
+    Cursor,
+    Deed,
+    Done,
+    Found,
+    Gone,
+    Key,
+    Merge,
+    Page,
+    Person,
+    Put,
+    Snapshot,
+)
 from pipeline.appointments.ranges import FIRST, Stretch, meet
 from pipeline.appointments.tables import APPOINTMENT_FACTS, NEVER
 from pipeline.database.commits import Commits
@@ -99,9 +115,13 @@ class SqlStore:
 
     def _all(self, connection: Connection, changes: Sequence[Change]) -> tuple[Put, ...]:
         done = tuple(self._put(change, connection) for change in changes)
-        if Put.CONFLICT in done:
+        if {Put.CONFLICT, Put.ANOTHERS} & set(done):
             raise _TakenBack(done)
         return done
+
+    def merge(self, merge: Merge) -> Put:
+        """See the port."""
+        return self._commit(lambda connection: persons.merge(connection, merge, self._clock()))
 
     def person(self, key: str) -> int | None:
         """See the port."""
@@ -136,6 +156,34 @@ class SqlStore:
         if row is None:
             return None
         return GONE if row.body is None else bytes(row.body)
+
+    # operators
+
+    def persons(self, hashes: frozenset[str]) -> tuple[Person, ...]:
+        """Whose these keys are; keys that nobody is known by are in none of them."""
+        with self._database.write() as connection:  # several statements, of one moment
+            return persons.shown(connection, hashes)
+
+    def done(self, most: int) -> tuple[Done, ...]:
+        """The audit, newest first."""
+        with self._database.read() as connection:
+            return persons.done(connection, most)
+
+    def join(self, keys: Sequence[Key], deed: Deed) -> Put:
+        """Make one person of all of these keys; done again it changes nothing. Refused: two sole keys."""
+        return self._commit(lambda connection: persons.join(connection, keys, deed, self._clock()))
+
+    def part(self, hashes: frozenset[str], both: Both | None, deed: Deed) -> None:
+        """Make these keys a person of their own; done again it changes nothing. Refused: it is not said where something goes, or they are no one's."""
+        self._commit(lambda connection: persons.part(connection, hashes, both, deed, self._clock()))
+
+    def forget(self, hashes: frozenset[str], deed: Deed) -> None:
+        """Remove the person of these keys; done again it changes nothing. Refused: they are several persons'."""
+        self._commit(lambda connection: persons.forget(connection, hashes, deed, self._clock()))
+
+    def withdraw(self, appointment: str, deed: Deed) -> bool:
+        """Take an appointment from whoever has it; whether it was there."""
+        return self._commit(lambda connection: persons.withdraw(connection, appointment, deed, self._clock()))
 
     def close(self) -> None:
         """See the port."""
@@ -178,8 +226,8 @@ def _rows(
     connection: Connection, bound: dict[str, Any], at: Snapshot | None
 ) -> tuple[Snapshot, list[Found]] | Literal[Gone.GONE]:
     rows = reads.NOW.all(connection, bound)
-    if not rows:
-        return at or 0, []
+    if not rows:  # no such person: merged into another since the token was looked up, or forgotten
+        return GONE
     if at is None or rows[0].version == at:
         return int(rows[0].version), _found(rows)
     rows = reads.THEN.all(connection, {**bound, "at": at})

@@ -80,8 +80,10 @@ APPOINTMENTS: Final = Table(
     Column("offset", BigInteger, nullable=False),
     Column("refs", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
+    Column("came_with", Text, nullable=False, server_default=""),
 )
-"""The newest version of each; `since` is its person's version then, `refs` what it references, as Type/id on lines."""
+"""The newest version of each; `since` is its person's version then, `refs` what it references, as Type/id on lines. `came_with`: the keys that it came
+with, on lines; empty where nobody kept them."""
 Index("appointments_of_a_person", APPOINTMENTS.c.person, APPOINTMENTS.c.start_ms, APPOINTMENTS.c.id)
 
 SUPERSEDED: Final = Table(
@@ -113,3 +115,31 @@ RESOURCES: Final = Table(
     Column("body", LargeBinary),
 )
 """What a person's appointments reference, a copy for each person: nobody's reads depend on what somebody else has. No body: gone."""
+
+PARTED: Final = Table(
+    "parted_keys",
+    METADATA,
+    Column("hash", Text, primary_key=True),
+    Column("other", Text, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+)
+"""Pairs of keys, the lesser first, that a person said are two persons', and when: a merge from before does not join them again."""
+
+DEEDS: Final = Table(
+    "person_deeds",
+    METADATA,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("why", Text),
+    Column("person", RowId, nullable=False),
+    Column("other", RowId),
+    Column("keys", Integer, nullable=False),
+    Column("appointments", Integer, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""What was done to persons, by whom (of a merge: the record that told it), and how many keys and appointments went. `person` is who was left by it, `other`
+whom it made, or who is no more; `why` is sealed. The numbers of persons stay, though they may be nobody's by now: they tell nothing."""
+Index("deeds_of_a_person", DEEDS.c.person)
+Index("deeds_of_another_person", DEEDS.c.other)

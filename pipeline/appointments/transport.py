@@ -2,26 +2,30 @@
 
 PUT /Appointment/{id} with a collection of the Appointment and what it references; headers `x-patient` (system|value, once for each identifier),
 `x-event-ms`, `x-position` (topic/partition/offset). Answers: 201 created, 200 updated, 412 something newer is there, 409 the identifiers are two
-persons' (or the appointment is another's), 400, 404, 405. No header, id or body is in any error.
+persons', 403 the appointment is another's, 400, 404, 405.
+POST /Person/$merge with `x-prior` (the identifiers that end) beside those headers, and no body. Answers: 201 and 200 they are one, 412 a person parted
+them since, 409 they are two persons by their BSNs. No header, id or body is in any error.
 """
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 
 from pipeline.appointments.changes import Unusable, change_of, keys_of
-from pipeline.appointments.port import Change, Put, Store
+from pipeline.appointments.port import Key, Merge, Put, Store
 from pipeline.errors import NotSent, StoreError
 from pipeline.model import Clock, Position, Reply, Request
 from pipeline.pseudonyms import Pseudonyms
 from schemas.outcomes import Reason
 
-STATUS: Final = {Put.CREATED: 201, Put.UPDATED: 200, Put.STALE: 412, Put.CONFLICT: 409}
+STATUS: Final = {Put.CREATED: 201, Put.UPDATED: 200, Put.STALE: 412, Put.CONFLICT: 409, Put.ANOTHERS: 403}
+MERGE: Final = "/Person/$merge"
 PATH: Final = re.compile(r"/Appointment/([A-Za-z0-9.\-]{1,64})")
 PATIENT: Final = "x-patient"
+PRIOR: Final = "x-prior"
 EVENT: Final = "x-event-ms"
 POSITION: Final = "x-position"
 
@@ -41,31 +45,40 @@ class StoreTransport:
 
     def _status(self, request: Request) -> int:
         path = PATH.fullmatch(request.path)
-        if path is None:
+        if path is None and request.path != MERGE:
             return 404
-        if request.method != "PUT":
+        if request.method != ("PUT" if path else "POST"):
             return 405
         try:
-            change = self._change(request, path[1])
+            put = self._put(request, path[1]) if path else self._merge(request)
         except Unusable:
             return 400
-        try:
-            return STATUS[self._store.put(change)]
         except StoreError as error:
             raise _away(error) from None
+        return STATUS[put]
 
-    def _change(self, request: Request, appointment: str) -> Change:
-        headers: dict[str, list[str]] = {}
-        for name, value in request.headers:
-            headers.setdefault(name.lower(), []).append(value)
-        identifiers = [(system, value) for system, _, value in (each.partition("|") for each in headers.get(PATIENT, ()))]
-        return change_of(
+    def _put(self, request: Request, appointment: str) -> Put:
+        headers = _headers(request)
+        change = change_of(
             _resources(request.body),
             appointment,
-            keys_of(identifiers, self._pseudonyms),
+            self._keys(headers, PATIENT),
             _event_ms(headers.get(EVENT, ())[:1]),
             _position(headers.get(POSITION, ())[:1]),
         )
+        return self._store.put(change)
+
+    def _merge(self, request: Request) -> Put:
+        headers = _headers(request)
+        prior, survivor = self._keys(headers, PRIOR), self._keys(headers, PATIENT)
+        if not prior or not survivor:
+            raise Unusable("no identifier that ends, or none that stays")
+        told_by = _position(headers.get(POSITION, ())[:1])
+        return self._store.merge(Merge(prior, survivor, _event_ms(headers.get(EVENT, ())[:1]), str(told_by or "")))
+
+    def _keys(self, headers: Mapping[str, Sequence[str]], name: str) -> tuple[Key, ...]:
+        identifiers = [(system, value) for system, _, value in (each.partition("|") for each in headers.get(name, ()))]
+        return keys_of(identifiers, self._pseudonyms)
 
     def knock(self) -> None:
         """See Knock."""
@@ -77,6 +90,13 @@ class StoreTransport:
     def close(self) -> None:
         """Let go of connections."""
         self._store.close()
+
+
+def _headers(request: Request) -> dict[str, list[str]]:
+    headers: dict[str, list[str]] = {}
+    for name, value in request.headers:
+        headers.setdefault(name.lower(), []).append(value)
+    return headers
 
 
 def _away(error: StoreError) -> NotSent:

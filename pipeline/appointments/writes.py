@@ -25,41 +25,48 @@ def order_of(change: Change) -> Order:
 
 def put(connection: Connection, change: Change, at_ms: int) -> Put:
     """See the port."""
-    whose = _person(connection, change.keys)
+    whose = _person_held(connection, change.keys)
     if whose is None:
         return Put.CONFLICT
-    person, new = whose
-    version = (
-        connection.execute(select(PERSONS.c.version).where(PERSONS.c.id == person).with_for_update()).scalar_one()
-        if person
-        else 0
-    )
+    person, new, version = whose
     before = connection.execute(select(APPOINTMENTS).where(APPOINTMENTS.c.id == change.appointment)).first()
     if before is not None and before.person != person:
-        return Put.CONFLICT
-    if before is not None and order_of(change) < _order(before):
+        return Put.ANOTHERS
+    if before is not None and order_of(change) < order_in(before):
         return Put.STALE
     if person is None:
-        person = int(connection.execute(insert(PERSONS).values(version=0, purged=0).returning(PERSONS.c.id)).scalar_one())
-    _link(connection, person, new)
+        person = made(connection)
+    link(connection, person, new)
     connection.execute(update(PERSONS).where(PERSONS.c.id == person).values(version=version + 1))
     _write(connection, change, person, version + 1)
     _resources(connection, change, person)
     if before is None:
         return Put.CREATED
     _supersede(connection, before, version + 1, at_ms)
-    _forget(connection, change, person, _lines(before.refs))
+    drop(connection, person, lines(before.refs) - {f"{kind}/{name}" for kind, name in _referenced(change)})
     return Put.UPDATED
+
+
+def _person_held(connection: Connection, keys: tuple[Key, ...]) -> tuple[int | None, list[Key], int] | None:
+    """As `_person`, with the person's version; its row is held, and nobody has joined or parted it between reading its keys and that."""
+    whose = _person(connection, keys)
+    while whose is not None and whose[0] is not None:
+        version = connection.execute(select(PERSONS.c.version).where(PERSONS.c.id == whose[0]).with_for_update()).scalar()
+        again = whose if connection.dialect.name == "sqlite" else _person(connection, keys)  # SQLite has one writer at a time
+        if version is not None and again == whose:
+            return (*whose, int(version))
+        whose = again
+    return whose and (*whose, 0)
 
 
 def _person(connection: Connection, keys: tuple[Key, ...]) -> tuple[int | None, list[Key]] | None:
     """The person whom the keys name (None: nobody yet) and the keys that are new; None where they are not one person's."""
     if len({key.hash for key in keys if key.sole}) > 1:
         return None
-    known = _known(connection, keys)
+    known = known_of(connection, keys)
     if len(known) < len(keys):
-        connection.execute(select(APPOINTMENT_FACTS.c.value).where(APPOINTMENT_FACTS.c.name == LINKS).with_for_update())
-        known = _known(connection, keys)
+        queue(connection)
+        known = known_of(connection, keys)
     persons = set(known.values())
     if len(persons) > 1:
         return None
@@ -68,7 +75,13 @@ def _person(connection: Connection, keys: tuple[Key, ...]) -> tuple[int | None, 
     return None if _another_sole(connection, person, new) else (person, new)
 
 
-def _known(connection: Connection, keys: tuple[Key, ...]) -> dict[str, int]:
+def queue(connection: Connection) -> None:
+    """Whoever links new keys, or joins and parts persons, does it behind the others who do."""
+    connection.execute(select(APPOINTMENT_FACTS.c.value).where(APPOINTMENT_FACTS.c.name == LINKS).with_for_update())
+
+
+def known_of(connection: Connection, keys: Iterable[Key]) -> dict[str, int]:
+    """The persons of the keys that are known."""
     statement = select(PERSON_KEYS.c.hash, PERSON_KEYS.c.person).where(PERSON_KEYS.c.hash.in_([key.hash for key in keys]))
     return {row.hash: row.person for row in connection.execute(statement)}
 
@@ -81,7 +94,13 @@ def _another_sole(connection: Connection, person: int | None, new: Iterable[Key]
     return bool(connection.execute(has).scalar())
 
 
-def _link(connection: Connection, person: int, new: Iterable[Key]) -> None:
+def made(connection: Connection) -> int:
+    """A new person."""
+    return int(connection.execute(insert(PERSONS).values(version=0, purged=0).returning(PERSONS.c.id)).scalar_one())
+
+
+def link(connection: Connection, person: int, new: Iterable[Key]) -> None:
+    """From now on these keys are the person's."""
     rows = [{"hash": key.hash, "person": person, "sole": key.sole} for key in {key.hash: key for key in new}.values()]
     if rows:
         connection.execute(insert(PERSON_KEYS), rows)
@@ -95,6 +114,7 @@ def _write(connection: Connection, change: Change, person: int, version: int) ->
         "since": version,
         "refs": "\n".join(f"{kind}/{name}" for kind, name in _referenced(change)),
         "body": change.resources["Appointment", change.appointment],
+        "came_with": "\n".join(sorted({key.hash for key in change.keys})),
     }
     _upsert(connection, APPOINTMENTS, ("id",), values)
 
@@ -115,7 +135,7 @@ def _resources(connection: Connection, change: Change, person: int) -> None:
     kept = {(row.type, row.id): row for row in connection.execute(select(*KEPT).where(RESOURCES.c.person == person))}
     for (kind, name), body in _referenced(change).items():
         there = kept.get((kind, name))
-        if there is None or there.gone or order >= _order(there):
+        if there is None or there.gone or order >= order_in(there):
             values = dict(zip(ORDER, order, strict=True)) | {"person": person, "type": kind, "id": name, "body": body}
             _upsert(connection, RESOURCES, ("person", "type", "id"), values)
 
@@ -126,13 +146,12 @@ def _supersede(connection: Connection, before: Row[Any], version: int, at_ms: in
     connection.execute(insert(SUPERSEDED).values(**values, until=version, at_ms=at_ms))
 
 
-def _forget(connection: Connection, change: Change, person: int, before: set[str]) -> None:
+def drop(connection: Connection, person: int, dropped: set[str]) -> None:
     """What no appointment of the person references any more is gone."""
-    dropped = before - {f"{kind}/{name}" for kind, name in _referenced(change)}
     if not dropped:
         return
     for row in connection.execute(select(APPOINTMENTS.c.refs).where(APPOINTMENTS.c.person == person)):
-        dropped -= _lines(row.refs)
+        dropped -= lines(row.refs)
     for kind, _, name in (each.partition("/") for each in sorted(dropped)):
         here = (RESOURCES.c.person == person, RESOURCES.c.type == kind, RESOURCES.c.id == name)
         connection.execute(update(RESOURCES).where(*here).values(body=None))
@@ -146,9 +165,11 @@ def purge(connection: Connection, before_ms: int) -> None:
     connection.execute(delete(SUPERSEDED).where(old))
 
 
-def _order(row: Row[Any]) -> Order:
+def order_in(row: Row[Any]) -> Order:
+    """As order_of, of what stands there."""
     return (row.event_ms, row.topic, row.partition, row.offset)
 
 
-def _lines(text: str) -> set[str]:
+def lines(text: str) -> set[str]:
+    """What a column has on lines."""
     return set(text.split("\n")) - {""}

@@ -324,8 +324,10 @@ class Delivery:
         match verdict.decision:
             case Decision.DELIVERED:
                 return self._delivered(packed, answer)
-            case Decision.PARKED:
-                return self._outcome(packed, answer, State.PARKED, verdict.reason)
+            case Decision.STALE | Decision.PARKED as ends:
+                return self._outcome(
+                    packed, answer, State.PARKED if ends is Decision.PARKED else State.SUPERSEDED, verdict.reason
+                )
             case Decision.ABSENT if self.claimed:
                 # refused as a duplicate, and not there: of something else, an e-mail address perhaps; create and update would go round for ever
                 self._forget(packed)

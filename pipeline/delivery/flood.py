@@ -83,6 +83,7 @@ OWN: Final = frozenset(
         Reason.PART_ID_MISSING,
         Reason.PART_OF_ANOTHER,
         Reason.MERGE_NEEDS_REKEY,
+        Reason.MERGE_REFUSED,
         Reason.MERGE_CYCLE,
         Reason.MERGED_PRIOR,
         # an outcome that is being found out

@@ -34,6 +34,8 @@ def identify(routed: Routed, knowledge: Knowledge) -> Identified:
         raise Duplicate(str(knowledge.same.position))
     if routed.rule.action is Action.MERGE:
         _merge(routed, knowledge)
+    if routed.rule.action is Action.JOIN and not routed.prior:
+        raise Parked(Reason.PATIENT_MISSING, where="MRG-1")
     if _stale(routed, knowledge):
         raise Superseded(Reason.STALE, where="EVN-2" if routed.decoded.event.recorded else "MSH-7")
     if knowledge.open_create is not None or _holds(routed, knowledge):
@@ -190,7 +192,7 @@ def _known_by(routed: Routed, knowledge: Knowledge) -> Identity | None:
 
 
 def _merge(routed: Routed, knowledge: Knowledge) -> None:
-    """No partner so far offers a merge: the ledger records it, and says where the partner is left with something to mend."""
+    """The partner offers no merge: the ledger records it, and says where the partner is left with something to mend."""
 
     def at_partner(identities: tuple[object, ...]) -> list[Known]:
         return [known for identity, known in knowledge.known.items() if identity in identities and known.merged_into is None]

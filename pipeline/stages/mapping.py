@@ -10,7 +10,7 @@ from typing import Final
 
 from pipeline.errors import Parked
 from pipeline.fhir.degrade import degrade
-from pipeline.model import Finding, Identified, Intent, Kind, Mapped, Resource, Subject
+from pipeline.model import Action, Finding, Identified, Intent, Kind, Mapped, Resource, Subject
 from pipeline.settings import Absent
 from pipeline.stages.decode import decode
 from pipeline.stages.plan import Plan
@@ -34,6 +34,8 @@ MANDATORY: Final = {"Encounter.class": "PV1-2", "Appointment": "SCH-11", "Appoin
 
 def mapping(identified: Identified, plan: Plan) -> Mapped:
     """Render and check; Parked where the template fails or a resource breaks FHIR's rules beyond what can be left out."""
+    if identified.routed.rule.action is Action.JOIN:  # it tells of nothing but who is who
+        return Mapped(identified, (), plan.catalogue.version(plan.partner.name))
     context = context_of(identified, plan)
     try:
         rendered = plan.catalogue.render(plan.partner.name, context)

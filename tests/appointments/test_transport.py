@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from pipeline.appointments.changes import BSN
-from pipeline.appointments.port import Page
+from pipeline.appointments.port import Deed, Page
 from pipeline.appointments.sql import SqlStore
 from pipeline.appointments.transport import StoreTransport
 from pipeline.errors import NotSent
@@ -88,8 +88,47 @@ def test_again_is_an_update_and_an_older_one_is_refused(transport: StoreTranspor
 
 def test_another_persons_appointment_is_a_conflict(transport: StoreTransport) -> None:
     transport.exchange(request())
-    assert transport.exchange(request(headers=headers(x_patient=f"{LOCAL}|999"))).status == 409
+    assert transport.exchange(request(headers=headers(x_patient=f"{LOCAL}|999"))).status == 403
     assert transport.exchange(request(headers=(*HEADERS, ("x-patient", f"{BSN}|999911132")))).status == 409
+
+
+def merge(prior: str, survivor: str, **changes: Any) -> Request:  # noqa: ANN401 - the fields of Request
+    named = (("x-prior", prior), ("x-patient", survivor), ("x-event-ms", "1000"), ("x-position", "his.adt/0/7"))
+    return request(**({"method": "POST", "path": "/Person/$merge", "headers": named, "body": b""} | changes))
+
+
+def test_of_a_merge_both_numbers_are_one_person_and_told_again_they_still_are(transport: StoreTransport, store: SqlStore) -> None:
+    transport.exchange(request())
+    asked = [merge(f"{LOCAL}|999", f"{LOCAL}|12345")] * 2 + [merge(f"{LOCAL}|1", f"{LOCAL}|2")]
+    assert [transport.exchange(each).status for each in asked] == [200, 200, 201]
+    assert store.person(PSEUDONYMS.person(LOCAL, "999")) == store.person(PSEUDONYMS.person(BSN, "999911120"))
+
+
+def test_a_merge_of_two_bsns_is_a_conflict_and_one_from_before_they_were_parted_is_stale(
+    transport: StoreTransport, store: SqlStore
+) -> None:
+    transport.exchange(request())
+    assert transport.exchange(merge(f"{BSN}|999911132", f"{LOCAL}|12345")).status == 409
+    transport.exchange(merge(f"{LOCAL}|999", f"{LOCAL}|12345"))
+    store.part(frozenset({PSEUDONYMS.person(LOCAL, "999")}), None, Deed("an operator", "sealed"))
+    assert transport.exchange(merge(f"{LOCAL}|999", f"{LOCAL}|12345")).status == 412
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        (merge(f"{LOCAL}|999", f"{LOCAL}|12345", method="PUT"), 405),
+        (merge("", f"{LOCAL}|12345"), 400),
+        (merge(f"{LOCAL}|999", ""), 400),
+        (merge(f"{LOCAL}|999", f"{LOCAL}|12345", headers=HEADERS), 400),
+        (merge(f"{LOCAL}|999", f"{LOCAL}|12345", path="/Person/$merge/x"), 404),
+    ],
+)
+def test_what_is_no_merge_is_refused_and_joins_nobody(
+    transport: StoreTransport, store: SqlStore, asked: Request, status: int
+) -> None:
+    assert transport.exchange(asked).status == status
+    assert store.person(PSEUDONYMS.person(LOCAL, "12345")) is None
 
 
 @pytest.mark.parametrize(

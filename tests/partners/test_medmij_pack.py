@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable
+from itertools import permutations
 from typing import Any
 
 import orjson
@@ -15,9 +16,9 @@ from pipeline.errors import NoAnswer
 from pipeline.fhir import profile
 from pipeline.hl7.er7 import parse
 from pipeline.hl7.event import typed
-from pipeline.model import Decision, Intent, Knowledge, Known, Outcome, Position, Reply, Subject
+from pipeline.model import Decision, Intent, Knowledge, Known, Outcome, Packed, Position, Received, Reply, Subject
 from pipeline.partners.medmij.parts import Times, own_id, times, whole_bsn
-from pipeline.partners.medmij.verdicts import TABLE, row_of
+from pipeline.partners.medmij.verdicts import TABLE, Operation, row_of
 from pipeline.settings_partners import MedmijSettings
 from pipeline.wiring import MAPPINGS
 from schemas.medmij import CHECK
@@ -26,7 +27,7 @@ from tests.partners.medmij_samples import BSN, LOCAL, PID, converted, packed, pl
 
 PLAN = plan_with()
 GOLDEN = sorted((MAPPINGS / "medmij" / "golden").glob("*.json"))
-SENT = {path.stem: tree for path in GOLDEN if isinstance(tree := json.loads(path.read_text()), list)}
+SENT = {path.stem: tree for path in GOLDEN if isinstance(tree := json.loads(path.read_text()), list) and tree[0]["body"]}
 
 
 def people(message: bytes) -> list[str]:
@@ -117,16 +118,30 @@ def test_two_patients_with_one_placeholder_share_nothing() -> None:
     assert set(people(siu(pid=one))) & set(people(siu(pid=other))) == set()
 
 
-def test_what_an_answer_teaches_is_the_patient_by_every_number_and_the_appointment() -> None:
+def test_what_an_answer_teaches_is_the_patient_by_every_number_and_the_appointment_and_not_whose_it_is() -> None:
     sent = packed(siu(), PLAN)
     (request,) = sent.requests
     verdict = PLAN.partner.judge(sent, request, Reply(201, {}, b"", 1.0, 0, 1), after_unknown=False)
-    found = resources(request)
     assert [(one.identity.kind, one.partner_id, one.belongs_to) for one in verdict.learned] == [
-        (Subject.PATIENT, found["Patient"]["id"], None),
-        (Subject.PATIENT, found["Patient"]["id"], None),
-        (Subject.APPOINTMENT, found["Appointment"]["id"], found["Patient"]["id"]),
+        (Subject.PATIENT, None, None),
+        (Subject.PATIENT, None, None),
+        (Subject.APPOINTMENT, resources(request)["Appointment"]["id"], None),
     ]
+
+
+def test_a_patient_keeps_the_id_that_the_first_number_gave_whatever_numbers_come_and_in_which_order() -> None:
+    first = packed(siu(pid=f"PID|1||{LOCAL}^^^ZGDEMO^PI||Vries^Anna"), PLAN)
+    verdict = PLAN.partner.judge(first, first.requests[0], Reply(201, {}, b"", 1.0, 0, 1), after_unknown=False)
+    known = {one.identity: Known(one.partner_id, created_with=one.created_with) for one in verdict.learned}
+    ids = {resources(first.requests[0])["Patient"]["id"]}
+    numbers = [f"{LOCAL}^^^ZGDEMO^PI", f"{BSN}^^^NLMINBIZA^NNNLD", "00001^^^ZGDEMO^PI"]
+    for order in permutations(numbers):
+        routed = flow.read(Received(Position("siu", 0, 2), siu(pid=f"PID|1||{'~'.join(order)}||Vries^Anna")), PLAN)
+        assert not isinstance(routed, Outcome)
+        later = flow.prepare(routed, Knowledge(known=known), PLAN)
+        assert isinstance(later, Packed)
+        ids.add(resources(later.requests[0])["Patient"]["id"])
+    assert len(ids) == 1
 
 
 # times
@@ -283,18 +298,71 @@ def test_what_is_older_than_what_the_store_has_is_superseded_whatever_it_says(tr
 
 
 def test_the_table_is_total_and_every_row_is_reached() -> None:
-    assert {id(row_of(status)) for status in range(1000)} == {id(row) for row in TABLE}
-    decisions = {status: row_of(status).decision for status in (0, 200, 201, 404, 409, 412, 500, 503)}
+    assert {id(row_of(one, status)) for one in Operation for status in range(1000)} == {id(row) for row in TABLE}
+    decisions = {status: row_of(Operation.APPOINTMENT, status).decision for status in (0, 200, 201, 403, 404, 409, 412, 500, 503)}
     assert decisions == {
         0: Decision.FAILED,
         200: Decision.DELIVERED,
         201: Decision.DELIVERED,
+        403: Decision.PARKED,
         404: Decision.HALTED,
         409: Decision.PARKED,
-        412: Decision.DELIVERED,
+        412: Decision.STALE,
         500: Decision.FAILED,
         503: Decision.FAILED,
     }
+
+
+def test_each_refusal_of_the_store_has_its_own_reason() -> None:
+    asked = [(Operation.APPOINTMENT, 403), (Operation.APPOINTMENT, 409), (Operation.MERGE, 409), (Operation.MERGE, 412)]
+    assert [row_of(*each).reason for each in asked] == [
+        Reason.PART_OF_ANOTHER,
+        Reason.IDENTITY_CONFLICT,
+        Reason.MERGE_REFUSED,
+        Reason.STALE,
+    ]
+    assert row_of(Operation.MERGE, 403).decision is Decision.HALTED
+
+
+# merges
+
+
+def a40(event: str = "A40", mrg: str = f"MRG|77^^^ZGDEMO^PI~{BSN}^^^NLMINBIZA^NNNLD") -> bytes:
+    msh = f"MSH|^~\\&|HIS|ZIEKENHUIS|PIPE|MEDMIJ|20260301120000+0100||ADT^{event}|M-2|P|2.5|||||NLD|UNICODE UTF-8"
+    return f"{msh}\r{PID}\r{mrg}\r".encode()
+
+
+@pytest.mark.parametrize("event", ["A18", "A30", "A34", "A36", "A39", "A40", "A46", "A47"])
+def test_a_merge_is_one_request_of_who_is_who(event: str) -> None:
+    request = request_of(a40(event), PLAN)
+    local = "urn:oid:2.16.840.1.113883.2.4.3.11.999.7.6"
+    assert (request.operation, request.method, request.path, request.intent, request.body) == (
+        "persons-merge",
+        "POST",
+        "/Person/$merge",
+        Intent.UPDATE,
+        b"",
+    )
+    assert request.headers == (
+        ("x-prior", f"{local}|77"),
+        ("x-patient", f"{local}|{LOCAL}"),
+        ("x-patient", f"http://fhir.nl/fhir/NamingSystem/bsn|{BSN}"),
+        ("x-event-ms", "1772362800000"),
+        ("x-position", "file/0/0"),
+    )
+
+
+@pytest.mark.parametrize("mrg", ["MRG|", f"MRG|{LOCAL}^^^ZGDEMO^PI"])
+def test_a_merge_of_nobody_parks(mrg: str) -> None:
+    came = converted(a40(mrg=mrg), PLAN)
+    assert isinstance(came, Outcome)
+    assert (came.reason, came.where) == (Reason.PATIENT_MISSING, "MRG-1")
+
+
+def test_what_a_merge_teaches_is_that_the_store_has_both() -> None:
+    sent = packed(a40(), PLAN)
+    verdict = PLAN.partner.judge(sent, sent.requests[0], Reply(200, {}, b"", 1.0, 0, 1), after_unknown=False)
+    assert sorted((one.identity.value, one.partner_id) for one in verdict.learned) == [("77", None), (LOCAL, None), (BSN, None)]
 
 
 def test_what_was_not_answered_goes_again_and_teaches_nothing() -> None:

@@ -26,9 +26,8 @@ EXAMPLE: Final = """  emr-pipeline appointments load export/*.ndjson
 COLUMNS: Final = ("patient", "system", "value")
 SHOWN: Final = 20
 """Mistakes of a file that are named one by one."""
-CONFLICT: Final = (
-    "its patient's identifiers are two persons', or it is there as another person's: somebody has to decide whose it is"
-)
+CONFLICT: Final = "its patient's identifiers are two persons': somebody has to decide whose it is"
+ANOTHERS: Final = "it is there as another person's: somebody has to decide whose it is"
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -82,7 +81,8 @@ def _load(store: "Store", maker: "Maker", file: "File") -> dict[str, Any]:
         else:
             changes.append(each)
     done = () if mistakes else store.put_all([change for _, change in changes])
-    mistakes += [Mistake(where, CONFLICT) for (where, _), put in zip(changes, done, strict=False) if put is Put.CONFLICT]
+    refusals = {Put.CONFLICT: CONFLICT, Put.ANOTHERS: ANOTHERS}
+    mistakes += [Mistake(where, refusals[put]) for (where, _), put in zip(changes, done, strict=False) if put in refusals]
     counts = {str(put): 0 if mistakes else done.count(put) for put in (Put.CREATED, Put.UPDATED, Put.STALE)}
     return {"file": file.name, "appointments": len(changes), **counts, "mistakes": [str(each) for each in mistakes]}
 

@@ -1,17 +1,31 @@
 """MedMij eAfspraak (FHIR STU3): what patients read as their appointments. There is nobody to send it to: it goes into our own store, which they ask.
 
-One PUT for each message: the Appointment with all that it refers to, as a collection, an upsert by an id of ours. No I/O. A BSN is in the header
+One PUT for each message: the Appointment with all that it refers to, as a collection, an upsert by an id of ours; of a merge one POST of who is who. No I/O.
+Whose a number or an appointment is, the store knows and the ledger does not: patients are learned without an id, and the store says what is two persons'. A BSN is in the header
 `x-patient`, by which its patient finds the appointment, and in no body; such headers are never logged. Sources: contracts/medmij.md 4 to 6.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import orjson
 
 from pipeline.errors import NoAnswer, Parked, ProfileNotMet
 from pipeline.fhir import profile
-from pipeline.model import Finding, Identified, Identity, Intent, Mapped, Packed, Reply, Request, Resource, Variable, Verdict
+from pipeline.model import (
+    Action,
+    Finding,
+    Identified,
+    Identity,
+    Intent,
+    Mapped,
+    Packed,
+    Reply,
+    Request,
+    Resource,
+    Variable,
+    Verdict,
+)
 from pipeline.partners import packing
 from pipeline.partners.medmij import parts as medmij_parts
 from pipeline.partners.medmij.parts import BSN, own_id, whole_bsn
@@ -29,6 +43,7 @@ PLACES: Final = {
 }
 """Where the message should have had what is mandatory and missing: an element that is not there knows no place."""
 PATIENT_HEADER: Final = "x-patient"
+PRIOR_HEADER: Final = "x-prior"
 TIME_HEADER: Final = "x-event-ms"
 POSITION_HEADER: Final = "x-position"
 HOUR_MS: Final = 3_600_000
@@ -120,8 +135,10 @@ class Medmij:
     # requests
 
     def pack(self, mapped: Mapped) -> Packed:
-        """One PUT of the appointment and what it refers to. Parked: SEVERAL_APPOINTMENTS. ProfileNotMet: PROFILE_REQUIRED, PROFILE_INVALID."""
+        """One PUT of the appointment and what it refers to, or a merge. Parked: SEVERAL_APPOINTMENTS. ProfileNotMet: PROFILE_REQUIRED, PROFILE_INVALID."""
         identified = mapped.identified
+        if identified.routed.rule.action is Action.JOIN:
+            return Packed(mapped, (self._merge(identified),))
         if identified.routed.decoded.hl7.count("SCH") > 1:
             raise Parked(Reason.SEVERAL_APPOINTMENTS, where="SCH[2]")
         once = {(one["resourceType"], one.get("id")): one for one in reversed(mapped.resources)}  # a doctor may be there twice
@@ -138,13 +155,26 @@ class Medmij:
             method="PUT",
             path=f"/Appointment/{medmij_parts.appointment_id(identified)}",
             path_template="/Appointment/{id}",
-            headers=_headers(identified),
+            headers=(("Content-Type", "application/fhir+json"), *_headers(identified)),
             body=body,
             request_id=identified.routed.request_id,
             timeouts=self._timeouts,
             intent=Intent.UPDATE,  # of the first one too: an upsert by an id of ours makes no second one when it is sent again
         )
         return Packed(mapped, (request,))
+
+    def _merge(self, identified: Identified) -> Request:
+        return Request(
+            operation=Operation.MERGE.value,
+            method="POST",
+            path="/Person/$merge",
+            path_template="/Person/$merge",
+            headers=(*_people(PRIOR_HEADER, identified.routed.prior), *_headers(identified)),
+            body=b"",
+            request_id=identified.routed.request_id,
+            timeouts=self._timeouts,
+            intent=Intent.UPDATE,  # told twice, they are one all the same
+        )
 
     def of_attempt(self, packed: Packed, request: Request, attempt: int) -> Request:  # noqa: ARG002 - the port's signature
         """See partners/port.py: the attempts of a request are one."""
@@ -167,7 +197,7 @@ class Medmij:
     def judge(self, packed: Packed, request: Request, came: Reply | NoAnswer, *, after_unknown: bool) -> Verdict:  # noqa: ARG002 - the port's signature
         """See partners/port.py and verdicts.py."""
         answered = isinstance(came, Reply)
-        row = row_of(came.status if isinstance(came, Reply) else 0)
+        row = row_of(Operation(request.operation), came.status if isinstance(came, Reply) else 0)
         done = row.decision.value == "delivered"
         return Verdict(
             row.decision,
@@ -183,14 +213,16 @@ class Medmij:
 
 def _headers(identified: Identified) -> tuple[tuple[str, str], ...]:
     """Whose it is, how old and where it stood: what the store keeps beside it."""
-    routed = identified.routed
-    people = [(one.system, (whole_bsn(one.value) or one.value) if one.system == BSN else one.value) for one in routed.identities]
     return (
-        ("Content-Type", "application/fhir+json"),
-        *((PATIENT_HEADER, f"{system}|{value}") for system, value in dict.fromkeys(people)),
+        *_people(PATIENT_HEADER, identified.routed.identities),
         (TIME_HEADER, str(_event_ms(identified))),
-        (POSITION_HEADER, str(routed.decoded.received.position)),
+        (POSITION_HEADER, str(identified.routed.decoded.received.position)),
     )
+
+
+def _people(header: str, identities: Iterable[Identity]) -> tuple[tuple[str, str], ...]:
+    people = [(one.system, (whole_bsn(one.value) or one.value) if one.system == BSN else one.value) for one in identities]
+    return tuple((header, f"{system}|{value}") for system, value in dict.fromkeys(people))
 
 
 def _event_ms(identified: Identified) -> int:

@@ -98,17 +98,22 @@ def appointment_id(identified: Identified) -> str:
 
 
 def patient_id(identified: Identified) -> str:
-    """What the store has the patient under; of one who is new it follows from a keyed hash."""
-    return identified.partner_id or own_id("Patient", identified.routed.lane)
+    """What the store has the patient under: it follows from a keyed hash of the number that the first message was known by."""
+    routed = identified.routed
+    known_by = identified.identity if identified.intent is Intent.UPDATE else None
+    numbers = sorted((one.system, one.value) for one in routed.identities)  # in the order of the lanes
+    lane = routed.lanes[numbers.index((known_by.system, known_by.value))] if known_by else routed.lane
+    return identified.partner_id or own_id("Patient", lane)
 
 
 def learned(identified: Identified) -> tuple[Learned, ...]:
-    """The patient, under every number that PID-3 has, and the appointment."""
-    first, number = identified.identity, patient_id(identified)
-    assert first is not None  # noqa: S101 - route parks a message of nobody
-    others = (Learned(one, number) for one in identified.routed.identities if one != first)
-    created = Learned(first, number, created_with=identified.intent is Intent.CREATE)
-    return (created, *others, Learned(about(identified), appointment_id(identified), belongs_to=number))
+    """The patient, under every number that the message has, and the appointment; not whose it is, which the store knows better."""
+    routed = identified.routed
+    least = min(routed.identities, key=lambda one: (one.system, one.value))
+    created = Learned(least, None, created_with=identified.intent is Intent.CREATE)
+    others = (Learned(one, None) for one in (*routed.identities, *routed.prior) if one != least)
+    parts = (Learned(about(identified), appointment_id(identified)),) if routed.parts else ()
+    return (created, *others, *parts)
 
 
 def practitioner_id(person: Practitioner | None, hospital: str) -> str | None:

@@ -16,6 +16,7 @@ class Operation(StrEnum):
     """What is asked."""
 
     APPOINTMENT = "appointment-put"
+    MERGE = "persons-merge"
 
 
 class Said(StrEnum):
@@ -24,28 +25,26 @@ class Said(StrEnum):
     NOTHING = "nothing"
 
 
-PUT: Final = Operation.APPOINTMENT
-DELIVERED, FAILED, PARKED, HALTED = Decision.DELIVERED, Decision.FAILED, Decision.PARKED, Decision.HALTED
+PUT, MERGE = Operation.APPOINTMENT, Operation.MERGE
+ANY: Final = frozenset(Operation)
+DELIVERED, STALE, FAILED, PARKED, HALTED = Decision.DELIVERED, Decision.STALE, Decision.FAILED, Decision.PARKED, Decision.HALTED
 
 TABLE: Final[tuple[Row, ...]] = (
-    row(PUT, range(1), FAILED, None, "an upsert by our own id: the same again finds out", pause=True),
-    row(PUT, (200, 201, 204), DELIVERED, None, "updated, created"),
-    row(PUT, 412, DELIVERED, None, "something newer of the appointment is there, which says all that this does"),
-    row(
-        PUT,
-        409,
-        PARKED,
-        Reason.IDENTITY_CONFLICT,
-        "the numbers are two persons', or the appointment is another's: a person decides",
-    ),
-    row(PUT, (429, 503), FAILED, Reason.UNAVAILABLE, "the database is away or busy", pause=True),
-    row(PUT, (400, 413, 422), PARKED, Reason.REJECTED_INVALID, "the store cannot read what we made"),
-    row(PUT, range(500, 600), FAILED, Reason.PARTNER_EXCEPTION, "the store failed inside", pause=True),
-    row(PUT, range(1000), HALTED, Reason.REJECTED_OTHER, "the rest: nothing that the store says"),
+    row(ANY, range(1), FAILED, None, "an upsert by our own id: the same again finds out", pause=True),
+    row(ANY, (200, 201, 204), DELIVERED, None, "updated, created"),
+    row(PUT, 412, STALE, Reason.STALE, "something newer of the appointment is there, which says all that this does"),
+    row(MERGE, 412, STALE, Reason.STALE, "an operator parted the two after it: that is the newer word"),
+    row(PUT, 409, PARKED, Reason.IDENTITY_CONFLICT, "the numbers are two persons': a person decides"),
+    row(PUT, 403, PARKED, Reason.PART_OF_ANOTHER, "the appointment is another person's: a person decides"),
+    row(MERGE, 409, PARKED, Reason.MERGE_REFUSED, "they are two persons by their BSNs, or the survivor is two: a person decides"),
+    row(ANY, (429, 503), FAILED, Reason.UNAVAILABLE, "the database is away or busy", pause=True),
+    row(ANY, (400, 413, 422), PARKED, Reason.REJECTED_INVALID, "the store cannot read what we made"),
+    row(ANY, range(500, 600), FAILED, Reason.PARTNER_EXCEPTION, "the store failed inside", pause=True),
+    row(ANY, range(1000), HALTED, Reason.REJECTED_OTHER, "the rest: nothing that the store says"),
 )
 
 
 @lru_cache(1024)
-def row_of(status: int) -> Row:
+def row_of(operation: Operation, status: int) -> Row:
     """The first row that fits. The last one fits every status from 0 to 999."""
-    return next(one for one in TABLE if one.fits(Signal(PUT, status, Said.NOTHING)))
+    return next(one for one in TABLE if one.fits(Signal(operation, status, Said.NOTHING)))

@@ -10,7 +10,7 @@ import orjson
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey
 
-from pipeline.appointments.port import GONE, Alternatives, Change, Cursor, Found, Gone, Key, Page, Put, Snapshot
+from pipeline.appointments.port import GONE, Alternatives, Change, Cursor, Found, Gone, Key, Merge, Page, Put, Snapshot
 from pipeline.metrics import Metrics
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.serve.xis.context import BSN, Names
@@ -69,6 +69,10 @@ class MemoryStore:
     def put_all(self, changes: Sequence[Change]) -> tuple[Put, ...]:
         """See Store."""
         return tuple(self.put(change) for change in changes)
+
+    def merge(self, merge: Merge) -> Put:
+        """See Store: nobody merges here."""
+        raise NotImplementedError
 
     def person(self, key: str) -> int | None:
         """See Store."""

@@ -1,0 +1,296 @@
+"""Persons become one (a sender's merge, an operator's join), two, or none. Each function runs in a transaction of sql.py's.
+
+Nothing here guesses: two persons who each have a sole key (a BSN) are never joined, and what came with keys of both sides is parted as an operator says.
+All queue at the row at which new keys do, so that no key is linked meanwhile; then the rows of the persons are held.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
+
+from pipeline.appointments.port import Both, Deed, Did, Done, Key, Merge, Person, Put
+from pipeline.appointments.tables import APPOINTMENTS, DEEDS, PARTED, PERSON_KEYS, PERSONS, RESOURCES, SUPERSEDED
+from pipeline.appointments.writes import drop, known_of, lines, link, made, order_in, queue
+from pipeline.errors import Refused
+
+TWO_SOLE: Final = "each of them has a BSN of its own: two persons, as long as one of the BSNs is not parted from its numbers"
+
+
+def merge(connection: Connection, merge: Merge, at_ms: int) -> Put:
+    """See the port."""
+    queue(connection)
+    keys = (*merge.survivor, *merge.prior)
+    if len(set(known_of(connection, merge.survivor).values())) > 1 or _soles(connection, keys) > 1:
+        return Put.CONFLICT
+    known = known_of(connection, keys)
+    persons = sorted(set(known.values()))
+    if len(persons) > 1 and _parted_since(connection, persons, merge.event_ms):
+        return Put.STALE
+    survivor = next((known[key.hash] for key in merge.survivor if key.hash in known), None)
+    before = _Deed(at_ms, Did.MERGED, merge.who)
+    return _one(connection, keys, known, before, survivor)
+
+
+def join(connection: Connection, keys: Sequence[Key], deed: Deed, at_ms: int) -> Put:
+    """What an operator says, whatever was said before: CREATED where nobody was known, UPDATED also where they are one already. Refused: two sole keys."""
+    queue(connection)
+    if _soles(connection, keys) > 1:
+        raise Refused(TWO_SOLE)
+    return _one(connection, keys, known_of(connection, keys), _Deed(at_ms, Did.JOINED, deed.who, deed.why))
+
+
+def part(connection: Connection, hashes: frozenset[str], both: Both | None, deed: Deed, at_ms: int) -> None:
+    """Make these keys a person of their own, with what came with them. Refused: `both` is not said, and there is something of both."""
+    queue(connection)
+    person, rest = _to_part(connection, hashes)
+    if not rest:
+        return
+    _held(connection, [person])
+    mine, of_both = _came(connection, person, hashes)
+    if of_both and both is None:
+        raise Refused(f"{_counted(len(of_both))} came with numbers of both, or before that was kept: say whether they stay or go")
+    other = made(connection)
+    going = mine | (of_both if both is Both.GO else set())
+    connection.execute(update(PERSON_KEYS).where(PERSON_KEYS.c.hash.in_(hashes)).values(person=other))
+    _go(connection, person, other, going)
+    _say_parted(connection, hashes, rest, at_ms)
+    _tell(connection, _Deed(at_ms, Did.PARTED, deed.who, deed.why), (person, other), (len(hashes), len(going)))
+
+
+def forget(connection: Connection, hashes: frozenset[str], deed: Deed, at_ms: int) -> None:
+    """Remove the one person of these keys, with all that is kept. Refused: they are several persons'."""
+    queue(connection)
+    persons = sorted(_persons(connection, hashes))
+    if not persons:
+        return
+    if len(persons) > 1:
+        raise Refused("these numbers are several persons': forget them one by one")
+    _held(connection, persons)
+    of = PERSON_KEYS.c.person == persons[0]
+    keys = set(connection.execute(select(PERSON_KEYS.c.hash).where(of)).scalars())
+    connection.execute(delete(PARTED).where(or_(PARTED.c.hash.in_(keys), PARTED.c.other.in_(keys))))
+    gone = connection.execute(delete(APPOINTMENTS).where(APPOINTMENTS.c.person == persons[0])).rowcount
+    for table in (SUPERSEDED, RESOURCES, PERSON_KEYS):
+        connection.execute(delete(table).where(table.c.person == persons[0]))
+    connection.execute(delete(PERSONS).where(PERSONS.c.id == persons[0]))
+    _tell(connection, _Deed(at_ms, Did.FORGOTTEN, deed.who, deed.why), (persons[0], None), (len(keys), gone))
+
+
+def withdraw(connection: Connection, appointment: str, deed: Deed, at_ms: int) -> bool:
+    """Take one appointment from whoever has it, so that it may come again as another's; whether it was there."""
+    queue(connection)
+    whose = select(APPOINTMENTS.c.person).where(APPOINTMENTS.c.id == appointment)
+    person = connection.execute(whose).scalar()
+    if person is None:
+        return False
+    version = _held(connection, [person])[person] + 1
+    there = connection.execute(
+        select(APPOINTMENTS.c.refs).where(APPOINTMENTS.c.id == appointment, APPOINTMENTS.c.person == person)
+    ).first()
+    if there is None:
+        return withdraw(connection, appointment, deed, at_ms)
+    connection.execute(delete(APPOINTMENTS).where(APPOINTMENTS.c.id == appointment))
+    _leave(connection, person, version, lines(there.refs))
+    _tell(connection, _Deed(at_ms, Did.WITHDRAWN, deed.who, deed.why), (person, None), (0, 1))
+    return True
+
+
+def shown(connection: Connection, hashes: frozenset[str]) -> tuple[Person, ...]:
+    """The persons of these keys, and what was done to them."""
+    return tuple(_shown(connection, person, hashes) for person in sorted(_persons(connection, hashes)))
+
+
+def done(connection: Connection, most: int) -> tuple[Done, ...]:
+    """The audit, newest first."""
+    return tuple(_done(row) for row in connection.execute(select(DEEDS).order_by(DEEDS.c.id.desc()).limit(most)))
+
+
+# whose
+
+
+def _persons(connection: Connection, hashes: Iterable[str]) -> set[int]:
+    return set(known_of(connection, [Key(each) for each in hashes]).values())
+
+
+def _soles(connection: Connection, keys: Sequence[Key]) -> int:
+    """How many sole keys one person of all these would have."""
+    persons = _persons(connection, [key.hash for key in keys])
+    there = select(PERSON_KEYS.c.hash).where(PERSON_KEYS.c.person.in_(persons), PERSON_KEYS.c.sole)
+    return len({*connection.execute(there).scalars(), *(key.hash for key in keys if key.sole)})
+
+
+def _held(connection: Connection, persons: Sequence[int]) -> dict[int, int]:
+    """Their versions; the rows are held."""
+    statement = select(PERSONS.c.id, PERSONS.c.version).where(PERSONS.c.id.in_(persons)).order_by(PERSONS.c.id).with_for_update()
+    return {row.id: row.version for row in connection.execute(statement)}
+
+
+def _parted_since(connection: Connection, persons: Sequence[int], event_ms: int) -> bool:
+    """Whether an operator said after this event that two of them are two."""
+    whose = {row.hash: row.person for row in connection.execute(select(PERSON_KEYS).where(PERSON_KEYS.c.person.in_(persons)))}
+    later = select(PARTED.c.hash, PARTED.c.other).where(
+        PARTED.c.hash.in_(whose), PARTED.c.other.in_(whose), PARTED.c.at_ms > event_ms
+    )
+    return any(whose[row.hash] != whose[row.other] for row in connection.execute(later))
+
+
+# one
+
+
+@dataclass(frozen=True, slots=True)
+class _Deed:
+    at_ms: int
+    did: Did
+    who: str
+    why: str | None = None
+
+
+def _one(connection: Connection, keys: Sequence[Key], known: dict[str, int], deed: _Deed, kept: int | None = None) -> Put:
+    persons = sorted(set(known.values()))
+    new = [key for key in keys if key.hash not in known]
+    if len(persons) == 1 and not new:
+        return Put.UPDATED
+    versions = _held(connection, persons)
+    kept = kept or (persons[0] if persons else made(connection))
+    link(connection, kept, new)
+    others = [person for person in persons if person != kept]
+    went = _moved(connection, others, kept, versions.get(kept, 0) + 1) if others else 0
+    _say_one(connection, kept)
+    _tell(connection, deed, (kept, others[0] if others else None), (len(new), went))
+    return Put.UPDATED if persons else Put.CREATED
+
+
+def _moved(connection: Connection, others: Sequence[int], kept: int, version: int) -> int:
+    """All that the others have is the kept one's: a search of his that began before goes on without it."""
+    moved = update(APPOINTMENTS).where(APPOINTMENTS.c.person.in_(others)).values(person=kept, since=version)
+    went = connection.execute(moved).rowcount
+    for other in others:
+        _resources(connection, other, kept)
+    connection.execute(delete(SUPERSEDED).where(SUPERSEDED.c.person.in_(others)))
+    connection.execute(update(PERSON_KEYS).where(PERSON_KEYS.c.person.in_(others)).values(person=kept))
+    connection.execute(update(PERSONS).where(PERSONS.c.id == kept).values(version=version))
+    connection.execute(update(DEEDS).where(DEEDS.c.person.in_(others)).values(person=kept))
+    connection.execute(update(DEEDS).where(DEEDS.c.other.in_(others)).values(other=kept))
+    connection.execute(delete(PERSONS).where(PERSONS.c.id.in_(others)))
+    return went
+
+
+def _resources(connection: Connection, other: int, kept: int) -> None:
+    """Of what both reference the newest stays; what is gone with one is there with the other."""
+    there = {(row.type, row.id): row for row in connection.execute(select(RESOURCES).where(RESOURCES.c.person == kept))}
+    for row in connection.execute(select(RESOURCES).where(RESOURCES.c.person == other)).all():
+        beside = there.get((row.type, row.id))
+        if beside is not None and (beside.body is not None, order_in(beside)) >= (row.body is not None, order_in(row)):
+            connection.execute(delete(RESOURCES).where(_at(row, other)))
+            continue
+        if beside is not None:
+            connection.execute(delete(RESOURCES).where(_at(row, kept)))
+        connection.execute(update(RESOURCES).where(_at(row, other)).values(person=kept))
+
+
+def _at(row: Row[Any], person: int) -> Any:  # noqa: ANN401 - SQLAlchemy's clause
+    return and_(RESOURCES.c.person == person, RESOURCES.c.type == row.type, RESOURCES.c.id == row.id)
+
+
+def _say_one(connection: Connection, person: int) -> None:
+    """What was said of them being two is over."""
+    keys = select(PERSON_KEYS.c.hash).where(PERSON_KEYS.c.person == person)
+    connection.execute(delete(PARTED).where(PARTED.c.hash.in_(keys), PARTED.c.other.in_(keys)))
+
+
+# two
+
+
+def _to_part(connection: Connection, hashes: frozenset[str]) -> tuple[int, set[str]]:
+    """The one person of these keys, and its other ones: none where they are all of it. Refused: a key that nobody is known by, or several persons."""
+    known = known_of(connection, [Key(each) for each in hashes])
+    if len(known) < len(hashes):
+        raise Refused("nobody is known by one of these numbers")
+    if len(set(known.values())) > 1:
+        raise Refused("these numbers are several persons' already")
+    person = next(iter(known.values()))
+    every = set(connection.execute(select(PERSON_KEYS.c.hash).where(PERSON_KEYS.c.person == person)).scalars())
+    return person, every - hashes
+
+
+def _came(connection: Connection, person: int, hashes: frozenset[str]) -> tuple[set[str], set[str]]:
+    """Appointments that came with none but these keys; and those that came with these and others, or nobody knows with which."""
+    mine, both = set(), set()
+    of = connection.execute(select(APPOINTMENTS.c.id, APPOINTMENTS.c.came_with).where(APPOINTMENTS.c.person == person))
+    for row in of:
+        came = lines(row.came_with)
+        if not came or (came & hashes and came - hashes):
+            both.add(row.id)
+        elif came & hashes:
+            mine.add(row.id)
+    return mine, both
+
+
+def _go(connection: Connection, person: int, other: int, going: set[str]) -> None:
+    """These appointments are another person's, with a copy of what they reference; whatever search began before is over."""
+    version = _held(connection, [person])[person] + 1
+    refs: set[str] = set()
+    for row in connection.execute(select(APPOINTMENTS.c.id, APPOINTMENTS.c.refs).where(APPOINTMENTS.c.person == person)).all():
+        if row.id in going:
+            refs |= lines(row.refs)
+            connection.execute(update(APPOINTMENTS).where(APPOINTMENTS.c.id == row.id).values(person=other, since=1))
+    for row in connection.execute(select(RESOURCES).where(RESOURCES.c.person == person)).all():
+        if f"{row.type}/{row.id}" in refs:
+            connection.execute(insert(RESOURCES).values(row._asdict() | {"person": other}))
+    connection.execute(update(PERSONS).where(PERSONS.c.id == other).values(version=1))
+    _leave(connection, person, version, refs)
+
+
+def _leave(connection: Connection, person: int, version: int, refs: set[str]) -> None:
+    """What left the person is not told apart from what was never there: no older version of it, and nothing that it alone references."""
+    connection.execute(delete(SUPERSEDED).where(SUPERSEDED.c.person == person))
+    connection.execute(update(PERSONS).where(PERSONS.c.id == person).values(version=version, purged=version))
+    drop(connection, person, set(refs))
+    for kind, _, name in (each.partition("/") for each in sorted(refs)):
+        here = (RESOURCES.c.person == person, RESOURCES.c.type == kind, RESOURCES.c.id == name)
+        connection.execute(delete(RESOURCES).where(*here, RESOURCES.c.body.is_(None)))
+
+
+def _say_parted(connection: Connection, these: Iterable[str], those: Iterable[str], at_ms: int) -> None:
+    pairs = {(min(one, other), max(one, other)) for one in these for other in those}
+    for one, other in sorted(pairs):
+        connection.execute(delete(PARTED).where(PARTED.c.hash == one, PARTED.c.other == other))
+    connection.execute(insert(PARTED), [{"hash": one, "other": other, "at_ms": at_ms} for one, other in sorted(pairs)])
+
+
+# told
+
+
+def _tell(connection: Connection, deed: _Deed, between: tuple[int, int | None], went: tuple[int, int]) -> None:
+    """A line of the audit: between whom, and how many keys and appointments went."""
+    said = {"at_ms": deed.at_ms, "what": deed.did.value, "who": deed.who, "why": deed.why}
+    person, other = between
+    connection.execute(insert(DEEDS).values(**said, person=person, other=other, keys=went[0], appointments=went[1]))
+
+
+def _shown(connection: Connection, person: int, hashes: frozenset[str]) -> Person:
+    keys = connection.execute(select(PERSON_KEYS).where(PERSON_KEYS.c.person == person)).all()
+    count = select(func.count()).select_from(APPOINTMENTS).where(APPOINTMENTS.c.person == person)
+    asked = frozenset(row.hash for row in keys) & hashes
+    mine, both = _came(connection, person, asked)
+    deeds = select(DEEDS).where(or_(DEEDS.c.person == person, DEEDS.c.other == person)).order_by(DEEDS.c.id)
+    return Person(
+        person,
+        len(keys),
+        any(row.sole for row in keys),
+        connection.execute(count).scalar_one(),
+        asked,
+        len(mine),
+        len(both),
+        tuple(_done(row) for row in connection.execute(deeds)),
+    )
+
+
+def _done(row: Row[Any]) -> Done:
+    return Done(row.at_ms, Did(row.what), row.who, row.why, row.person, row.other, row.keys, row.appointments)
+
+
+def _counted(number: int) -> str:
+    return "1 appointment" if number == 1 else f"{number} appointments"
