@@ -6,12 +6,11 @@ from typing import Any, Final
 
 import orjson
 
+from pipeline.appointments.bsns import BSN
 from pipeline.appointments.port import Change, Key
 from pipeline.model import Position, Resource
 from pipeline.pseudonyms import Pseudonyms
 
-BSN: Final = "http://fhir.nl/fhir/NamingSystem/bsn"
-"""Of which a person has one; that of another is another person's."""
 EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 Place = tuple[str, str]
 

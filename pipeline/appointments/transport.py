@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import orjson
 
+from pipeline.appointments.bsns import known, without
 from pipeline.appointments.changes import Unusable, change_of, keys_of
 from pipeline.appointments.port import Key, Merge, Put, Store
 from pipeline.errors import NotSent, StoreError
@@ -59,8 +60,9 @@ class StoreTransport:
 
     def _put(self, request: Request, appointment: str) -> Put:
         headers = _headers(request)
+        bsns = known(_identifiers(headers, PATIENT))
         change = change_of(
-            _resources(request.body),
+            [without(each, bsns) for each in _resources(request.body)],
             appointment,
             self._keys(headers, PATIENT),
             _event_ms(headers.get(EVENT, ())[:1]),
@@ -77,8 +79,7 @@ class StoreTransport:
         return self._store.merge(Merge(prior, survivor, _event_ms(headers.get(EVENT, ())[:1]), str(told_by or "")))
 
     def _keys(self, headers: Mapping[str, Sequence[str]], name: str) -> tuple[Key, ...]:
-        identifiers = [(system, value) for system, _, value in (each.partition("|") for each in headers.get(name, ()))]
-        return keys_of(identifiers, self._pseudonyms)
+        return keys_of(_identifiers(headers, name), self._pseudonyms)
 
     def knock(self) -> None:
         """See Knock."""
@@ -97,6 +98,10 @@ def _headers(request: Request) -> dict[str, list[str]]:
     for name, value in request.headers:
         headers.setdefault(name.lower(), []).append(value)
     return headers
+
+
+def _identifiers(headers: Mapping[str, Sequence[str]], name: str) -> list[tuple[str, str]]:
+    return [(system, value) for system, _, value in (each.partition("|") for each in headers.get(name, ()))]
 
 
 def _away(error: StoreError) -> NotSent:

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from pipeline.appointments.changes import BSN
+from pipeline.appointments.bsns import BSN
 from pipeline.appointments.port import Deed, Page
 from pipeline.appointments.sql import SqlStore
 from pipeline.appointments.transport import StoreTransport
@@ -77,6 +77,18 @@ def test_what_goes_in_is_found_by_the_patients_identifiers(transport: StoreTrans
             "start": "2026-06-20T09:30:00+02:00",
         }
         assert store.read(person, "Location", "room") == b'{"resourceType":"Location","id":"room"}'
+
+
+def test_the_patients_bsn_is_in_no_text_that_goes_in(transport: StoreTransport, store: SqlStore) -> None:
+    """Fails where what a message writes in a remark is stored as it came."""
+    doctor = {"resourceType": "Practitioner", "id": "d1", "name": [{"text": "BSN 9999.11.120"}]}
+    body = bundle("a1", None, doctor).replace(b'"id":"a1"', b'"id":"a1","comment":"bsn 999911120"')
+    assert transport.exchange(request(body=body)).status == 201
+    person = store.person(PSEUDONYMS.person(LOCAL, "12345"))
+    assert person is not None
+    page = store.search(person, count=1)
+    assert isinstance(page, Page)
+    assert orjson.loads(page.found[0].body)["comment"] == "bsn *********"
 
 
 def test_again_is_an_update_and_an_older_one_is_refused(transport: StoreTransport) -> None:

@@ -148,6 +148,68 @@ def test_every_form_is_loaded_with_its_ids_and_without_a_bsn(
     assert b"99911127" not in b"".join(path.read_bytes() for path in house.glob("a.sqlite*"))
 
 
+TEXTS: Final = (
+    "BSN 099911127.",
+    "bsn 99911127",
+    "0999.11.127",
+    "nr 12 0999 11 127",
+    "X099911127Y1",
+    "00099911127",
+    "bel 0301234567 of 099911128",
+)
+STARRED: Final = (
+    "BSN *********.",
+    "bsn *********",
+    "*********",
+    "nr 12 *********",
+    "X*********Y1",
+    "00*********",
+    "bel 0301234567 of 099911128",
+)
+
+
+@pytest.mark.parametrize(("text", "starred"), list(zip(TEXTS, STARRED, strict=True)))
+def test_the_bsn_of_a_patient_is_in_no_text_that_is_stored(house: Path, text: str, starred: str) -> None:
+    """Fails where texts are stored as they came: the mask of identifiers does not reach them."""
+    said = changed(
+        APPOINTMENT,
+        comment=text,
+        text={"status": "generated", "div": f'<div xmlns="http://www.w3.org/1999/xhtml"><p>{text}</p></div>'},
+        extension=[
+            {"url": "http://nictiz.nl/fhir/StructureDefinition/eAfspraak-Appointment-PatientInstructions", "valueString": text}
+        ],
+    )
+    doctor = changed(DOCTOR, name=[{"family": text}])
+    patient = changed(PATIENT, identifier=[*PATIENT["identifier"], {"system": "urn:oid:1.2.3", "value": text}])
+    assert main(["appointments", "load", put(house, "in", bundle([patient, doctor, ROLE, HOSPITAL, said]))]) == 0
+    read = found(house, LOCAL, "CANARY-1")
+    assert read["a1"]["comment"] == read["a1"]["extension"][0]["valueString"] == read["d1"]["name"][0]["family"] == starred
+    assert read["a1"]["text"]["div"] == f'<div xmlns="http://www.w3.org/1999/xhtml"><p>{starred}</p></div>'
+    assert read["p1"]["identifier"][2]["value"] == starred
+
+
+def test_a_bsn_that_the_csv_gives_is_starred_too(house: Path) -> None:
+    said = changed(APPOINTMENT, comment="bij 123456782")
+    (house / "patients.csv").write_text(f"patient,system,value\np1,{BSN},123456782\n")
+    file = put(house, "in", bundle([MASKED, DOCTOR, ROLE, HOSPITAL, said]))
+    assert main(["appointments", "load", file, "--patients", str(house / "patients.csv")]) == 0
+    assert found(house, BSN, "123456782")["a1"]["comment"] == "bij *********"
+
+
+@pytest.mark.parametrize("place", ["id", "reference"])
+def test_a_bsn_in_an_id_is_a_mistake_that_does_not_repeat_it(house: Path, place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if place == "id":
+        resources = [changed(APPOINTMENT, id="a-099911127") if each is APPOINTMENT else each for each in ALL]
+    else:
+        resources = json.loads(
+            json.dumps(ALL).replace('"d1"', '"d099911127"').replace("Practitioner/d1", "Practitioner/d099911127")
+        )
+    assert main(["appointments", "load", put(house, "in", bundle(resources))]) == 2
+    said = capsys.readouterr().err
+    assert "the BSN of a patient is in an id or a reference of it" in said
+    assert "99911127" not in said
+
+
 def test_what_is_referenced_may_stand_in_another_file(house: Path) -> None:
     files = [put(house, f"{each['id']}.xml", to_xml(each)) for each in ALL]
     assert main(["appointments", "load", *files]) == 0

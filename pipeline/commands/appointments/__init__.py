@@ -3,8 +3,8 @@
 load reads STU3 Appointments and what they reference: single resources, bundles or ndjson, JSON or XML, told apart by their content. Ids are kept. Each resource
 is checked against FHIR, each appointment with what it references against MedMij; a file with a mistake is left out whole, and each mistake is a line. References are looked up in the same file, then in
 the other files. Whose an appointment is, its Patient's identifiers say, those of the systems that the
-table identifier-systems-medmij has; a BSN in them is used for that, and masked in what is stored. Where they are
-masked already, the local ones do; or --patients names a CSV with the columns patient (the Patient's id in the files), system, value.
+table identifier-systems-medmij has; a BSN in them is used for that, and masked in what is stored. The BSN of any Patient of the files is starred in
+texts too (narrative, comment, description, display…); in an id or a reference it is a mistake. Where identifiers are masked already, the local ones do; or --patients names a CSV with the columns patient (the Patient's id in the files), system, value.
 meta.lastUpdated says how old a version is (else now): an older one never goes over a newer one.
 """
 

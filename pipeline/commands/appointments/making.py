@@ -3,9 +3,12 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final
 
-from pipeline.appointments.changes import BSN, Unusable, change_of, instant_ms, keys_of
+from pipeline.appointments import bsns
+from pipeline.appointments.bsns import BSN
+from pipeline.appointments.changes import Unusable, change_of, instant_ms, keys_of
 from pipeline.appointments.port import Change, Key
 from pipeline.commands.appointments.reading import Mistake, Stood
 from pipeline.fhir import profile, references
@@ -84,6 +87,7 @@ class Maker:
             if self._beside.setdefault(place, stood).resource != stood.resource:
                 self._unlike.add(place)
         self._identifiers, self._pseudonyms, self._now_ms = identifiers, pseudonyms, now_ms
+        self._bsns = bsns.known(_whole(*each) for each in (*_own(self._beside.values()), *chain(*identifiers.values())))
 
     def changes(self, file: File) -> Iterator[tuple[str, Change] | Mistake]:
         """For each appointment where it stood and its change, or why there is none."""
@@ -100,7 +104,9 @@ class Maker:
         keys = self._keys(file, appointment)
         if sum(kind == "Patient" for kind, _ in found) > 1:
             raise Unusable("what it references leads to another Patient than its own")
-        masked: list[Resource] = [_masked(each) for each in found.values()]
+        masked: list[Resource] = [bsns.without(_masked(each), self._bsns) for each in found.values()]
+        if bsns.named_by(masked, self._bsns):
+            raise Unusable("the BSN of a patient is in an id or a reference of it: everybody who reads it would see that")
         _meets_medmij(masked)
         changed = appointment.get("meta", {}).get("lastUpdated")
         return change_of(
@@ -152,6 +158,13 @@ class Maker:
                 " add the hospital's own system there, or give one by --patients"
             )
         return keys
+
+
+def _own(there: Iterable[Stood]) -> Iterator[Identifier]:
+    """All identifiers of all Patients."""
+    for stood in there:
+        if stood.resource["resourceType"] == "Patient":
+            yield from ((each.get("system", ""), each.get("value", "")) for each in stood.resource.get("identifier", ()))
 
 
 def _whole(system: str, value: str) -> Identifier:
