@@ -61,6 +61,6 @@ def ended_outcome(
         message=ended.message,
         decoded=decoded,
         routed=routed,
-        findings=decoded.findings if decoded else (),
+        findings=(decoded.findings if decoded else ()) + (routed.findings if routed else ()),
         pointer=ended.pointer if isinstance(ended, Duplicate) else None,
     )

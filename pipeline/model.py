@@ -131,6 +131,8 @@ class EventRule:
     reason: Reason | None = None
     """Why it is filtered or parked."""
     behind: Behind = Behind.PASS
+    only_known: bool = False
+    """It is nothing to a partner that has nothing of its subject."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,7 @@ class Routed:
     request_id: str
     """UUIDv5 of route and raw message (DESIGN decision 8)."""
     event_ms: int | None
-    """Event time in milliseconds since 1970; None where the message has none, or an ambiguous one."""
+    """Event time in milliseconds since 1970; None where the message has none, an ambiguous one, or one far ahead of its record."""
     findings: tuple[Finding, ...] = ()
     parts: tuple[Identity, ...] = ()
     """What else the message brings that the partner keeps under an id of its own: its visit, its coverages, its result (Partner.parts)."""
@@ -182,6 +184,11 @@ class Routed:
     def about(self) -> str | None:
         """Keyed hash of the visit or the result that it is about; None where it is about the patient."""
         return self.subjects[0] if self.patient_subjects else None
+
+    @property
+    def needs_known(self) -> bool:
+        """Whether it goes only where the partner has what it is about: what takes it back, or tells more of it."""
+        return self.about is not None and (self.rule.kind is Kind.CANCEL or self.rule.only_known)
 
     @property
     def held_against(self) -> tuple[str, ...]:
@@ -290,7 +297,7 @@ class Knowledge:
     parked: tuple[ParkedBefore, ...] = ()
     """Of the patient on this route."""
     part_open: Position | None = None
-    """Of a cancel of a visit or a result: another record of it that is neither closed nor known to be a later one."""
+    """Of what needs_known: another record of the same that is neither closed nor known to be a later one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,8 @@ class Site(Section):
     """Values of MSH-11 that are taken; others are filtered as not_production."""
     most_bytes: int = 16 * 1024 * 1024
     """A larger message is parked, by `listen` refused."""
+    most_ahead: float = Field(default=3600, ge=0, allow_inf_nan=False)
+    """Seconds that an event time (EVN-2, else MSH-7) may lie ahead of the record's own. Further ahead, it counts as missing."""
 
     @field_validator("zone")
     @classmethod

@@ -222,6 +222,7 @@ class Visit(Frozen):
     referring: tuple[Practitioner, ...] = At("PV1-8[r]", ())
     consulting: tuple[Practitioner, ...] = At("PV1-9[r]", ())
     hospital_service: Text = At("PV1-10")
+    admitting: tuple[Practitioner, ...] = At("PV1-17[r]", ())
     admit_source: Text = At("PV1-14")
     patient_type: Text = At("PV1-18")
     number: Identifier | None = At("PV1-19")

@@ -76,6 +76,14 @@ class Reason(StrEnum):
         "the event takes back a result that the partner never got: there is nothing to take back",
     )
     VISIT_NOT_KNOWN = "visit_not_known", "the event takes back a visit that the partner never got: there is nothing to take back"
+    APPOINTMENT_NOT_KNOWN = (
+        "appointment_not_known",
+        "the event is about a visit that was never announced as an appointment: there is none to change or to take back",
+    )
+    EXPECTED_MISSING = (
+        "expected_missing",
+        "the event does not say when the patient is expected (PV2-8): it says nothing of an appointment",
+    )
     PART2_NOT_ALLOWED = (
         "part2_not_allowed",
         "the route does not list this facility and program as ones whose messages may go to this partner (42 CFR Part 2)",
@@ -107,6 +115,10 @@ class Reason(StrEnum):
     PROFILE_INVALID = "profile_invalid", "an element breaks the partner's profile"
     IDENTIFIER_SYSTEM = "identifier_system", "no identifier of the patient has a system that the partner accepts"
     DIAGNOSIS_REQUIRED = "diagnosis_required", "the route demands a diabetes diagnosis, and the message has none"
+    TIME_MISSING = (
+        "time_missing",
+        "the message does not tell when the appointment begins or when it ends, and it is not cancelled: nobody could come to it",
+    )
     WOULD_ERASE = "would_erase", "an update would erase what the message could not say"
     NUMBER_MISSING = (
         "number_missing",
@@ -218,6 +230,10 @@ class FindingCode(StrEnum):
     PATIENTS_SEVERAL = "patients_several", "several PID segments; the event is the first one's, the others stand in `others`"
     # routing
     KEY_MISSING = "key_missing", "the record has no key; order per patient still holds through the ledger"
+    EVENT_TIME_AHEAD = (
+        "event_time_ahead",
+        "the event time lies far ahead of the record's own time and counts as missing: the place in the topic decides what is newer",
+    )
     CONTROL_ID_REUSED = "control_id_reused", "another message had the same control id (MSH-10)"
     # mapping
     CODE_UNMAPPED = "code_unmapped", "a code that the code table does not have; the element was left out"

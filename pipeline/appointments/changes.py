@@ -1,6 +1,7 @@
 """From FHIR to a change of the store: an appointment, what it references, whose it is. No I/O, and no value in any error."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ def keys_of(identifiers: Iterable[tuple[str, str]], pseudonyms: Pseudonyms) -> t
 
 
 def change_of(
-    resources: Iterable[Resource], appointment: str, keys: tuple[Key, ...], event_ms: int, position: Position | None
+    resources: Iterable[Resource], appointment: str, keys: tuple[Key, ...], event_ms: int | None, position: Position | None
 ) -> Change:
     """A version of the appointment with that id. Unusable where it is not among the resources, or two of them are one."""
     found: dict[Place, Mapping[str, Any]] = {}
@@ -50,6 +51,19 @@ def change_of(
         start_ms=None if start is None else instant_ms(start),
         resources={place: orjson.dumps(each) for place, each in found.items()},
     )
+
+
+def with_times_of(change: Change, before: bytes) -> Change:
+    """What is cancelled in a message without times is found where it was: with those of the version before, if that had any."""
+    place = ("Appointment", change.appointment)
+    if change.start_ms is not None or (now := orjson.loads(change.resources[place])).get("status") != "cancelled":
+        return change
+    older = orjson.loads(before)
+    times = {name: older[name] for name in ("start", "end", "minutesDuration") if name in older}
+    if "start" not in times:
+        return change
+    body = orjson.dumps(now | times)
+    return replace(change, start_ms=instant_ms(times["start"]), resources={**change.resources, place: body})
 
 
 def instant_ms(text: object) -> int:

@@ -50,7 +50,8 @@ class Change:
     """Its id."""
     keys: tuple[Key, ...] = field(repr=False)
     """Of its patient."""
-    event_ms: int
+    event_ms: int | None
+    """None: it is not known, and the place in the topic decides."""
     position: Position | None
     """Where the record of its event stands: decides between equal event times."""
     start_ms: int | None = field(repr=False)

@@ -1,7 +1,7 @@
 """The transport of partner `medmij`: a request becomes a change of the store. No network; NotSent where the store cannot be reached.
 
 PUT /Appointment/{id} with a collection of the Appointment and what it references; headers `x-patient` (system|value, once for each identifier),
-`x-event-ms`, `x-position` (topic/partition/offset). Answers: 201 created, 200 updated, 412 something newer is there, 409 the identifiers are two
+`x-event-ms` (left out: not known), `x-position` (topic/partition/offset). Answers: 201 created, 200 updated, 412 something newer is there, 409 the identifiers are two
 persons', 403 the appointment is another's, 400, 404, 405.
 POST /Person/$merge with `x-prior` (the identifiers that end) beside those headers, and no body. Answers: 201 and 200 they are one, 412 a person parted
 them since, 409 they are two persons by their BSNs. No header, id or body is in any error.
@@ -75,8 +75,10 @@ class StoreTransport:
         prior, survivor = self._keys(headers, PRIOR), self._keys(headers, PATIENT)
         if not prior or not survivor:
             raise Unusable("no identifier that ends, or none that stays")
-        told_by = _position(headers.get(POSITION, ())[:1])
-        return self._store.merge(Merge(prior, survivor, _event_ms(headers.get(EVENT, ())[:1]), str(told_by or "")))
+        told_by, event_ms = _position(headers.get(POSITION, ())[:1]), _event_ms(headers.get(EVENT, ())[:1])
+        if event_ms is None:
+            raise Unusable("no time of the merge")
+        return self._store.merge(Merge(prior, survivor, event_ms, str(told_by or "")))
 
     def _keys(self, headers: Mapping[str, Sequence[str]], name: str) -> tuple[Key, ...]:
         return keys_of(_identifiers(headers, name), self._pseudonyms)
@@ -119,12 +121,14 @@ def _resources(body: bytes) -> list[dict[str, Any]]:
     return resources
 
 
-def _event_ms(given: Sequence[str]) -> int:
+def _event_ms(given: Sequence[str]) -> int | None:
     match given:
+        case []:
+            return None
         case [text] if re.fullmatch(r"-?\d{1,15}", text):
             return int(text)
         case _:
-            raise Unusable("no event time")
+            raise Unusable("an event time that is no number")
 
 
 def _position(given: Sequence[str]) -> Position | None:

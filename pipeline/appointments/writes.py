@@ -4,10 +4,12 @@ On PostgreSQL a person's row is locked before anything of the person is read to 
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Table, delete, func, insert, select, update
 
+from pipeline.appointments.changes import with_times_of
 from pipeline.appointments.port import Change, Key, Put
 from pipeline.appointments.tables import APPOINTMENT_FACTS, APPOINTMENTS, NEVER, PERSON_KEYS, PERSONS, RESOURCES, SUPERSEDED
 
@@ -19,8 +21,13 @@ Order = tuple[int, str, int, int]
 
 def order_of(change: Change) -> Order:
     """What decides which of two versions is the newer: the same whichever came first. A change without a place is older than one with it."""
-    place = change.position
-    return (change.event_ms, place.topic, place.partition, place.offset) if place else (change.event_ms, "", -1, -1)
+    place, event_ms = change.position, change.event_ms or 0
+    return (event_ms, place.topic, place.partition, place.offset) if place else (event_ms, "", -1, -1)
+
+
+def _timed(change: Change, before: Row[Any] | None) -> Change:
+    """One of which nobody knows how old it is counts as being as old as what is there: then its place decides."""
+    return replace(change, event_ms=before.event_ms) if change.event_ms is None and before is not None else change
 
 
 def put(connection: Connection, change: Change, at_ms: int) -> Put:
@@ -32,8 +39,11 @@ def put(connection: Connection, change: Change, at_ms: int) -> Put:
     before = connection.execute(select(APPOINTMENTS).where(APPOINTMENTS.c.id == change.appointment)).first()
     if before is not None and before.person != person:
         return Put.ANOTHERS
+    change = _timed(change, before)
     if before is not None and order_of(change) < order_in(before):
         return Put.STALE
+    if before is not None:
+        change = with_times_of(change, before.body)
     if person is None:
         person = made(connection)
     link(connection, person, new)

@@ -37,6 +37,7 @@ COMMON: Final = frozenset(
         Reason.PROFILE_INVALID,
         Reason.IDENTIFIER_SYSTEM,
         Reason.NUMBER_MISSING,
+        Reason.TIME_MISSING,
         Reason.FACILITY_NOT_MAPPED,
         Reason.PAYOR_NOT_MAPPED,
         # the partner's word: its version, its profile, its data as a whole; identities that nobody imported
@@ -103,6 +104,8 @@ OWN: Final = frozenset(
         Reason.PARTNER_HAS_NO_MERGE,
         Reason.MERGE_LEAVES_TWO,
         Reason.VISIT_NOT_KNOWN,
+        Reason.APPOINTMENT_NOT_KNOWN,
+        Reason.EXPECTED_MISSING,
         Reason.RESULT_NOT_FINAL,
         Reason.RESULT_NOT_KNOWN,
         Reason.PART2_NOT_ALLOWED,

@@ -122,6 +122,7 @@ _PV1: Final[Table] = {
     9: ("consulting", _PRACTITIONERS),
     10: ("hospital_service", Reader.first),
     14: ("admit_source", Reader.first),
+    17: ("admitting", _PRACTITIONERS),
     18: ("patient_type", Reader.first),
     19: ("number", _identifier),
     20: ("financial_class", Reader.first),

@@ -107,10 +107,10 @@ def _of_delivery() -> dict[str, ColumnElement[Any]]:
 
 
 @lru_cache(maxsize=SHAPES)
-def statement(identities: int, subjects: int, lanes: int, *, takes_back: bool = False) -> Prepared:
+def statement(identities: int, subjects: int, lanes: int, *, needs_known: bool = False) -> Prepared:
     """The statement for so many identities, bound as hash_0, hash_1 and so on; subjects and lanes are bound in the same way.
 
-    `takes_back`: it is a cancel of a visit or a result.
+    `needs_known`: see Routed.
     """
     in_lanes: list[ColumnElement[str]] = [bindparam(f"lane_{n}") for n in range(lanes)]
     first_same = select(func.min(OTHER.c.id)).where(
@@ -162,7 +162,7 @@ def statement(identities: int, subjects: int, lanes: int, *, takes_back: bool = 
                         DELIVERIES.c.state.not_in(one_by_one(CLOSED)),
                     )
                 ]
-                if takes_back
+                if needs_known
                 else []
             ),
         )

@@ -25,7 +25,7 @@ from pipeline.ledger.port import Begun, Decided, Delivery, Query, Settlement
 from pipeline.ledger.replays import SqlReplays
 from pipeline.ledger.tables import DELIVERIES, FACTS, IDENTITIES, ROUTES
 from pipeline.ledger.watches import SqlWatches
-from pipeline.model import Clock, Identity, Intent, Kind, Knowledge, Learned, Outcome, Position, Routed, Seen
+from pipeline.model import Clock, Identity, Intent, Knowledge, Learned, Outcome, Position, Routed, Seen
 from pipeline.pseudonyms import Pseudonyms
 from schemas.outcomes import CLOSED, State
 
@@ -136,8 +136,7 @@ class SqlLedger:
         hashes = {identity: self._identities.hash(identity) for identity in (*routed.identities, *routed.prior, *routed.parts)}
         values = list(hashes.values())
         subjects = len(routed.subjects) + len(routed.patient_subjects)
-        takes_back = routed.about is not None and routed.rule.kind is Kind.CANCEL
-        statement = known.statement(len(values), subjects, len(routed.lanes), takes_back=takes_back)
+        statement = known.statement(len(values), subjects, len(routed.lanes), needs_known=routed.needs_known)
         bound = known.bound(routed, values, self._pseudonyms)
         rows = self._ask(lambda connection: statement.all(connection, bound))
         return known.read(rows, routed, hashes, self._pseudonyms)

@@ -125,7 +125,7 @@ def _turns() -> Iterator[_Turn]:
     # what does not go
     yield _Turn("S23", 3, 9, 16, "1330", SURGERY, "Blokkade", end=("filtered", "event_not_for_partner"))
     yield _Turn("S12", 3, 9, 16, "1330", SURGERY, "Controle", end=("parked", "number_missing"), numbered=False)
-    yield _Turn("S12", 3, 8, 16, "1330", SURGERY, "Controle", end=("parked", "fhir_invalid"), timed=False)
+    yield _Turn("S12", 3, 8, 16, "1330", SURGERY, "Controle", end=("parked", "time_missing"), timed=False)
 
 
 def _sample(turn: _Turn, at: int, today: dt.date) -> AgendaSample:
@@ -133,7 +133,9 @@ def _sample(turn: _Turn, at: int, today: dt.date) -> AgendaSample:
     number = f"AF{patient.number}{turn.nth:02}"
     clock = dt.time(int(turn.at[:2]), int(turn.at[2:]))
     start = dt.datetime.combine(today + dt.timedelta(turn.days), clock, ZONE)
-    sent = dt.datetime.combine(today, dt.time(7, 30), ZONE) + dt.timedelta(minutes=at) - dt.timedelta(days=turn.ago)
+    sent = (
+        dt.datetime.combine(today, dt.time(7, 30), ZONE) + dt.timedelta(minutes=at) - dt.timedelta(days=1 + turn.ago)
+    )  # never ahead of now
     return AgendaSample(_siu(turn, at, number, start, sent), turn.end, patient, number, start, turn.status)
 
 

@@ -40,8 +40,8 @@ def identify(routed: Routed, knowledge: Knowledge) -> Identified:
         raise Superseded(Reason.STALE, where="EVN-2" if routed.decoded.event.recorded else "MSH-7")
     if knowledge.open_create is not None or _holds(routed, knowledge):
         raise Parked(Reason.BLOCKED_BEHIND)
-    if routed.rule.kind is Kind.CANCEL and routed.about is not None:
-        _takes_back(routed, knowledge)
+    if routed.needs_known:
+        _is_known(routed, knowledge)
     left = _without_merged_away(routed, knowledge)
     routed = routed if left == routed.identities else replace(routed, identities=left)
     known_by = _known_by(routed, knowledge)
@@ -95,15 +95,21 @@ def _holds(routed: Routed, knowledge: Knowledge) -> bool:
     )
 
 
-def _takes_back(routed: Routed, knowledge: Knowledge) -> None:
+NOT_KNOWN: Final = {
+    Subject.RESULT: Reason.RESULT_NOT_KNOWN,
+    Subject.VISIT: Reason.VISIT_NOT_KNOWN,
+    Subject.APPOINTMENT: Reason.APPOINTMENT_NOT_KNOWN,
+}
+
+
+def _is_known(routed: Routed, knowledge: Knowledge) -> None:
     """What the partner never got needs no taking back, unless it is on its way still."""
     theirs = [part for part in routed.parts if part.kind is routed.rule.subject]
     if any(part in knowledge.known for part in theirs):
         return
     if knowledge.creating is not None or knowledge.part_open is not None:
         raise Parked(Reason.BLOCKED_BEHIND)
-    reason = Reason.RESULT_NOT_KNOWN if routed.rule.subject is Subject.RESULT else Reason.VISIT_NOT_KNOWN
-    raise Filtered(reason, where=theirs[0].place)
+    raise Filtered(NOT_KNOWN[routed.rule.subject], where=theirs[0].place)
 
 
 def _part_ids(routed: Routed, knowledge: Knowledge, partner_id: str | None) -> dict[Identity, str]:

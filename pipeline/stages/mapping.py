@@ -28,8 +28,12 @@ MUST_NOT_LOSE: Final = (
 """(resource, element, where the message has it): an update never erases these because they could not be read."""
 OF_THE_VISIT: Final = (("start", "PV1-44"), ("end", "PV1-45"))
 """The same of the period of a visit that the partner has: without its end it would be open again."""
-MANDATORY: Final = {"Encounter.class": "PV1-2", "Appointment": "SCH-11", "Appointment.start": "SCH-11.4"}
+MANDATORY: Final = {"Encounter.class": "PV1-2", "Appointment": "SCH-11.5", "Appointment.start": "SCH-11.4"}
 """Where the message should have had what FHIR makes mandatory: an element that is not there knows no place."""
+OF_ADMISSIONS: Final = {"Appointment": "PV2-9", "Appointment.start": "PV2-8"}
+"""The same of an ADT."""
+TIMES: Final = frozenset({"Appointment", "Appointment.start", "Appointment.end"})
+"""What FHIR's rules app-2 and app-3 are about."""
 
 
 def mapping(identified: Identified, plan: Plan) -> Mapped:
@@ -78,12 +82,15 @@ def _checked(resources: tuple[Resource, ...], context: Context, plan: Plan) -> t
         if not plan.validator.check(resource):
             kept.append(resource)
             continue
-        places = {**MANDATORY, **plan.catalogue.trace(plan.partner.name, context)} if places is None else places
+        mandatory = MANDATORY | (OF_ADMISSIONS if context.event.type == "ADT" else {})
+        places = {**mandatory, **plan.catalogue.trace(plan.partner.name, context)} if places is None else places
         mended, found = degrade(resource, plan.validator)
         found = tuple(with_place(finding, places) for finding in found)
         errors = [finding for finding in found if finding.severity is Severity.ERROR]
         if mended is None or errors:
-            raise Parked(Reason.FHIR_INVALID, where=where_of((errors or found)[0]))
+            first = (errors or found)[0]
+            untimed = first.code is FindingCode.INVARIANT and first.fhir in TIMES
+            raise Parked(Reason.TIME_MISSING if untimed else Reason.FHIR_INVALID, where=where_of(first))
         kept.append(mended)
         findings.extend(found)
     return tuple(kept), tuple(findings)

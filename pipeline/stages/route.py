@@ -6,10 +6,10 @@ from typing import Final
 
 from pipeline.errors import Filtered, Parked, ProfileNotMet
 from pipeline.ids import uuid5
-from pipeline.model import Action, Decoded, EventRule, Identity, Outcome, Received, Routed, Subject
+from pipeline.model import Action, Decoded, EventRule, Finding, Identity, Outcome, Received, Routed, Subject
 from pipeline.stages.plan import Plan
-from schemas.event import Event, Identifier
-from schemas.outcomes import Reason
+from schemas.event import Event, Identifier, Timestamp
+from schemas.outcomes import FindingCode, Reason
 
 NAMESPACE: Final = bytes.fromhex("6f0a0f6e53a55f0c9d0a6d1d3c1f7a52")
 """Namespace of our UUIDv5 request ids (RFC 9562 section 5.5)."""
@@ -24,7 +24,7 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
     rule = _rule(decoded, plan)
     identities, prior = _identities(event, plan)
     value = decoded.received.value or b""
-    when = event.time
+    event_ms, noticed = _event_ms(decoded, plan)
     pseudonyms = plan.pseudonyms
     parts = plan.partner.parts(event)
     ordered = sorted([(identity.system, identity.value) for identity in identities])  # senders change the order of PID-3
@@ -44,7 +44,8 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
         sender=pseudonyms.sender(_sender(event)),
         dedupe=dedupe_of(decoded, plan),
         request_id=request_id(plan.name, value),
-        event_ms=None if when is None or when.ambiguous else when.epoch_ms,
+        event_ms=event_ms,
+        findings=noticed,
         parts=parts,
         patient_subjects=patients if own else (),
     )
@@ -69,6 +70,19 @@ def is_known_as(dedupe: str | None, received: Received, read: Routed | Outcome, 
 
 def _sender(event: Event) -> str:
     return f"{event.sending_application or ''}^{event.sending_facility or ''}"
+
+
+def _event_ms(decoded: Decoded, plan: Plan) -> tuple[int | None, tuple[Finding, ...]]:
+    """What versions are ordered by. One far ahead of its own record counts as missing: taken at its word, it would make all later ones stale."""
+    event, recorded_ms = decoded.event, decoded.received.timestamp_ms
+    when = event.time
+    if when is None or when.epoch_ms is None:
+        return None, ()
+    latest_ms = recorded_ms + plan.site.most_ahead * 1000
+    if when.epoch_ms > latest_ms and recorded_ms > 0:  # a record may have no time of its own (Kafka: -1)
+        place = "EVN-2" if isinstance(event.recorded, Timestamp) else "MSH-7"
+        return None, (Finding(FindingCode.EVENT_TIME_AHEAD, hl7=place),)
+    return None if when.ambiguous else when.epoch_ms, ()
 
 
 def _subjects(parts: Iterable[Identity], rule: EventRule, plan: Plan, patients: list[tuple[str, str]]) -> tuple[str, ...]:

@@ -23,7 +23,8 @@ STATUSES: Final = (*"ABCDFINOPRSUVWXYZ", CONTRADICTING)
 """Of results (tables 0085 and 0123), and `?`: the message's results do not agree on one (Event.result_status)."""
 RESULT_FIELDS: Final = frozenset({"reports", "observations", "status"})
 """What of the event is read where a row asks for a status."""
-ROW_KEYS: Final = frozenset({"events", "status", "kind", "subject", "action", "reason", "behind", "why"})
+ROW_KEYS: Final = frozenset({"events", "status", "kind", "subject", "action", "reason", "behind", "only", "why"})
+KNOWN: Final = "known"
 BEHIND: Final = {Kind.SNAPSHOT: Behind.PASS, Kind.MERGE: Behind.PASS, Kind.CHANGE_OF_ID: Behind.PASS}
 """Where a row does not say: a snapshot goes ahead and makes the parked one needless; a merge is recorded here, and waiting would hold the survivor up
 for the prior's mistake. What takes something back or moves it holds. A fact has to say."""
@@ -114,13 +115,16 @@ def _row(row: object, path: Path, line: int) -> Iterator[tuple[str, Row]]:
     if (action in {Action.FILTER, Action.PARK}) != (reason is not None):
         raise YamlMistake(path, row.line, "filter and park need a reason, the other actions have none")
     behind = _member(row, "behind", Behind, path) if row.get("behind") else BEHIND.get(kind, Behind.HOLD)
+    if "only" in row and (row["only"] != KNOWN or action is not Action.UPSERT or subject is Subject.PATIENT):
+        raise YamlMistake(path, row.line_of("only"), "only is known, of what is sent and is about something of the patient's")
     if kind is Kind.FACT and action is Action.UPSERT and not row.get("behind"):
         raise YamlMistake(path, row.line, "a fact that is sent must say behind: pass or hold, where an earlier one is parked")
     for event, status in product(events, _statuses(row, path)):
         name = str(event) if "^" in event else f"ADT^{event}"
         if name not in ADT_EVENTS and (name.startswith("ADT^") or name.partition("^")[0] not in OTHER_TYPES):
             raise YamlMistake(path, row.line_of("events"), f"HL7 has no event {event} here")
-        yield f"{name}{status}", Row(EventRule(name, kind, subject, action, reason, behind), path, row.line_of("events"))
+        rule = EventRule(name, kind, subject, action, reason, behind, only_known="only" in row)
+        yield f"{name}{status}", Row(rule, path, row.line_of("events"))
 
 
 def _statuses(row: Lined, path: Path) -> list[str]:

@@ -11,7 +11,7 @@ def change(
     *,
     keys: tuple[str, ...] = ("anna",),
     bsn: str | None = None,
-    event_ms: int = 1_000,
+    event_ms: int | None = 1_000,
     offset: int | None = 1,
     start_ms: int | None = HOUR,
     body: bytes = b"",

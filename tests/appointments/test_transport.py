@@ -160,7 +160,6 @@ def test_what_is_no_merge_is_refused_and_joins_nobody(
         ({"headers": headers(x_patient=None)}, 400),
         ({"headers": headers(x_patient="no-system")}, 400),
         ({"headers": headers(x_patient=f"{LOCAL}|")}, 400),
-        ({"headers": headers(x_event_ms=None)}, 400),
         ({"headers": headers(x_event_ms="soon")}, 400),
         ({"headers": headers(x_position="siu")}, 400),
     ],

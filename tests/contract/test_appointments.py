@@ -347,6 +347,12 @@ def test_every_order_of_three_versions_ends_the_same(kind: str, tmp_path: Path) 
     assert ends == {(1, 3, b'{"id":"a1","event":2000}', b"3")}
 
 
+def test_of_a_version_whose_age_nobody_knows_the_place_decides_and_it_keeps_no_other_one_out(store: SqlStore) -> None:
+    before, unknown, later = (change(event_ms=ms, offset=at) for at, ms in ((1, 2_000), (2, None), (3, 2_000)))
+    assert [store.put(one) for one in (unknown, before)] == [Put.CREATED, Put.UPDATED]
+    assert [store.put(one) for one in (unknown, before, later, unknown)] == [Put.UPDATED, Put.STALE, Put.UPDATED, Put.STALE]
+
+
 VERSION = st.tuples(st.sampled_from("xyz"), st.integers(0, 3), st.integers(0, 3))
 
 

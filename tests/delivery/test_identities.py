@@ -11,9 +11,9 @@ import pytest
 from pipeline.errors import NoAnswer
 from pipeline.ledger.port import Query
 from pipeline.model import Identity, Learned, Subject
-from schemas.outcomes import Reason, State
+from schemas.outcomes import FindingCode, Reason, State
 from tests import postgres_server
-from tests.delivery.partner_script import House, Killed, created, issue, run_beside, updated
+from tests.delivery.partner_script import House, Killed, adt, created, issue, run_beside, updated
 
 CIP, METEDA, OTHER = "12345678Z^^^CIP^PI", "M77^^^METEDA^PI", "99999999X^^^CIP^PI"
 CIP_SYSTEM = "urn:oid:2.16.724.4.41"
@@ -111,6 +111,17 @@ def test_an_older_snapshot_is_stale_though_its_numbers_stand_in_another_order(ma
     )
     house.work()
     assert house.settled() == [DELIVERED, *[(State.SUPERSEDED, Reason.STALE)] * 3]
+
+
+def test_a_snapshot_of_a_clock_that_is_years_ahead_makes_no_later_one_stale(made: Made) -> None:
+    """Seen to fail with the guard of stages/route.py switched off."""
+    house = made()
+    ahead = adt("A08", "2", time="20990101000000")
+    house.send(adt("A04", "1"), ahead, adt("A08", "3", time="20240502111500+0200"), adt("A08", "4", time="20240502101400+0200"))
+    house.work()
+    assert house.settled() == [*[DELIVERED] * 3, (State.SUPERSEDED, Reason.STALE)]
+    findings = [[one.code for one in result.findings if one.code is FindingCode.EVENT_TIME_AHEAD] for result in house.results()]
+    assert findings == [[], [FindingCode.EVENT_TIME_AHEAD], [], []]
 
 
 def test_numbers_of_two_patients_in_one_message_park_it_and_are_taken_from_neither(made: Made) -> None:

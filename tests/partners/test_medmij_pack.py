@@ -17,7 +17,8 @@ from pipeline.fhir import profile
 from pipeline.hl7.er7 import parse
 from pipeline.hl7.event import typed
 from pipeline.model import Decision, Intent, Knowledge, Known, Outcome, Packed, Position, Received, Reply, Subject
-from pipeline.partners.medmij.parts import Times, own_id, times, whole_bsn
+from pipeline.partners.medmij.parts import own_id, whole_bsn
+from pipeline.partners.medmij.times import Times, times
 from pipeline.partners.medmij.verdicts import TABLE, Operation, row_of
 from pipeline.settings_partners import MedmijSettings
 from pipeline.wiring import MAPPINGS
@@ -259,8 +260,8 @@ def test_every_golden_bundle_meets_the_profile_and_shows_no_bsn(name: str) -> No
         (siu(number=""), Reason.NUMBER_MISSING, "SCH-2"),
         (siu(pid="PID|1||1^^^ELDERS^PI||Vries^Anna"), Reason.IDENTIFIER_SYSTEM, "PID-3.4"),
         (siu(pid=f"PID|1||{LOCAL}^^^ZGDEMO^PI||"), Reason.PROFILE_REQUIRED, "Appointment.participant[0].actor.display (PID-5)"),
-        (siu(start="", group=()), Reason.FHIR_INVALID, "Appointment.start (SCH-11.4)"),
-        (siu(end="", duration="|", group=()), Reason.FHIR_INVALID, "Appointment (SCH-11)"),
+        (siu(start="", group=()), Reason.TIME_MISSING, "Appointment.start (SCH-11.4)"),
+        (siu(end="", duration="|", group=()), Reason.TIME_MISSING, "Appointment (SCH-11.5)"),
         (siu(number="A-\ufffd^AGENDA"), Reason.CHARSET, "SCH-2.1"),
         (siu() + b"SCH||B-2^AGENDA\r", Reason.SEVERAL_APPOINTMENTS, "SCH[2]"),
     ],

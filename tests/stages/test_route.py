@@ -1,17 +1,20 @@
 """route: what the event is, whose lane it belongs to, or that nobody wants it."""
 
 import uuid
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.model import Action, Identity, Kind, Subject
+from pipeline import flow
+from pipeline.model import Action, Identity, Kind, Routed, Subject
 from pipeline.stages.route import request_id
-from schemas.outcomes import Reason, State
+from schemas.outcomes import FindingCode, Reason, Severity, State
 from tests.delivery.partner_script import adt
-from tests.stages.plans import ended, plan_with, read
+from tests.stages.plans import ended, plan_with, read, received
 
 PLAN = plan_with()
 CIP = "urn:oid:2.16.724.4.41"
@@ -53,6 +56,60 @@ def test_the_sender_is_a_hash_and_duplicates_are_told_by_the_whole_of_it() -> No
     one, other = read(adt(), PLAN), read(adt().replace(b"|HIS|", b"|HI\x00S|"), PLAN)
     assert "HIS" not in one.sender
     assert (one.sender == other.sender, one.dedupe == other.dedupe) == (False, False)
+
+
+# its age
+
+SENT = "20240502101500+0200"
+SENT_MS = 1_714_637_700_000
+HOUR_MS = 3_600_000
+
+
+def routed_at(recorded_ms: int, value: bytes) -> Routed:
+    came = flow.read(replace(received(value), timestamp_ms=recorded_ms), PLAN)
+    assert isinstance(came, Routed), came
+    return came
+
+
+@pytest.mark.parametrize(
+    ("recorded_ms", "event_ms"),
+    [
+        (SENT_MS + 10 * HOUR_MS, SENT_MS),
+        (SENT_MS, SENT_MS),
+        (SENT_MS - HOUR_MS, SENT_MS),
+        (SENT_MS - HOUR_MS - 1, None),
+        (1, None),
+        (0, SENT_MS),
+        (-1, SENT_MS),
+    ],
+)
+def test_an_event_time_more_than_an_hour_ahead_of_its_record_counts_as_missing(recorded_ms: int, event_ms: int | None) -> None:
+    routed = routed_at(recorded_ms, adt(time=SENT))
+    assert routed.event_ms == event_ms
+    said = [(one.code, one.severity, one.hl7) for one in routed.findings]
+    assert said == ([(FindingCode.EVENT_TIME_AHEAD, Severity.WARNING, "EVN-2")] if event_ms != SENT_MS else [])
+
+
+def test_the_field_that_told_the_time_ahead_is_named() -> None:
+    value = adt(time=SENT).replace(f"EVN|A04|{SENT}".encode(), b"EVN|A04")
+    assert [one.hl7 for one in routed_at(1, value).findings] == ["MSH-7"]
+
+
+def test_how_far_ahead_is_far_is_a_setting() -> None:
+    def a_minute(tree: dict[str, Any]) -> None:
+        tree["site"]["most_ahead"] = 60
+
+    minute = replace(received(adt(time=SENT)), timestamp_ms=SENT_MS - 61_000)
+    came = flow.read(minute, plan_with(a_minute))
+    assert isinstance(came, Routed)
+    assert (came.event_ms, routed_at(SENT_MS - 61_000, adt(time=SENT)).event_ms) == (None, SENT_MS)
+
+
+@given(st.integers(1, 4_102_444_800_000), st.integers(0, 3), st.integers(0, 4_102_444_800))
+def test_no_message_ever_counts_as_newer_than_an_hour_behind_its_record(recorded_ms: int, zone: int, seconds: int) -> None:
+    sent = f"{datetime.fromtimestamp(seconds, UTC):%Y%m%d%H%M%S}" + (f"+0{zone}00" if zone else "")
+    event_ms = routed_at(recorded_ms, adt(time=sent)).event_ms
+    assert event_ms is None or event_ms <= recorded_ms + HOUR_MS
 
 
 @pytest.mark.parametrize(

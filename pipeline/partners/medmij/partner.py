@@ -28,7 +28,9 @@ from pipeline.model import (
 )
 from pipeline.partners import packing
 from pipeline.partners.medmij import parts as medmij_parts
+from pipeline.partners.medmij.admissions import is_withdrawn, says_when
 from pipeline.partners.medmij.parts import BSN, own_id, whole_bsn
+from pipeline.partners.medmij.times import Times, expected_times, times
 from pipeline.partners.medmij.verdicts import Operation, row_of
 from pipeline.settings_partners import MedmijSettings
 from schemas.event import Event, Identifier
@@ -87,16 +89,17 @@ class Medmij:
         return medmij_parts.appointment_of(event)
 
     def variables(self, identified: Identified) -> Mapping[str, Variable]:
-        """See partners/port.py."""
+        """See partners/port.py. Filtered: EXPECTED_MISSING."""
         event, hospital = identified.routed.decoded.event, self._settings.organization
+        if event.type == "ADT":
+            says_when(event, identified.routed.decoded.hl7)
         booked, visit, about = event.appointment, event.visit, medmij_parts.about(identified)
-        assert booked is not None  # noqa: S101 - a message without one has no number, and parks
-        when = medmij_parts.times(booked, self._settings.default_minutes)
-        people = tuple([medmij_parts.practitioner_id(one.person, self._hospital) for one in booked.personnel])
-        places = tuple([medmij_parts.place_id(one, self._hospital) for one in booked.places])
-        first = visit.attending[0] if visit and visit.attending and not any(people) else None
-        attending = medmij_parts.practitioner_id(first, self._hospital)
-        ward = medmij_parts.location_id(visit.location, booked.reason, self._hospital) if visit and not any(places) else None
+        when = self._times(event)
+        people = tuple([medmij_parts.practitioner_id(one.person, self._hospital) for one in booked.personnel] if booked else [])
+        places = tuple([medmij_parts.place_id(one, self._hospital) for one in booked.places] if booked else [])
+        attending, admitting = self._doctors(event) if not any(people) else (None, None)
+        reason = booked.reason if booked else None
+        ward = medmij_parts.location_id(visit.location, reason, self._hospital) if visit and not any(places) else None
         return {
             "appointment_id": medmij_parts.appointment_id(identified),
             "appointment_system": about.system,
@@ -104,11 +107,14 @@ class Medmij:
             "patient_id": medmij_parts.patient_id(identified),
             "start": when.start,
             "end": when.end,
+            "withdrawn": is_withdrawn(event),
             "minutes": None if when.minutes is None else str(when.minutes),
             "practitioner_ids": people,
             "role_ids": tuple([self._role(one, identified) for one in people]),
             "attending_id": attending,
             "attending_role_id": self._role(attending, identified),
+            "admitting_id": admitting,
+            "admitting_role_id": self._role(admitting, identified),
             "location_ids": places,
             "visit_location_id": ward,
             "organization_id": self._organization_id,
@@ -118,6 +124,20 @@ class Medmij:
             "specialty": self._settings.specialty,
             "untyped_notes": self._settings.untyped_notes == "instructions",
         }
+
+    def _times(self, event: Event) -> Times:
+        if event.appointment is not None:
+            return times(event.appointment, self._settings.default_minutes)
+        return expected_times(event, self._settings.admission_time)
+
+    def _doctors(self, event: Event) -> tuple[str | None, str | None]:
+        """PV1-7, and of an admission PV1-17 where it is somebody else. Who refers (PV1-8) or is asked (PV1-9) is not whom the patient comes to."""
+        visit = event.visit
+        if visit is None:
+            return None, None
+        admitting = visit.admitting if event.type == "ADT" else ()
+        ids = [medmij_parts.practitioner_id(one[0] if one else None, self._hospital) for one in (visit.attending, admitting)]
+        return ids[0], ids[1] if ids[1] != ids[0] else None
 
     def _role(self, practitioner: str | None, identified: Identified) -> str | None:
         """What somebody does for one specialty."""
@@ -169,7 +189,7 @@ class Medmij:
             method="POST",
             path="/Person/$merge",
             path_template="/Person/$merge",
-            headers=(*_people(PRIOR_HEADER, identified.routed.prior), *_headers(identified)),
+            headers=(*_people(PRIOR_HEADER, identified.routed.prior), *_headers(identified, or_recorded=True)),
             body=b"",
             request_id=identified.routed.request_id,
             timeouts=self._timeouts,
@@ -211,11 +231,14 @@ class Medmij:
         return self.judge(packed, probe, came, after_unknown=True)
 
 
-def _headers(identified: Identified) -> tuple[tuple[str, str], ...]:
-    """Whose it is, how old and where it stood: what the store keeps beside it."""
+def _headers(identified: Identified, *, or_recorded: bool = False) -> tuple[tuple[str, str], ...]:
+    """Whose it is, how old (`or_recorded`: where nobody knows, as its record) and where it stood: what the store keeps beside it."""
+    event_ms = _event_ms(identified)
+    if event_ms is None and or_recorded:
+        event_ms = identified.routed.decoded.received.timestamp_ms
     return (
         *_people(PATIENT_HEADER, identified.routed.identities),
-        (TIME_HEADER, str(_event_ms(identified))),
+        *(((TIME_HEADER, str(event_ms)),) if event_ms is not None else ()),
         (POSITION_HEADER, str(identified.routed.decoded.received.position)),
     )
 
@@ -225,14 +248,12 @@ def _people(header: str, identities: Iterable[Identity]) -> tuple[tuple[str, str
     return tuple((header, f"{system}|{value}") for system, value in dict.fromkeys(people))
 
 
-def _event_ms(identified: Identified) -> int:
-    """How old it is. A local hour that is there twice (or never) has one time for all of it: its place in the topic says which was the later."""
+def _event_ms(identified: Identified) -> int | None:
+    """How old it is; None where that is not known. A local hour that is there twice (or never) has one time for all of it: its place says which was later."""
     routed = identified.routed
     time = routed.decoded.event.time
-    if routed.event_ms is not None:
+    if routed.event_ms is not None or time is None or time.epoch_ms is None or not time.ambiguous:
         return routed.event_ms
-    if time is None or time.epoch_ms is None:
-        return routed.decoded.received.timestamp_ms
     return time.epoch_ms // HOUR_MS * HOUR_MS
 
 

@@ -1,20 +1,19 @@
-"""What a message tells of an appointment: its number, its times, who and what takes part, and the ids that we give them. No I/O, no settings.
+"""What a message tells of an appointment: its number, who and what takes part, and the ids that we give them. No I/O, no settings.
 
 Ids are UUIDv5 of what each is, so that the same doctor is the same in every appointment. That of a patient is made of a keyed hash: of a BSN, which has
 nine digits, an id without a key could be counted back.
 """
 
 import re
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import quote
 
 from pipeline.errors import Parked
 from pipeline.ids import uuid5
 from pipeline.model import Identified, Identity, Intent, Learned, Subject
+from pipeline.partners.medmij.admissions import admission_of
 from pipeline.partners.packing import OID
-from schemas.event import Appointment, Coded, EntityIdentifier, Event, Location, Null, Place, Practitioner, Text, Timestamp
+from schemas.event import Coded, EntityIdentifier, Event, Location, Place, Practitioner
 from schemas.outcomes import Reason
 
 NAMESPACE: Final = bytes.fromhex("5b1f6c1de7c05a5e9a7d3c9f2b84d061")
@@ -22,7 +21,8 @@ NAMESPACE: Final = bytes.fromhex("5b1f6c1de7c05a5e9a7d3c9f2b84d061")
 READS: Final = frozenset(
     {
         *("appointment", "filler", "placer", "start", "end", "duration", "duration_units", "status"),
-        *("services", "personnel", "person", "places", "location", "type", "visit", "attending"),
+        *("services", "resources", "personnel", "person", "places", "location", "type"),
+        *("visit", "number", "expected", "expected_end", "admitted", "discharged", "occurred", "attending", "admitting"),
     }
 )
 """Names of the event's fields that are read here."""
@@ -32,19 +32,6 @@ BSN: Final = "http://fhir.nl/fhir/NamingSystem/bsn"
 BSN_DIGITS: Final = 9
 WEIGHTS: Final = (9, 8, 7, 6, 5, 4, 3, 2, -1)
 """Of the digits of a BSN: their sum is divisible by 11."""
-MINUTES: Final = {
-    "": 1.0,
-    "M": 1.0,
-    "MIN": 1.0,
-    "MINUTES": 1.0,
-    "MINUTE": 1.0,
-    "H": 60.0,
-    "HR": 60.0,
-    "HOURS": 60.0,
-    "S": 1 / 60,
-    "SEC": 1 / 60,
-}
-"""Of a unit of duration: table 0276 has none, senders write UCUM, ISO+ or a word. Minutes are what SCH-10 means where it is empty."""
 
 
 def whole_bsn(value: str) -> str | None:
@@ -57,12 +44,14 @@ def whole_bsn(value: str) -> str | None:
 
 
 def appointment_of(event: Event) -> tuple[Identity, ...]:
-    """The appointment of the message; none of a message without one. Parked: NUMBER_MISSING, CHARSET.
+    """The appointment of the message; none of a message without one. Parked: NUMBER_MISSING, CHARSET; of an ADT see admissions.py.
 
     Its number is the filler's (SCH-2), who keeps the agenda, or where there is none the placer's (SCH-1).
     """
-    if event.type != "SIU" or event.prior:
+    if event.prior or event.type not in {"SIU", "ADT"}:
         return ()
+    if event.type == "ADT":
+        return admission_of(event)
     booked = event.appointment
     if booked is not None:
         for number, place, names in ((booked.filler, "SCH-2.1", FILLER), (booked.placer, "SCH-1.1", PLACER)):
@@ -146,45 +135,3 @@ def location_id(location: Location | None, type_: Coded | None, hospital: str) -
 def place_id(place: Place, hospital: str) -> str | None:
     """Of an AIL."""
     return location_id(place.location, place.type, hospital)
-
-
-@dataclass(frozen=True, slots=True)
-class Times:
-    """When an appointment is, as FHIR's instants; None where the message does not tell."""
-
-    start: str | None
-    end: str | None
-    minutes: int | None
-
-
-def times(booked: Appointment, default_minutes: int | None) -> Times:
-    """SCH-11.4 and .5, else the first service's start and what it takes. An end before its start is none."""
-    service = booked.services[0] if booked.services else None
-    start = _instant(booked.start) or (_instant(service.start) if service else None)
-    told = _minutes(booked.duration, booked.duration_units) or (
-        _minutes(service.duration, service.duration_units) if service else None
-    )
-    end, minutes = _instant(booked.end), told or default_minutes
-    if start is None:
-        return Times(None, None, told)
-    if end is None or datetime.fromisoformat(end) <= datetime.fromisoformat(start):
-        end = _later(start, minutes) if minutes else None
-    span = round((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds() / 60) if end else None
-    return Times(start, end, told or span or None)
-
-
-def _instant(time: Timestamp | Null | None) -> str | None:
-    """A day without a time of day is no start: nobody could come to it."""
-    return time.instant if isinstance(time, Timestamp) else None
-
-
-def _later(start: str, minutes: int) -> str:
-    return (datetime.fromisoformat(start) + timedelta(minutes=minutes)).isoformat(timespec="milliseconds")
-
-
-def _minutes(duration: Text, units: Coded | None) -> int | None:
-    """Whole minutes, one at least; None of what is no duration."""
-    factor = MINUTES.get(str((units.code if units else None) or "").upper())
-    if not duration or factor is None or not re.fullmatch(r"[0-9]{1,6}(\.[0-9]+)?", duration):
-        return None
-    return round(float(duration) * factor) or None

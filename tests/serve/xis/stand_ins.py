@@ -60,7 +60,7 @@ class MemoryStore:
         person = next(iter(known | owner), len(set(self.people.values())) + 1)
         self.people |= {key.hash: person for key in change.keys}
         versions = self.kept.setdefault((person, change.appointment), [])
-        if versions and versions[-1].change.event_ms > change.event_ms:
+        if versions and change.event_ms is not None and (versions[-1].change.event_ms or 0) > change.event_ms:
             return Put.STALE
         self.version += 1
         versions.append(_Version(self.version, change))
