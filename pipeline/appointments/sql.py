@@ -34,6 +34,7 @@ from pipeline.appointments.tables import APPOINTMENT_FACTS, NEVER
 from pipeline.database.commits import Commits
 from pipeline.database.engine import Database
 from pipeline.database.prepared import Row
+from pipeline.database.schema import bring_up_to_date
 from pipeline.errors import Refused
 from pipeline.model import Clock
 
@@ -70,8 +71,6 @@ class SqlStore:
 
     def check(self) -> None:
         """Make what is missing, bring the schema up to date. Refused where the keys in it were hashed with another secret."""
-        from pipeline.database.schema import bring_up_to_date  # noqa: PLC0415 - alembic takes 0.2 s
-
         self._database.make()
         self._check_key()
         bring_up_to_date(self._database, MIGRATIONS, VERSIONS)

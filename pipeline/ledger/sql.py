@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, func, select, tuple_
 from pipeline.database.commits import Commits
 from pipeline.database.engine import Database
 from pipeline.database.prepared import Row
+from pipeline.database.schema import bring_up_to_date
 from pipeline.errors import Refused
 from pipeline.ledger import knowledge as known
 from pipeline.ledger.claims import RouteClaims
@@ -77,8 +78,6 @@ class SqlLedger:
 
     def check(self) -> None:
         """See the port."""
-        from pipeline.database.schema import bring_up_to_date  # noqa: PLC0415 - alembic takes 0.2 s, and most commands start no worker
-
         self._database.make()
         self.check_key()
         bring_up_to_date(self._database, MIGRATIONS)

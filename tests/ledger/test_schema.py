@@ -1,0 +1,48 @@
+"""How far a database is, told without alembic: by the numbers of our versions, which are alembic's own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.script import ScriptDirectory
+
+from pipeline.appointments.named import MIGRATIONS as OF_APPOINTMENTS
+from pipeline.database.engine import Database
+from pipeline.database.schema import bring_up_to_date, versions
+from pipeline.errors import Refused
+from pipeline.ledger.named import LEDGER
+from pipeline.ledger.named import MIGRATIONS as OF_THE_LEDGER
+
+
+@pytest.mark.parametrize("folder", [OF_THE_LEDGER, OF_APPOINTMENTS], ids=["ledger", "appointments"])
+def test_the_names_of_the_versions_are_alembics_in_its_order(folder: Path) -> None:
+    script = ScriptDirectory(str(folder))
+    assert versions(folder) == [each.revision for each in reversed(list(script.walk_revisions()))]
+    assert versions(folder)[-1:] == script.get_heads()
+
+
+def test_a_database_that_is_up_to_date_is_left_alone_without_alembic(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    start = (
+        "import sys\n"
+        "from pipeline.database.engine import Database\n"
+        "from pipeline.database.schema import bring_up_to_date\n"
+        "from pipeline.ledger.named import LEDGER, MIGRATIONS\n"
+        f"database = Database(LEDGER, {url!r})\n"
+        "database.make()\n"
+        "bring_up_to_date(database, MIGRATIONS)\n"
+        "print('alembic' in sys.modules)\n"
+    )
+    said = [subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=True).stdout for _ in range(2)]
+    assert said == ["True\n", "False\n"]
+
+
+def test_a_database_of_a_newer_program_is_refused(tmp_path: Path) -> None:
+    database = Database(LEDGER, f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    database.make()
+    bring_up_to_date(database, OF_THE_LEDGER)
+    with database.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(Refused, match="schema 9999, which is newer than this program"):
+        bring_up_to_date(database, OF_THE_LEDGER)
