@@ -55,6 +55,11 @@ def run(arguments: Namespace) -> int:
 
     loaded = settings.load(settings.find(arguments.settings))
     partner = _partner(loaded, arguments.partner)
+    if loaded.partners[partner.name].kind == "medmij" and arguments.what != "export":
+        raise SettingsError(
+            "whose numbers are whose stands in the store of appointments: emr-pipeline appointments persons, join, part, forget",
+            where="--partner",
+        )
     return {"import": _import, "export": _export, "forget": _forget}[arguments.what](arguments, loaded, partner)
 
 

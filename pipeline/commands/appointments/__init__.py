@@ -1,4 +1,4 @@
-"""Appointments that are FHIR already, brought into the store that `serve` answers from.
+"""The store that `serve` answers from: appointments that are FHIR already brought in, and whose numbers are one person's.
 
 load reads STU3 Appointments and what they reference: single resources, bundles or ndjson, JSON or XML, told apart by their content. Ids are kept. Each resource
 is checked against FHIR, each appointment with what it references against MedMij; a file with a mistake is left out whole, and each mistake is a line. References are looked up in the same file, then in
@@ -6,6 +6,9 @@ the other files. Whose an appointment is, its Patient's identifiers say, those o
 table identifier-systems-medmij has; a BSN in them is used for that, and masked in what is stored. The BSN of any Patient of the files is starred in
 texts too (narrative, comment, description, display…); in an id or a reference it is a mistake. Where identifiers are masked already, the local ones do; or --patients names a CSV with the columns patient (the Patient's id in the files), system, value.
 meta.lastUpdated says how old a version is (else now): an older one never goes over a newer one.
+
+persons, join, part and forget are about whose numbers are whose; they show no number, no name and no appointment, and --yes does what is shown. audit lists
+what was done. A message that parked goes with a replay afterwards.
 """
 
 import csv
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.commands import DONE, NOT_ALL, WRONG, json_argument, settings_argument
+from pipeline.commands.appointments import persons
 from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -22,12 +26,19 @@ if TYPE_CHECKING:
     from pipeline.commands.appointments.making import File, Identifier, Maker
 
 EXAMPLE: Final = """  emr-pipeline appointments load export/*.ndjson
-  emr-pipeline appointments load appointments.xml --patients patients.csv"""
+  emr-pipeline appointments load appointments.xml --patients patients.csv
+  emr-pipeline appointments persons --key 'urn:oid:1.2.3|4711' --key 'urn:oid:1.2.3|4712'
+  emr-pipeline appointments join --key 'urn:oid:1.2.3|4711' --key 'urn:oid:1.2.3|4712' --why 'ticket 12' --yes
+  emr-pipeline appointments part --key 'urn:oid:1.2.3|4712' --why 'ticket 13' --yes
+  emr-pipeline appointments forget --key 'urn:oid:1.2.3|4712' --why 'ticket 14' --yes
+  emr-pipeline appointments audit"""
 COLUMNS: Final = ("patient", "system", "value")
 SHOWN: Final = 20
 """Mistakes of a file that are named one by one."""
-CONFLICT: Final = "its patient's identifiers are two persons': somebody has to decide whose it is"
-ANOTHERS: Final = "it is there as another person's: somebody has to decide whose it is"
+CONFLICT: Final = "its patient's identifiers are two persons', or one person would have two BSNs: emr-pipeline appointments persons shows them, join makes one of two"
+ANOTHERS: Final = (
+    "it is there as another person's: emr-pipeline appointments join makes them one, forget --appointment takes it from there"
+)
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -37,9 +48,14 @@ def configure(parser: ArgumentParser) -> None:
     load.add_argument("--patients", type=Path, metavar="CSV", help="identifiers of Patients: columns patient, system, value")
     json_argument(load, "what became of each file")
     settings_argument(load)
+    persons.configure(actions)
 
 
 def run(arguments: Namespace) -> int:
+    return _load_all(arguments) if arguments.what == "load" else persons.run(arguments)
+
+
+def _load_all(arguments: Namespace) -> int:
     import json
 
     from pipeline import settings, wiring

@@ -87,7 +87,7 @@ class Maker:
             if self._beside.setdefault(place, stood).resource != stood.resource:
                 self._unlike.add(place)
         self._identifiers, self._pseudonyms, self._now_ms = identifiers, pseudonyms, now_ms
-        self._bsns = bsns.known(_whole(*each) for each in (*_own(self._beside.values()), *chain(*identifiers.values())))
+        self._bsns = bsns.known(whole(*each) for each in (*_own(self._beside.values()), *chain(*identifiers.values())))
 
     def changes(self, file: File) -> Iterator[tuple[str, Change] | Mistake]:
         """For each appointment where it stood and its change, or why there is none."""
@@ -151,7 +151,7 @@ class Maker:
             for each in patient.get("identifier", ())
             if each.get("system") in self._systems
         ]
-        keys = keys_of([_whole(*each) for each in (*own, *self._identifiers.get(name, ()))], self._pseudonyms)
+        keys = keys_of([whole(*each) for each in (*own, *self._identifiers.get(name, ()))], self._pseudonyms)
         if not keys:
             raise Unusable(
                 "its Patient has no identifier of a system that the table identifier-systems-medmij has (a masked one does not help):"
@@ -167,7 +167,7 @@ def _own(there: Iterable[Stood]) -> Iterator[Identifier]:
             yield from ((each.get("system", ""), each.get("value", "")) for each in stood.resource.get("identifier", ()))
 
 
-def _whole(system: str, value: str) -> Identifier:
+def whole(system: str, value: str) -> Identifier:
     """A BSN under its one name with its nine digits; what is none names nobody."""
     return (BSN, whole_bsn(value.strip()) or "") if system in BSNS else (system, value)
 

@@ -1,0 +1,152 @@
+"""`appointments persons`, `join`, `part`, `forget`, `audit`: the way out of each refusal, as the runbook has it, and no word of a patient."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import main
+from pipeline.partners.medmij.parts import FILLER, own_id
+from tests.appointments.house import BSN, LOCAL, ROUTE, House, a40, house, siu
+
+Say = Callable[..., tuple[int, str]]
+ANNA, BERT = "999911120", "999911132"
+DELIVERED = ("delivered", None)
+
+
+@pytest.fixture
+def zuid(tmp_path: Path) -> Iterator[House]:
+    with house(tmp_path) as one:
+        yield one
+
+
+@pytest.fixture
+def say(zuid: House, capsys: pytest.CaptureFixture[str]) -> Say:
+    """A command; its exit code and all that it printed."""
+
+    def command(*words: str) -> tuple[int, str]:
+        capsys.readouterr()
+        code = main([*words, "--settings", str(zuid.path)])
+        said = capsys.readouterr()
+        assert not any(secret in said.out + said.err for secret in ("CANARY", "Vries", ANNA, BERT))
+        return code, said.out + said.err
+
+    return command
+
+
+def keys(*values: str) -> list[str]:
+    numbers = (f"{BSN}|{value}" if value in {ANNA, BERT} else f"{LOCAL}|{value}" for value in values)
+    return [word for number in numbers for word in ("--key", number)]
+
+
+def replayed(zuid: House, say: Say, position: str) -> None:
+    code, said = say("replay", "plan", "--route", ROUTE, "--position", position)
+    assert code == 0, said
+    plan = said.split("--plan ")[1].split()[0]
+    assert say("replay", "run", "--plan", plan)[0] == 0
+    zuid.work()
+
+
+def test_two_numbers_that_are_one_person_are_joined_and_the_message_goes(zuid: House, say: Say) -> None:
+    zuid.work(siu("CANARY-1", "1"), siu("CANARY-2", "2"), siu("CANARY-1^^^ZGDEMO^PI~CANARY-2", "3", at=3))
+    both = keys("CANARY-1", "CANARY-2")
+    assert "not one person" in say("appointments", "persons", *both)[1]
+    dry = say("appointments", "join", *both, "--why", "ticket 12")
+    assert (dry[0], dry[1].splitlines()[-1]) == (
+        0,
+        "they would be one person with 2 appointments; nothing was done: --yes does it",
+    )
+    assert zuid.seen_by("CANARY-1") == ["1"]
+    for last in ("they are one person", "they are one person already: nothing to do"):
+        code, said = say("appointments", "join", *both, "--why", "ticket 12", "--yes")
+        assert (code, said.splitlines()[-1]) == (0, last)
+    replayed(zuid, say, "his.siu/0/2")
+    assert zuid.ends() == [DELIVERED] * 3
+    assert zuid.seen_by("CANARY-2") == ["1", "2", "3"]
+
+
+def test_a_merge_of_two_bsns_goes_once_the_wrong_bsn_is_parted(zuid: House, say: Say) -> None:
+    zuid.work(siu("CANARY-1", "1", bsn=ANNA), siu("CANARY-2", "2", bsn=BERT), a40("CANARY-2", "CANARY-1"))
+    code, said = say("appointments", "join", *keys("CANARY-1", "CANARY-2"), "--why", "ticket 13", "--yes")
+    assert (code, "BSN" in said) == (4, True)
+    part = ["appointments", "part", *keys(BERT), "--why", "ticket 13"]
+    dry = say(*part)
+    assert (dry[0], "say --both stay or --both go" in dry[1], "--yes does it" in dry[1]) == (0, True, True)
+    assert say(*part, "--yes")[0] == 4
+    assert say(*part, "--both", "stay", "--yes")[0] == 0
+    assert "nothing to do" in say(*part, "--yes")[1]
+    replayed(zuid, say, "his.siu/0/2")
+    assert zuid.ends() == [DELIVERED] * 3
+    assert (zuid.seen_by(ANNA, BSN), zuid.seen_by(BERT, BSN)) == (["1", "2"], [])
+
+
+def test_an_appointment_that_is_another_persons_is_taken_from_there_and_comes_again(zuid: House, say: Say) -> None:
+    moved = siu("CANARY-1", "1", at=3)
+    zuid.work(siu("CANARY-2", "1"))
+    zuid.work(moved)
+    name = own_id("Appointment", f"{FILLER}AGENDA", "1")
+    forget = ["appointments", "forget", "--appointment", name, "--why", "booked on the wrong patient"]
+    assert "--yes does it" in say(*forget)[1]
+    assert zuid.seen_by("CANARY-2") == ["1"]
+    assert say(*forget, "--yes") == (0, "the appointment is removed\n")
+    assert say(*forget, "--yes") == (0, "there is no such appointment: nothing to do\n")
+    replayed(zuid, say, "his.siu/0/1")
+    assert (zuid.seen_by("CANARY-1"), zuid.seen_by("CANARY-2")) == (["1"], [])
+
+
+def test_a_person_is_removed_and_the_audit_says_so_without_a_word_of_whom(zuid: House, say: Say) -> None:
+    zuid.work(siu("CANARY-1", "1", bsn=ANNA))
+    forget = ["appointments", "forget", *keys("CANARY-1"), "--why", "ticket 14"]
+    assert "the person, every number and 1 appointment would be removed" in say(*forget)[1]
+    assert say(*forget, "--yes")[0] == 0
+    assert "nobody is known by it: nothing to do" in say(*forget, "--yes")[1]
+    assert zuid.seen_by(ANNA, BSN) == []
+    (line,) = json.loads(say("appointments", "audit", "--json")[1])
+    assert (line["did"], line["why"], line["keys"], line["appointments"]) == ("forgotten", "ticket 14", 2, 1)
+    assert "forgotten by" in say("appointments", "audit")[1]
+
+
+def test_what_was_done_and_by_what_message_is_shown_with_the_person(zuid: House, say: Say) -> None:
+    zuid.work(siu("CANARY-1", "1"), siu("CANARY-2", "2"), a40("CANARY-2", "CANARY-1"))
+    told = json.loads(say("appointments", "persons", *keys("CANARY-1", "CANARY-2"), "--json")[1])
+    (one,) = told["persons"]
+    assert told["numbers"] == [one["person"]] * 2
+    assert (one["numbers"], one["appointments"], [(line["did"], line["who"]) for line in one["done"]]) == (
+        2,
+        2,
+        [("merged", "his.siu/0/2")],
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["persons"],
+        ["persons", "--key", "CANARY"],
+        ["persons", "--key", f"{BSN}|999999999"],
+        ["join", "--key", f"{LOCAL}|CANARY", "--why", "one is no pair"],
+        ["forget", "--why", "nobody"],
+        ["forget", "--key", f"{LOCAL}|CANARY", "--appointment", "a", "--why", "both"],
+        ["part", "--key", f"{LOCAL}|CANARY", "--why", " "],
+    ],
+)
+def test_what_is_not_said_as_it_has_to_be_is_refused(say: Say, words: list[str]) -> None:
+    assert say("appointments", *words)[0] == 2
+
+
+def test_numbers_are_read_from_stdin_where_a_shell_would_keep_them(
+    zuid: House, say: Say, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    zuid.work(siu("CANARY-1", "1", bsn=ANNA))
+    (tmp_path / "numbers").write_text(f"{LOCAL}|CANARY-1\n{BSN}|{ANNA}\n")
+    with (tmp_path / "numbers").open() as numbers:
+        monkeypatch.setattr("sys.stdin", numbers)
+        assert "one person\n" in say("appointments", "persons", "--key", "-")[1]
+
+
+def test_whose_numbers_are_whose_is_not_changed_in_the_ledger(say: Say, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("kind,system,value,partner_id\n")
+    for action in ("import", "forget"):
+        code, said = say("identities", action, "--partner", "medmij", str(tmp_path / "rows.csv"))
+        assert (code, "emr-pipeline appointments" in said) == (2, True)
