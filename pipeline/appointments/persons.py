@@ -157,7 +157,6 @@ def _one(connection: Connection, keys: Sequence[Key], known: dict[str, int], dee
     link(connection, kept, new)
     others = [person for person in persons if person != kept]
     went = _moved(connection, others, kept, versions.get(kept, 0) + 1) if others else 0
-    _say_one(connection, kept)
     _tell(connection, deed, (kept, others[0] if others else None), (len(new), went))
     return Put.UPDATED if persons else Put.CREATED
 
@@ -192,12 +191,6 @@ def _resources(connection: Connection, other: int, kept: int) -> None:
 
 def _at(row: Row[Any], person: int) -> Any:  # noqa: ANN401 - SQLAlchemy's clause
     return and_(RESOURCES.c.person == person, RESOURCES.c.type == row.type, RESOURCES.c.id == row.id)
-
-
-def _say_one(connection: Connection, person: int) -> None:
-    """What was said of them being two is over."""
-    keys = select(PERSON_KEYS.c.hash).where(PERSON_KEYS.c.person == person)
-    connection.execute(delete(PARTED).where(PARTED.c.hash.in_(keys), PARTED.c.other.in_(keys)))
 
 
 # two

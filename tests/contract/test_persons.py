@@ -417,7 +417,6 @@ class Persons(RuleBasedStateMachine):
         for each in met:
             one.appointments |= each.appointments
         self.people = [*(each for each in self.people if each not in met), one]
-        self.parted = {pair for pair in self.parted if not pair <= one.keys}
 
     @rule(names=SOME, both=st.sampled_from([None, *Both]))
     def part(self, names: set[str], both: Both | None) -> None:
