@@ -26,7 +26,7 @@ def merge(connection: Connection, merge: Merge, at_ms: int) -> Put:
         return Put.CONFLICT
     known = known_of(connection, keys)
     persons = sorted(set(known.values()))
-    if len(persons) > 1 and _parted_since(connection, persons, merge.event_ms):
+    if len(persons) > 1 and _parted_since(connection, persons, merge.event_ms or 0):
         return Put.STALE
     survivor = next((known[key.hash] for key in merge.survivor if key.hash in known), None)
     before = _Deed(at_ms, Did.MERGED, merge.who)

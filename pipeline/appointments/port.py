@@ -66,7 +66,8 @@ class Merge:
 
     prior: tuple[Key, ...]
     survivor: tuple[Key, ...]
-    event_ms: int
+    event_ms: int | None
+    """None: it is not known, and whatever an operator said counts as newer."""
     who: str
     """The record that told it, for the audit."""
 

@@ -76,8 +76,6 @@ class StoreTransport:
         if not prior or not survivor:
             raise Unusable("no identifier that ends, or none that stays")
         told_by, event_ms = _position(headers.get(POSITION, ())[:1]), _event_ms(headers.get(EVENT, ())[:1])
-        if event_ms is None:
-            raise Unusable("no time of the merge")
         return self._store.merge(Merge(prior, survivor, event_ms, str(told_by or "")))
 
     def _keys(self, headers: Mapping[str, Sequence[str]], name: str) -> tuple[Key, ...]:

@@ -48,7 +48,7 @@ def keys(*names: str) -> tuple[Key, ...]:
     return tuple(Key(name, sole=name.startswith("bsn")) for name in names)
 
 
-def merge(store: SqlStore, prior: str, survivor: str, *, event_ms: int = 1_000) -> Put:
+def merge(store: SqlStore, prior: str, survivor: str, *, event_ms: int | None = 1_000) -> Put:
     return store.merge(Merge(keys(*prior.split()), keys(*survivor.split()), event_ms, "his.adt/0/7"))
 
 
@@ -211,7 +211,9 @@ def test_a_merge_from_before_two_were_parted_does_not_join_them_again_and_a_newe
     assert merge(store, "old", "anna", event_ms=5_000) is Put.STALE
     assert merge(store, "third", "old", event_ms=5_000) is Put.UPDATED
     assert merge(store, "third", "anna", event_ms=5_000) is Put.STALE
+    assert merge(store, "old", "anna", event_ms=None) is Put.STALE
     assert names(store, "anna") == ["a1"]
+    assert merge(store, "fourth", "anna", event_ms=None) is Put.UPDATED
     assert merge(store, "old", "anna", event_ms=NOW + 1) is Put.UPDATED
     assert merge(store, "old", "anna", event_ms=5_000) is Put.UPDATED  # it is so
     assert names(store, "third") == ["a1", "a2"]
