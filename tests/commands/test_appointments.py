@@ -350,7 +350,7 @@ def test_two_persons_are_a_conflict_and_nothing_of_the_file_goes(house: Path, ca
     assert found(house, LOCAL, "CANARY-2") == {}
 
 
-def test_a_number_that_a_family_shares_makes_no_two_patients_one(house: Path) -> None:
+def test_a_number_that_a_family_shares_makes_no_two_patients_one(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
     policy = {"system": "http://insurer.example.org/policy", "value": "CANARY-P"}
     sister = changed(PATIENT, id="p2", identifier=[{"system": LOCAL, "value": "CANARY-2"}, policy])
     theirs = changed(
@@ -360,6 +360,9 @@ def test_a_number_that_a_family_shares_makes_no_two_patients_one(house: Path) ->
         house, "in.json", bundle([changed(PATIENT, identifier=[PATIENT["identifier"][1], policy]), *ALL[1:], sister, theirs])
     )
     assert main(["appointments", "load", file]) == 0
+    said = capsys.readouterr().err
+    assert f"{file}: patients are not found by identifiers of {policy['system']}: the table identifier-systems-medmij" in said
+    assert "CANARY" not in said
     assert [sorted(set(found(house, LOCAL, f"CANARY-{one}")) & {"a1", "a2"}) for one in (1, 2)] == [["a1"], ["a2"]]
     assert found(house, policy["system"], policy["value"]) == {}
 

@@ -46,3 +46,27 @@ def test_a_database_of_a_newer_program_is_refused(tmp_path: Path) -> None:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(Refused, match="schema 9999, which is newer than this program"):
         bring_up_to_date(database, OF_THE_LEDGER)
+
+
+def test_of_appointments_the_ledger_forgets_whose_they_are_and_of_the_others_nothing(tmp_path: Path) -> None:
+    database = Database(LEDGER, f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    database.make()
+    bring_up_to_date(database, OF_THE_LEDGER)
+    columns = "partner, hash, kind, system, known, created_with, partner_id, merged_into, merged_ms, belongs_to, at_ms"
+    with database.write() as connection:
+        for partner in ("medmij", "roqua"):
+            for kind in ("patient", "appointment"):
+                row = f"'{partner}', '{kind}', '{kind}', 's', true, true, 'id', 'into', 1, 'whose', 1"
+                connection.exec_driver_sql(f"INSERT INTO identities ({columns}) VALUES ({row})")  # noqa: S608 - ours
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0008'")
+    bring_up_to_date(database, OF_THE_LEDGER)
+    with database.read() as connection:
+        rows = connection.exec_driver_sql(
+            "SELECT partner, kind, partner_id, merged_into, belongs_to FROM identities ORDER BY partner, kind DESC"
+        )
+        assert [tuple(row) for row in rows] == [
+            ("medmij", "patient", None, None, "whose"),
+            ("medmij", "appointment", "id", "into", None),
+            ("roqua", "patient", "id", "into", "whose"),
+            ("roqua", "appointment", "id", "into", "whose"),
+        ]

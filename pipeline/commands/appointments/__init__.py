@@ -100,11 +100,18 @@ def _load(store: "Store", maker: "Maker", file: "File") -> dict[str, Any]:
     refusals = {Put.CONFLICT: CONFLICT, Put.ANOTHERS: ANOTHERS}
     mistakes += [Mistake(where, refusals[put]) for (where, _), put in zip(changes, done, strict=False) if put in refusals]
     counts = {str(put): 0 if mistakes else done.count(put) for put in (Put.CREATED, Put.UPDATED, Put.STALE)}
-    return {"file": file.name, "appointments": len(changes), **counts, "mistakes": [str(each) for each in mistakes]}
+    told = {"file": file.name, "appointments": len(changes), **counts}
+    return told | {"ignored": maker.ignored(file), "mistakes": [str(each) for each in mistakes]}
 
 
 def _show(told: dict[str, Any]) -> None:
-    name, mistakes = told["file"], told["mistakes"]
+    name, mistakes, ignored = told["file"], told["mistakes"], told["ignored"]
+    if ignored:
+        more = f" and {len(ignored) - SHOWN} more" if len(ignored) > SHOWN else ""
+        print(
+            f"{name}: patients are not found by identifiers of {', '.join(ignored[:SHOWN])}{more}: the table identifier-systems-medmij has the others",
+            file=sys.stderr,
+        )
     for each in mistakes[:SHOWN]:
         print(f"{name}: {each}", file=sys.stderr)
     if mistakes:

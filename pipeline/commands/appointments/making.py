@@ -89,6 +89,11 @@ class Maker:
         self._identifiers, self._pseudonyms, self._now_ms = identifiers, pseudonyms, now_ms
         self._bsns = bsns.known(whole(*each) for each in (*_own(self._beside.values()), *chain(*identifiers.values())))
 
+    def ignored(self, file: File) -> list[str]:
+        """The systems of Patients' identifiers that name nobody here."""
+        patients = (stood for place, stood in file.there.items() if place[0] == "Patient")
+        return sorted({system for system, _ in _own(patients) if system and system not in self._systems})
+
     def changes(self, file: File) -> Iterator[tuple[str, Change] | Mistake]:
         """For each appointment where it stood and its change, or why there is none."""
         for place, stood in file.there.items():
