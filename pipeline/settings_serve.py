@@ -101,8 +101,8 @@ class ServeSettings(Section):
     """A client has for the head of its request."""
     request_seconds: float = Field(default=60, gt=0)
     """From there until the answer has been taken."""
-    connections: int = Field(default=1000, gt=0)
-    """At once."""
+    connections: int = Field(default=500, gt=0)
+    """At once; each is a handle of the process (`ulimit -n`)."""
     drain_seconds: float = Field(default=10, gt=0)
     """How long a stop waits for requests in flight."""
 

@@ -34,7 +34,7 @@ class Patience:
     connections: int
 
 
-PATIENCE: Final = Patience(head_seconds=10, request_seconds=60, connections=1000)
+PATIENCE: Final = Patience(head_seconds=10, request_seconds=60, connections=500)
 
 
 class Guarded(H11Protocol):

@@ -101,7 +101,9 @@ def _address(text: str) -> str | None:
         address = ip_address(text)
     except ValueError:
         return None
-    return str(int(address) >> (128 - PREFIX)) if isinstance(address, IPv6Address) else str(address)
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
+        return str(int(address) >> (128 - PREFIX))
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,14 @@ def test_what_is_no_http_or_too_large_is_refused_as_fhir(request_bytes: bytes, s
     assert samples(made.metrics)[at("emr_served_refused_total", reason=reason)] == 1
 
 
+def test_a_head_that_goes_on_and_on_is_refused_before_its_end() -> None:
+    """Fails where only a whole head is measured."""
+    made = House()
+    with server(made) as found:
+        status, _, body = exchanged(found, b"GET /fhir/Appointment?date=" + b"x" * 100_000)
+    assert (status, orjson.loads(body)["issue"][0]["code"]) == (431, "too-long")
+
+
 @pytest.mark.parametrize("name", ["Authorization", "MedMij-Request-ID", "X-Correlation-ID", "Content-Type"])
 def test_a_header_that_counts_once_and_stands_twice_is_refused(name: str) -> None:
     made = House()
@@ -199,7 +207,7 @@ def test_a_client_is_its_address_or_what_our_proxy_says_it_saw() -> None:
 
 def test_addresses_of_one_network_are_one_client() -> None:
     assert _address("2001:db8::1") == _address("2001:db8::ffff:1") != _address("2001:db8:0:1::1")
-    assert (_address("10.0.0.1"), _address("host")) == ("10.0.0.1", None)
+    assert [_address(text) for text in ("10.0.0.1", "::ffff:10.0.0.1", "host")] == ["10.0.0.1", "10.0.0.1", None]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 
+from pipeline.serve.xis import searching
 from tests.serve.xis.stand_ins import ANNA, BASE, BRAM, NOW, House, fault, ids, tree
 from tests.serve.xis.test_searches import DAY, QUERIES, house, without_chance
 
@@ -110,6 +111,14 @@ def test_pages_of_a_status_have_all_of_it_and_no_more() -> None:
     pages = [ids(page) for page in many().pages("status=cancelled&_count=2")]
     assert pages == [["a1", "a3"], ["a5"]]
     assert [ids(page) for page in many().pages("status=cancelled&_count=3")] == [["a1", "a3", "a5"]]
+
+
+def test_what_is_looked_through_for_a_status_has_no_end_before_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails where only the first ones of a person are looked through."""
+    monkeypatch.setattr(searching, "COUNTED", 2)
+    assert ids(tree(many().asked("/Appointment?status=cancelled"))) == ["a1", "a3", "a5"]
+    assert [ids(page) for page in many().pages("status=cancelled&_count=2")] == [["a1", "a3"], ["a5"]]
+    assert tree(many().asked("/Appointment?status=cancelled&_summary=count"))["total"] == 3
 
 
 @pytest.mark.parametrize(
