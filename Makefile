@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check kafka faults clean
+.PHONY: demo test check kafka faults guards clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -31,6 +31,9 @@ check: $(READY)  ## lint, types, import contract, mappings
 
 faults: $(READY)  ## every fault of RELIABILITY with ten seeds, real processes; a table: fault, promise, seen, seconds
 	FAULT_SEEDS=$${FAULT_SEEDS:-10} $(BIN)/pytest -q -m "not open_defect" tests/faults
+
+guards: $(READY)  ## each guard of R3 to R7 taken away: which fault test notices (an hour)
+	$(BIN)/python -m tests.faults.guards
 
 kafka: $(READY)  ## a real Kafka on loopback, until Ctrl-C
 	deploy/kafka/kafka.sh start

@@ -33,6 +33,7 @@ from pipeline.trial.invariants import Evidence, gather, violations
 from pipeline.trial.rates import percentile
 from pipeline.trial.traffic import Message, Patient, Traffic, adt
 from schemas.outcomes import State
+from tests.faults.guards import WITHOUT
 
 ROOT: Final = Path(__file__).parents[2]
 ROUTE: Final = "roche-patients"
@@ -276,6 +277,8 @@ class Hospital:
         """A command of ours, through the launcher where failpoints or a clock are asked for."""
         plain = [*words, "--settings", str(self.path)]
         armed = [word for one in at for word in ("--at", one)] + ([f"--clock={clock:+}"] if clock else [])
+        if words[0] == "run" and WITHOUT in os.environ:
+            armed += ["--without", os.environ[WITHOUT]]
         if not armed:
             return [sys.executable, "-m", "pipeline.cli", *plain]
         return [sys.executable, "-m", "tests.faults.launcher", *armed, "--", *plain]

@@ -1,7 +1,7 @@
-"""`emr-pipeline` with failpoints armed, a shifted clock, or both, in this very process: `launcher.py --at POINT:N=DEED … -- COMMAND …`.
+"""`emr-pipeline` with failpoints armed, a shifted clock, guards taken away, in this very process: `launcher.py --at POINT:N=DEED … -- COMMAND …`.
 
 A deed happens at the N-th passing of its point: `kill` (SIGKILL), `stop` (SIGSTOP), or `clock+3600` (the wall clock jumps by so many seconds).
-`--clock +3600` shifts it from the start. The product itself has no switch for any of this.
+`--clock +3600` shifts it from the start; `--without` names guards (guards.py), by commas. The product itself has no switch for any of this.
 """
 
 import os
@@ -16,6 +16,7 @@ from typing import Final
 from pipeline import failpoints, wiring
 from pipeline.cli import main
 from pipeline.failpoints import Point
+from tests.faults import guards
 
 real_clock: Final = wiring.clock
 
@@ -58,8 +59,10 @@ def run() -> int:
     parser = ArgumentParser()
     parser.add_argument("--at", action="append", default=[])
     parser.add_argument("--clock", type=float, default=0.0)
+    parser.add_argument("--without", default="")
     parser.add_argument("command", nargs="+")
     arguments = parser.parse_args()
+    guards.take_away(filter(None, arguments.without.split(",")))
     shift = Shift(arguments.clock)
     for one in arguments.at:
         place, _, deed = one.partition("=")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from kafka import KafkaProducer
 
+from pipeline.failpoints import Point
 from pipeline.trial.invariants import violations
 from pipeline.trial.traffic import Patient, adt, of_one, seeded
 from tests.faults.administrator import Administrator
@@ -128,6 +129,27 @@ def test_a_worker_that_stood_still_for_longer_than_its_session_goes_on_and_sends
     assert violations(after) == []
     assert after.states == after.traffic.states
     seen("all four partitions were another's when it went on; each effect once")
+
+
+@pytest.mark.fault("R4", STILL)
+@pytest.mark.once
+@THOROUGH
+def test_a_worker_that_stood_still_between_its_intent_and_the_first_byte_sends_nothing_any_more(
+    several: Callable[..., Hospital], seed: int, seen: Seen
+) -> None:
+    """Guard: Delivery._stood_since. Another worker has found that nothing was there, and created the patient, by the time that this one goes on."""
+    hospital = several()
+    hospital.fill(of_one(seed, ("A04", 0), ("A08", 1)))
+    first = hospital.start(at=[f"{Point.AFTER_INTENT}:1=stop"])
+    hospital.until(lambda: any(row.open for row in hospital.evidence(over=False).rows))
+    hospital.start()
+    hospital.until(hospital.settled)
+    asked = hospital.partners[PARTNER].requests
+    first.tell(signal.SIGCONT)
+    end_all(hospital)
+    assert violations(hospital.evidence()) == []
+    assert hospital.partners[PARTNER].requests == asked
+    seen("and SIGSTOP between the intent and the first byte: nothing was sent on it any more")
 
 
 @pytest.mark.fault("R7", "what holds no record, a transaction's marker, is passed")

@@ -80,9 +80,9 @@ def test_records_that_retention_took_before_they_were_read_stop_the_worker(
 def test_a_topic_that_was_made_anew_stops_the_worker_until_it_has_a_name_of_its_own(
     hospital: Hospital, administrator: Administrator, seed: int
 ) -> None:
-    """Guards: the topic's id beside each commit, and the ledger's keyed hash of what stood in a place (Intake._one).
+    """Guard: the ledger's keyed hash of what stood in a place (Intake._one). The offsets go with the topic, and are put back by hand.
 
-    Without the second the first messages of the new topic are taken for those of the old one, and lost.
+    Without it the first messages of the new topic are taken for those of the old one, and lost.
     """
     begun(hospital, seed)
     asked = hospital.partners[PARTNER].requests
