@@ -22,6 +22,9 @@ EXAMPLE: Final = """  emr-pipeline find --state parked --since 12h
   emr-pipeline find --control-id MSG00001
   emr-pipeline find --patient-id 'urn:oid:2.16.724.4.41|TEST0000000001' --json"""
 AGO: Final = re.compile(r"(\d+)([mhd])")
+DIGITS: Final = 18
+"""Of an offset, at most: a database has no larger number."""
+MOST: Final = 1_000_000
 SECONDS: Final = {"m": 60, "h": 3600, "d": 86400}
 
 
@@ -105,8 +108,10 @@ def query_of(arguments: Namespace, loaded: "Settings") -> "Query":
 
     if arguments.route is not None and arguments.route not in loaded.routes:
         raise SettingsError(f"no such route in the settings; there is {', '.join(sorted(loaded.routes))}", where="--route")
-    if arguments.most < 1:
-        raise SettingsError("at least 1", where="--most")
+    if not 1 <= arguments.most <= MOST:
+        raise SettingsError(f"from 1 to {MOST}", where="--most")
+    if arguments.http_status is not None and arguments.http_status not in range(100, 600):
+        raise SettingsError("an HTTP status has three digits, as 422", where="--http-status")
     event = arguments.event.upper() if arguments.event else None
     position, last = (None, None) if arguments.position is None else range_of(arguments.position, "--position")
     return Query(
@@ -149,9 +154,13 @@ def position_of(text: str, where: str) -> "Position":
 
     topic, _, rest = text.partition("/")
     partition, _, offset = rest.partition("/")
-    if not (topic and partition.isdecimal() and offset.isdecimal()):
+    if not (topic and _is_number(partition, digits=9) and _is_number(offset)):
         raise SettingsError("TOPIC/PARTITION/OFFSET, as his.adt/0/17", where=where)
     return Position(topic, int(partition), int(offset))
+
+
+def _is_number(text: str, *, digits: int = DIGITS) -> bool:
+    return text.isdecimal() and len(text) <= digits
 
 
 def range_of(text: str, where: str) -> "tuple[Position, int | None]":
@@ -160,7 +169,7 @@ def range_of(text: str, where: str) -> "tuple[Position, int | None]":
     position = position_of(first, where)
     if not dots:
         return position, None
-    if not last.isdecimal() or int(last) < position.offset:
+    if not _is_number(last) or int(last) < position.offset:
         raise SettingsError("TOPIC/PARTITION/OFFSET..OFFSET, as his.adt/0/17..42", where=where)
     return position, int(last)
 

@@ -86,6 +86,11 @@ def test_each_question_finds_its_delivery(filled: str, asked: list[str], capsys:
         ["--position", "his.adt/0/3..2"],
         ["--route", "other"],
         ["--most", "0"],
+        ["--most", "99999999999999999999"],
+        ["--http-status", "99999999999999999999"],
+        ["--position", "his.adt/0/99999999999999999999"],
+        ["--position", "his.adt/9999999999/0"],
+        ["--position", "his.adt/0/0..99999999999999999999"],
     ],
 )
 def test_a_question_that_says_nothing_is_one_line(filled: str, asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
