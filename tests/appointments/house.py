@@ -21,7 +21,7 @@ BSN: Final = "http://fhir.nl/fhir/NamingSystem/bsn"
 def siu(patient: str, number: str, *, at: int = 1, trigger: str = "S12", bsn: str = "") -> bytes:
     """An appointment, of whom PID-3 says; `at` minutes after nine."""
     ids = f"{patient}^^^ZGDEMO^PI" + (f"~{bsn}^^^NLMINBIZA^NNNLD" if bsn else "")
-    head = f"MSH|^~\\&|AGENDA|ZIEKENHUIS|PIPE|MEDMIJ|202603010900{at:02}+0100||SIU^{trigger}^SIU_S12|S{number}{at}|P|2.5|||||NLD|UNICODE UTF-8"
+    head = f"MSH|^~\\&|AGENDA|ZIEKENHUIS|PIPE|MEDMIJ|202603010900{at:02}+0100||SIU^{trigger}^SIU_S12|S{number}{at}|P|2.5|||AL|NE|NLD|UNICODE UTF-8"
     when = "^^15^20260620093000+0200^20260620094500+0200"
     sch = f"SCH||{number}^AGENDA|||||K^Controle|AMB^Polikliniek^L|15|min|{when}"
     return "\r".join((head, sch, f"PID|1||{ids}||Vries^{patient}", "PV1|1|O", "RGS|1|A", "AIL|1|A|POLI^12", "")).encode()
@@ -31,7 +31,7 @@ def a40(prior: str, survivor: str, *, at: int = 30, event: str = "A40", bsn: str
     """A merge of two numbers."""
     ids = f"{survivor}^^^ZGDEMO^PI" + (f"~{bsn}^^^NLMINBIZA^NNNLD" if bsn else "")
     old = f"{prior}^^^ZGDEMO^PI" + (f"~{prior_bsn}^^^NLMINBIZA^NNNLD" if prior_bsn else "")
-    head = f"MSH|^~\\&|HIS|ZIEKENHUIS|PIPE|MEDMIJ|202603010900{at:02}+0100||ADT^{event}|M{at}|P|2.5|||||NLD|UNICODE UTF-8"
+    head = f"MSH|^~\\&|HIS|ZIEKENHUIS|PIPE|MEDMIJ|202603010900{at:02}+0100||ADT^{event}|M{at}|P|2.5|||AL|NE|NLD|UNICODE UTF-8"
     return "\r".join((head, f"PID|1||{ids}||Vries^Anna", f"MRG|{old}", "")).encode()
 
 
