@@ -5,10 +5,15 @@ deploy/kafka/kafka.sh, which ends by itself with the test run. With CI=true none
 The secured broker and the cluster of three are always ours, from the jars: nobody else's has our certificates, or may lose a leader.
 """
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,7 +30,7 @@ SASL_USER: Final = "pipeline"
 SASL_PASSWORD: Final = "not4production"
 SESSION_MS: Final = 6_000
 """The shortest session that a broker allows by default."""
-
+STOP_SECONDS: Final = 60
 
 SMALL: Final = {"KAFKA_HEAP_OPTS": "-Xms128m -Xmx256m"}
 """What each broker of a cluster may take."""
@@ -51,11 +56,42 @@ class Server:
         assert self.data is not None
         return int((self.data / f"broker-{node}.pid").read_text())
 
+    def stand_still(self, node: int) -> None:
+        """Stop a broker of ours; returns when none of its threads runs: a signal takes its time to get to all of them."""
+        pid = self.pid_of(node)
+        os.kill(pid, signal.SIGSTOP)
+        end = time.monotonic() + STOP_SECONDS
+        while not _stands_still(pid):
+            assert time.monotonic() < end, f"broker {node} did not stop"
+            time.sleep(0.01)
+
+    def go_on(self, node: int) -> None:
+        """After `stand_still`."""
+        os.kill(self.pid_of(node), signal.SIGCONT)
+
+    def end(self) -> None:
+        """Brokers of ours, for good, with all that they keep: an idle one takes 400 MB, and some of the processor."""
+        assert self.data is not None
+        for file in self.data.glob("broker-*.pid"):
+            pid = int(file.read_text())
+            with contextlib.suppress(OSError):  # one that a test has killed
+                if b"kafka.Kafka" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self.data.parent, ignore_errors=True)
+
     def start_again(self, node: int) -> None:
         """A broker of ours that was killed; returns when it takes connections."""
         assert self.data is not None
         command = [str(SCRIPT), "again", str(node), "--data", str(self.data)]
         subprocess.run(command, check=True, capture_output=True, timeout=180, env={**os.environ, **SMALL})
+
+
+def _stands_still(pid: int) -> bool:
+    try:
+        states = [task.read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except OSError:  # a thread that has ended since
+        return False
+    return set(states) == {"T"}
 
 
 def kafka_settings(server: Server | None = None, **more: Any) -> Kafka:  # noqa: ANN401 - whatever the settings have
@@ -78,18 +114,17 @@ def a_broker() -> Server:
         _give_up(missing)
 
 
-def from_jars(*words: str, environment: dict[str, str] | None = None) -> Server:
-    """Brokers of ours; skips, or in CI fails, where there is no Java or Maven."""
+@contextmanager
+def from_jars(*words: str, environment: dict[str, str] | None = None) -> Iterator[Server]:
+    """Brokers of ours, until they are not needed any more; skips, or in CI fails, where there is no Java or Maven."""
     try:
-        return _from_jars(*words, environment=environment)
+        server = _from_jars(*words, environment=environment)
     except Missing as missing:
         _give_up(missing)
-
-
-@cache
-def a_cluster() -> Server:
-    """The session's cluster of three. Whoever kills a broker of it starts it again."""
-    return from_jars("--brokers", "3", environment=SMALL)
+    try:
+        yield server
+    finally:
+        server.end()
 
 
 def _give_up(missing: Missing) -> NoReturn:

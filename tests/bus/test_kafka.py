@@ -2,8 +2,6 @@
 
 import io
 import logging
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +17,7 @@ from pipeline.errors import BusGap, BusLost, BusRefused, BusUnavailable
 from pipeline.model import Position
 from pipeline.settings import Kafka
 from tests.bus.places import WAIT, drain, values
-from tests.kafka_server import SESSION_MS, from_jars, kafka_settings
+from tests.kafka_server import SESSION_MS, Server, kafka_settings
 
 pytestmark = pytest.mark.kafka
 
@@ -226,21 +224,21 @@ def test_too_many_copies_are_refused_with_the_setting(kafka_bus: KafkaBus, prefi
 
 
 def test_a_producer_delivers_again_after_the_broker_stood_still_for_longer_than_records_wait(
-    prefix: str, monkeypatch: pytest.MonkeyPatch
+    brokers: Callable[..., Server], prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.bus.kafka_producer.REQUEST_MS", 2_000)
     monkeypatch.setattr("pipeline.bus.kafka_producer.DELIVERY_MS", 3_000)
-    server = from_jars()
+    server = brokers()
     bus = KafkaBus(kafka_settings(server))
     bus.create_topics([TopicSettings(prefix + "t")])
     producer = bus.producer()
     producer.append([Record(prefix + "t", b"before", b"k")])
-    os.kill(server.pid_of(1), signal.SIGSTOP)
+    server.stand_still(1)
     try:
         with pytest.raises(BusUnavailable):
-            producer.append([Record(prefix + "t", b"meanwhile", b"k")], timeout=8)
+            producer.append([Record(prefix + "t", b"meanwhile", b"k")], timeout=30)
     finally:
-        os.kill(server.pid_of(1), signal.SIGCONT)
+        server.go_on(1)
     after = producer.append([Record(prefix + "t", b"after", b"k")])[0]
     assert (bus.fetch(after) or pytest.fail("it is not there")).value == b"after"
     bus.close()

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -12,7 +13,7 @@ from pipeline.bus.port import Record, TopicPartition, TopicSettings, Where
 from pipeline.errors import BusUnavailable
 from pipeline.model import Position
 from tests.bus.places import WAIT
-from tests.kafka_server import from_jars, kafka_settings
+from tests.kafka_server import Server, kafka_settings
 
 pytestmark = [
     pytest.mark.kafka,
@@ -35,8 +36,8 @@ def produce_until(stop: threading.Event, bus: KafkaBus, topic: str, promised: li
             number += 1
 
 
-def test_a_killed_leader_costs_no_promised_record_and_nobody_a_restart(prefix: str) -> None:
-    server = from_jars("--brokers", "3")
+def test_a_killed_leader_costs_no_promised_record_and_nobody_a_restart(brokers: Callable[..., Server], prefix: str) -> None:
+    server = brokers("--brokers", "3")
     bus = KafkaBus(kafka_settings(server, replication=3))
     topic, only = prefix + "t", TopicPartition(prefix + "t", 0)
     bus.create_topics([TopicSettings(topic, replication=3)])

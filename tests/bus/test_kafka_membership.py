@@ -1,7 +1,5 @@
 """What a member of a Kafka group holds, and since when: revoked, lost, given again, not yet known, and what stands behind the last record."""
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +18,7 @@ from pipeline.bus.port import Record, TopicPartition, TopicSettings, Where
 from pipeline.errors import BusError, BusGap, BusLost, BusRefused, BusUnavailable
 from pipeline.settings import Kafka
 from tests.bus.places import WAIT, drain
-from tests.kafka_server import from_jars, kafka_settings
+from tests.kafka_server import Server, kafka_settings
 
 A, B = TopicPartition("t", 0), TopicPartition("t", 1)
 
@@ -272,11 +270,16 @@ def test_what_is_given_again_after_a_rebalance_is_read_again_from_the_commit(kaf
     found = polled_until(first, lambda: len(first.assignment()) == 1)
     stop.set()
     found += polled_until(first, lambda: not thread.is_alive() and len(first.assignment()) == 2)
-    found += [(record.position.partition, record.position.offset) for record in drain(first, 40, seconds=2)]
     taken = {each.partition for what, partitions in notes.told if what == "revoked" for each in partitions}
     assert taken == ({0, 1} if rebalance == "eager" else taken)
     assert all(set(held) >= set(told) for (what, told), held in zip(notes.told, notes.held, strict=True) if what == "revoked")
-    assert set(found) == {(number, offset) for number in taken for offset in range(3, 10)}
+    awaited = {(number, offset) for number in taken for offset in range(3, 10)}
+    while awaited - set(found):
+        came = drain(first, 1)
+        assert came, "it did not come"
+        found += [(record.position.partition, record.position.offset) for record in came]
+    found += [(record.position.partition, record.position.offset) for record in drain(first, 40, seconds=2)]
+    assert set(found) == awaited
     bus.close()
 
 
@@ -322,7 +325,7 @@ def test_what_was_fetched_while_the_listener_failed_comes_with_the_next_poll(kaf
     consumer = kafka_bus.consumer(prefix + "g", [topic], listener=Failing())
     with pytest.raises(BusUnavailable, match="assigned 2"):
         consumer.poll(10)
-    found = [(record.position.partition, record.position.offset) for record in drain(consumer, 20, seconds=10)]
+    found = [(record.position.partition, record.position.offset) for record in drain(consumer, 20)]
     assert sorted(found) == [(number, offset) for number in range(2) for offset in range(10)]
 
 
@@ -390,23 +393,23 @@ def test_behind_transaction_markers_the_position_reaches_the_end_that_no_commit_
 @pytest.mark.kafka
 @pytest.mark.slow
 def test_while_the_broker_stands_still_an_idle_member_says_so_and_then_goes_on(
-    prefix: str, monkeypatch: pytest.MonkeyPatch
+    brokers: Callable[..., Server], prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.bus.kafka_consumer.AWAY_SECONDS", 3.0)
-    server = from_jars()
+    server = brokers()
     bus = KafkaBus(kafka_settings(server))
     topic = topic_of(bus, prefix)
     consumer, _ = noted(bus, prefix, topic)
     assert len(drain(consumer, 20)) == 20
     consumer.commit(dict.fromkeys(consumer.assignment(), 10))
-    os.kill(server.pid_of(1), signal.SIGSTOP)
+    server.stand_still(1)
     try:
         stopped = time.monotonic()
         with pytest.raises(BusUnavailable):
             poll_on(consumer)
         assert time.monotonic() - stopped < 3.0 + 20.0
     finally:
-        os.kill(server.pid_of(1), signal.SIGCONT)
+        server.go_on(1)
     polled_until(consumer, lambda: bool(consumer.assignment()))
     with bus.producer() as producer:
         producer.append([Record(topic, b"after", partition=0)])

@@ -41,7 +41,7 @@ class Secured:
 
 
 @pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Secured:
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     folder = tmp_path_factory.mktemp("certificates")
     authority, stranger = Authority(folder / "ours"), Authority(folder / "stranger")
     authority.sign("broker")
@@ -49,19 +49,19 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Secured:
     strange_certificate, strange_key = stranger.sign("pipeline")
     (folder / "password").write_text(SASL_PASSWORD + "\n")
     (folder / "wrong").write_text("guessed\n")
-    server = from_jars(
+    with from_jars(
         "--certificates",
         str(authority.folder),
         environment={"KAFKA_SASL_USER": SASL_USER, "KAFKA_SASL_PASSWORD": SASL_PASSWORD},
-    )
-    return Secured(
-        server,
-        TlsFiles(ca=authority.certificate, certificate=certificate, key=key),
-        TlsFiles(ca=authority.certificate, certificate=strange_certificate, key=strange_key),
-        TlsFiles(ca=authority.certificate),
-        folder / "password",
-        folder / "wrong",
-    )
+    ) as server:
+        yield Secured(
+            server,
+            TlsFiles(ca=authority.certificate, certificate=certificate, key=key),
+            TlsFiles(ca=authority.certificate, certificate=strange_certificate, key=strange_key),
+            TlsFiles(ca=authority.certificate),
+            folder / "password",
+            folder / "wrong",
+        )
 
 
 def there_and_back(settings: Kafka, prefix: str) -> list[bytes | None]:

@@ -16,6 +16,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from pipeline import settings
 from pipeline.bus.kafka import KafkaBus
 from pipeline.cli import main
+from pipeline.commands.demo.appointments import free_port
 from pipeline.commands.doctor import exit_code, outside
 from pipeline.commands.doctor.report import Level, Line
 from pipeline.ledger.sql import SqlLedger
@@ -30,7 +31,7 @@ from tests.ledger.samples import KEY, PSEUDONYMS, Message, settled
 
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Iterator[RocheSandbox]:
-    with RocheSandbox(tmp_path / "sandbox") as running:
+    with RocheSandbox(tmp_path / "sandbox", port=free_port()) as running:
         yield running
 
 

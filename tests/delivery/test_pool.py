@@ -177,7 +177,7 @@ def test_a_delayed_ticket_does_not_wait_for_slow_ones_while_a_thread_could_have_
     idle = len(pool._threads)
     for offset in range(1, idle + 1):
         pool.offer(ticket(offset))
-    until(lambda: delayed == [0, 0], 2)
+    until(lambda: delayed == [0, 0], 20)
     slow.set()
     assert pool.drain(60)
 
@@ -206,7 +206,7 @@ def test_who_slept_before_anything_was_delayed_wakes_for_what_is_due(work: Work)
     until(lambda: delayed == [100] and not pool.running)
     for offset in (101, 102, 103):
         pool.offer(ticket(offset))
-    until(lambda: delayed == [100, 100], 2)
+    until(lambda: delayed == [100, 100], 20)
     slow.set()
     assert pool.drain(60)
 

@@ -19,7 +19,7 @@ from tests.faults.administrator import Administrator, until
 from tests.faults.conftest import THOROUGH, Make
 from tests.faults.hospital import Hospital, Worker
 from tests.faults.proxy import Order, Proxy
-from tests.kafka_server import Server, a_cluster, from_jars
+from tests.kafka_server import SMALL, Server, from_jars
 
 pytestmark = pytest.mark.kafka
 
@@ -54,11 +54,17 @@ class Behind:
 
 @pytest.fixture(scope="module")
 def behind() -> Iterator[Behind]:
-    with Proxy(("127.0.0.1", 0)) as proxy:
-        server = from_jars("--beside", str(proxy.port))
+    with Proxy(("127.0.0.1", 0)) as proxy, from_jars("--beside", str(proxy.port)) as server:
         assert server.beside is not None
         proxy.server = server.beside
         yield Behind(server, proxy)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Server]:
+    """Three brokers. Whoever kills one of them starts it again."""
+    with from_jars("--brokers", "3", environment=SMALL) as server:
+        yield server
 
 
 def through(hospital: Hospital, address: str, *options: str) -> Worker:
@@ -154,23 +160,22 @@ def without(cluster: Server, node: int, *topics: str) -> Iterator[None]:
 @pytest.mark.fault("R6", BACK)
 @pytest.mark.parametrize("which", ["source", "results"])
 @THOROUGH
-def test_a_leader_dies_in_mid_traffic(make_hospital: Make, which: str, seed: int, seen: Seen) -> None:
+def test_a_leader_dies_in_mid_traffic(make_hospital: Make, cluster: Server, which: str, seed: int, seen: Seen) -> None:
     """What holds it: acks=all with two copies in sync, and a poll, a commit and a result that fail are tried again."""
-    killed_in_mid_traffic(make_hospital, seed, which)
+    killed_in_mid_traffic(make_hospital, cluster, seed, which)
     seen("three brokers: leader of the source and of the results killed, all delivered by the other two")
 
 
 @pytest.mark.fault("R5", REFUSED)
 @THOROUGH
-def test_the_groups_coordinator_dies_in_mid_traffic(make_hospital: Make, seed: int, seen: Seen) -> None:
+def test_the_groups_coordinator_dies_in_mid_traffic(make_hospital: Make, cluster: Server, seed: int, seen: Seen) -> None:
     """What holds it: a commit that fails is none (Worker.commit tells offsets.committed only afterwards)."""
-    killed_in_mid_traffic(make_hospital, seed, "coordinator")
+    killed_in_mid_traffic(make_hospital, cluster, seed, "coordinator")
     seen("three brokers: the coordinator killed, the next one took the commits")
 
 
-def killed_in_mid_traffic(make_hospital: Make, seed: int, which: str) -> None:
+def killed_in_mid_traffic(make_hospital: Make, cluster: Server, seed: int, which: str) -> None:
     random_ = random.Random(f"{seed}{which}")
-    cluster = a_cluster()
     outside = Administrator(cluster.plain)
     hospital = make_hospital(bus="kafka", servers=cluster.plain, replication=3)
     hospital.partner(latency=0.3)

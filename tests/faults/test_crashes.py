@@ -178,6 +178,7 @@ def test_64_requests_are_out_when_it_is_told_to_stop(hospital: Hospital, seed: i
     hospital.partners[PARTNER].set(latency=3.0)
     hospital.fill(seeded(seed, patients=100, updates=0, merges=0, garbage=0, again=0))
     worker = hospital.start()
+    hospital.until(lambda: begun(hospital))
     hospital.until(lambda: hospital.partners[PARTNER].requests >= 64, seconds=20)
     began = time.monotonic()
     assert worker.end() == 0, hospital.logs()

@@ -26,7 +26,7 @@ from schemas.result import Result
 from tests.delivery.partner_script import adt
 
 KILLS = 20
-PATIENTS = 60
+PATIENTS = 100
 SEED = int(os.environ.get("EMR_SEED", "1"))
 ROUTE = "roche-patients"
 
@@ -112,11 +112,12 @@ def kill_somewhere(worker: subprocess.Popen[bytes], partner: RocheSandbox, rando
     if worker.poll() is not None:
         return False
     worker.send_signal(signal.SIGKILL)
-    worker.wait(10)
+    worker.wait(60)
     return True
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_killed_twenty_times_every_message_is_in_one_state_and_no_patient_is_created_twice(
     tmp_path: Path, partner: RocheSandbox, bus_settings: dict[str, object]
 ) -> None:
@@ -127,7 +128,7 @@ def test_killed_twenty_times_every_message_is_in_one_state_and_no_patient_is_cre
     fill(settings, messages)
 
     kills = sum(kill_somewhere(start(path), partner, random_) for _ in range(KILLS))
-    assert start(path).wait(120) == 0
+    assert start(path).wait(400) == 0
 
     assert kills == KILLS
     check(settings, messages, partner)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.commands.demo.appointments import free_port
 from pipeline.sandbox.log import NOTHING
 from pipeline.trial.invariants import violations
 from pipeline.trial.traffic import Traffic, seeded
@@ -56,8 +57,7 @@ def mended(hospital: Hospital, worker: Worker) -> None:
 def test_the_connection_is_refused(hospital: Hospital, seed: int, seen: Seen) -> None:
     """Nothing listens at the partner's port, until it does. Guard: NotSent is FAILED, not unknown."""
     partner = hospital.partners[PARTNER]
-    with Proxy(("127.0.0.1", partner.port)) as proxy:
-        port = proxy.port
+    port = free_port()
     hospital.set(base_url=partner.base_url.replace(f":{partner.port}/", f":{port}/"))
     hospital.fill(some(seed))
     worker = hospital.start("--drain")

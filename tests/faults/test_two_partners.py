@@ -12,6 +12,7 @@ import pytest
 from pipeline import wiring
 from pipeline.bus.open import open_bus
 from pipeline.bus.port import Record
+from pipeline.commands.demo.appointments import free_port
 from pipeline.sandbox.log import CREATED, SandboxLog
 from pipeline.sandbox.njsams.stand_in import NjsamsSandbox
 from pipeline.sandbox.roche.stand_in import RocheSandbox
@@ -75,7 +76,7 @@ class Pair:
     def start(self, name: str) -> None:
         """Where it was before, where it was."""
         folder = self.hospital.folder / f"sandbox-{name}"
-        port = self.partners[name].port if name in self.partners else 0
+        port = self.partners[name].port if name in self.partners else free_port()  # while it is away nobody else may be given it
         kind = RocheSandbox if name == "roche" else NjsamsSandbox
         self.partners[name] = kind(folder, {"latency": 0.005}, port=port).start()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from pipeline.commands.demo.appointments import free_port
 from pipeline.errors import Refused, SettingsError
 from pipeline.sandbox.log import NAME, SandboxLog
 from pipeline.sandbox.process import SandboxProcess
@@ -85,7 +86,7 @@ def test_a_taken_port_is_one_clear_error_and_leaves_the_folder_free(roche: Roche
 
 
 def test_every_answered_create_is_in_the_log_after_kill_9_and_the_restarted_one_knows_it(folder: Path) -> None:
-    process = SandboxProcess(folder).start()
+    process = SandboxProcess(folder, port=free_port()).start()
     answered: list[str] = []
 
     def create(worker: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import requests
 
+from pipeline.commands.demo.appointments import free_port
 from pipeline.sandbox.log import CREATED, NOTHING
 from pipeline.sandbox.njsams.stand_in import NjsamsSandbox
 from pipeline.sandbox.process import SandboxProcess
@@ -210,7 +211,7 @@ def test_the_token_endpoint_is_slow(njsams: NjsamsSandbox, client: Client) -> No
 
 
 def test_it_runs_as_a_process_that_forgets_nothing_when_it_is_killed(folder: Path) -> None:
-    process = SandboxProcess(folder, {"token_seconds": 3600}, partner="njsams").start()
+    process = SandboxProcess(folder, {"token_seconds": 3600}, partner="njsams", port=free_port()).start()
     try:
         http = requests.Session()
         http.trust_env = False

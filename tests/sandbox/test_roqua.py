@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.commands.demo.appointments import free_port
 from pipeline.errors import SettingsError
 from pipeline.sandbox.log import CREATED, NOTHING, UPDATED
 from pipeline.sandbox.process import SandboxProcess
@@ -472,7 +473,7 @@ def test_the_name_of_the_parameter_is_a_knob_and_an_unknown_dossier_is_empty(roq
 
 
 def test_it_remembers_through_a_kill(folder: Path) -> None:
-    with SandboxProcess(folder, partner="roqua") as process:
+    with SandboxProcess(folder, partner="roqua", port=free_port()) as process:
         with Client(process) as client:
             client.put()
             client.post()

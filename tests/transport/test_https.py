@@ -169,10 +169,10 @@ def test_a_name_that_does_not_resolve_is_not_sent(files: Files) -> None:
 
 
 def test_a_refused_connection_is_not_sent(files: Files) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    with transport_to(f"https://localhost:{port}", tls(files)) as transport:
-        assert reason_of(transport) == (NotSent, Reason.NOT_SENT_CONNECT)
+    with socket.socket() as held:  # nobody listens there, and nobody else takes it meanwhile
+        held.bind(("127.0.0.1", 0))
+        with transport_to(f"https://localhost:{held.getsockname()[1]}", tls(files)) as transport:
+            assert reason_of(transport) == (NotSent, Reason.NOT_SENT_CONNECT)
 
 
 def test_a_connection_that_nobody_takes_is_not_sent_after_the_connect_time_out(files: Files) -> None:
