@@ -431,6 +431,18 @@ class Verdict:
     """A fresh connection ended before any answer, which a refused certificate may look like: no further create out until this is settled."""
 
 
+class OpenEnd(Protocol):
+    """A request that has left, whose time is over, and whose connection is open still. Whoever has it reads it or closes it."""
+
+    def read(self, seconds: float) -> Reply:
+        """The answer, and the connection is closed. NoAnswer: none came within so many seconds, or what came was none."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it, from any thread; a `read` that waits ends."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One attempt: what went out, what came back, what it means."""
@@ -441,6 +453,8 @@ class Answer:
     verdict: Verdict
     attempt: int
     probe: bool = False
+    end: OpenEnd | None = field(default=None, repr=False, compare=False)
+    """Where no answer came in time: the connection, open still; whoever has this reads it or closes it."""
 
 
 @dataclass(frozen=True, slots=True)

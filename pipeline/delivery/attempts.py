@@ -32,6 +32,7 @@ from pipeline.model import (
     Packed,
     ParkedBefore,
     Position,
+    Reply,
     Request,
     Routed,
     Seen,
@@ -354,6 +355,18 @@ class Delivery:
         reach(Point.AFTER_STEP)
         self.open_step, self.last_sent_ms, self.probe_due, self.troubled_since, self.claimed = step, None, None, None, False
         return Later(0, tried=outcome)
+
+    def late(self, tried: Outcome, reply: Reply) -> Outcome:
+        """What came after the time of an attempt was over: delivered, where it says so; else no more is known than before. By any thread."""
+        before, packed = tried.answer, tried.packed
+        assert before is not None  # noqa: S101 - there was an attempt
+        assert packed is not None  # noqa: S101 - as above
+        verdict = self.plan.partner.judge(packed, before.request, reply, after_unknown=False)
+        answer = replace(before, reply=reply, verdict=verdict, end=None)
+        if verdict.decision is not Decision.DELIVERED:
+            return replace(tried, answer=answer)
+        answer = replace(answer, verdict=replace(verdict, learned=verdict.learned or self._went_out(packed)))
+        return replace(tried, answer=answer, state=State.DELIVERED, reason=None, message=None, confirmed_by="response")
 
     def _out_of_patience(self, answer: Answer) -> bool:
         """Whether this message has been answered with failures for too long: nothing that waits long holds up the others."""

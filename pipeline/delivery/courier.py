@@ -6,7 +6,7 @@ nor the memory waits for it, and goes on from where the ledger has it.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final, Protocol
 
@@ -25,17 +25,20 @@ from pipeline.errors import Parked, Superseded
 from pipeline.failpoints import Point, reach
 from pipeline.ledger.plans import Taken
 from pipeline.ledger.port import Held
-from pipeline.model import Kind, Outcome, Position, Received, Routed, Seen
+from pipeline.model import Kind, Outcome, Position, Received, Reply, Routed, Seen
 from pipeline.stages.identify import makes_needless
 from pipeline.stages.plan import Plan
 from pipeline.stages.settle import SETTLED, dead_letter, result_of, result_record, settle
 from pipeline.tally import Tally
 from pipeline.telemetry import LogEvent, log
+from pipeline.transport.late import LateAnswers
 from schemas.outcomes import CLOSED, COMES_BACK, Reason, State
 from schemas.result import Result
 
 ELSEWHERE_PAUSE: Final = 0.5
 """Seconds until the ledger is asked again about a record that another process has in hand."""
+LATE: Final = 60.0
+"""Seconds at most that an answer is waited for after its time."""
 OLDER: Final = 256
 """Parked messages that are kept as they were read."""
 
@@ -86,6 +89,14 @@ class Desk(Protocol):
         """Whether the record's partition is this worker's."""
         ...
 
+    def aside(self, action: Callable[[], None]) -> None:
+        """To be done by a thread of the pool, beside what has a turn."""
+        ...
+
+    def soon(self, position: Position) -> None:
+        """Its turn has come, where it waits for a later one."""
+        ...
+
 
 class Courier:
     """See the module. One for a route, for all its threads."""
@@ -117,6 +128,7 @@ class Courier:
         """Of the unknown creates that were parked: the intents written for each, and when its probe is due (monotonic)."""
         self._said_gone: set[Position] = set()
         self.often = Often(plan.name)
+        self.late = LateAnswers()
         self._replays: dict[Position, Taken] = {}
         """Items of replays that have their place in the lanes."""
 
@@ -267,6 +279,7 @@ class Courier:
         if later.tried is not None:
             self._count(later.tried)
             self._emit_attempt(later.tried)
+            self._listen(task, later.tried)
             if task.parked:  # it was, until this attempt: the ledger has it open now
                 task.seen = self._seen(position)
         if later.behind not in (None, position) and self.desk.mine(later.behind):
@@ -286,6 +299,27 @@ class Courier:
             self._keep_due(task.work)
             return Again(later.seconds, parked=True)
         return Again(later.seconds)
+
+    def _listen(self, task: Task, tried: Outcome) -> None:
+        """No answer came in time: it may yet, before the probe is due, which finds out in any case."""
+        work, answer = task.work, tried.answer
+        if answer is None or answer.end is None:
+            return
+        if not isinstance(work, Delivery) or work.more or task.taken is not None:
+            answer.end.close()
+            return
+        after, tried = work.intents, replace(tried, answer=replace(answer, end=None))
+        seconds = min(self.plan.partner.probe_after(answer.request.operation), LATE)
+        self.late.wait(answer.end, seconds, lambda reply: self.desk.aside(lambda: self._came_late(work, tried, after, reply)))
+
+    def _came_late(self, work: Delivery, tried: Outcome, after: int, reply: Reply) -> None:
+        """That it was done is true whenever it is said; anything else is told, and the probe decides as it would have."""
+        outcome, seen = work.late(tried, reply), self._seen(work.position)
+        stands = seen is not None and seen.intents == after and seen.state not in CLOSED
+        if outcome.state is State.DELIVERED and stands and self._write(outcome, after):
+            self.desk.soon(work.position)
+            return
+        self._emit_unsettled(replace(outcome, state=State.UNKNOWN, reason=Reason.TIMEOUT, confirmed_by=None))
 
     def _keep_due(self, work: Outcome | Delivery) -> None:
         """It is made anew when it comes back, and has not to wait for its probe from the beginning."""
@@ -318,6 +352,7 @@ class Courier:
     def _settled(self, task: Task, outcome: Outcome) -> Again | None:
         """An outcome becomes durable."""
         self._count(outcome)
+        self._listen(task, outcome)
         after = task.work.intents if isinstance(task.work, Delivery) else None
         try:
             if not self._write(outcome, after, task.taken):
@@ -437,6 +472,9 @@ class Courier:
         """The result of an attempt that did not settle."""
         if outcome.state is State.UNKNOWN and outcome.answer is not None and not outcome.answer.probe:
             self.often.happened(LogEvent.OUTCOME_UNKNOWN, outcome.reason, outcome.received.position)
+        self._emit_unsettled(outcome)
+
+    def _emit_unsettled(self, outcome: Outcome) -> None:
         result = result_of(outcome, self.plan, self.hands.clock())
         text = result.model_dump_json(exclude_none=True)
         self.desk.emit(Emission((result_record(text, result.request_id, self.topics.results),)))

@@ -79,6 +79,15 @@ class Pool(Generic[T]):
         with self._turn:
             self._hand_out(self._lanes.rejoin(position, keys))
 
+    def soon(self, position: Position) -> None:
+        """What it waits for is known: where it was to come back later, it does now."""
+        with self._turn:
+            due = [entry for entry in self._later if entry[2].position == position]
+            if due:
+                self._later = [entry for entry in self._later if entry not in due]
+                heapq.heapify(self._later)
+                self._hand_out(entry[2] for entry in due)
+
     def chore(self, action: Callable[[], None]) -> None:
         """Something that has no turn to wait for."""
         with self._turn:

@@ -135,6 +135,7 @@ class Worker:
                 raise
             finally:
                 self.abandoned.set()
+                self.courier.late.close()
                 self.pool.drain(0)
                 self._emitter.close()
         self.courier.often.look(last=True)
@@ -176,6 +177,7 @@ class Worker:
 
     def _finish(self) -> None:
         """What is in flight may end, within the time that a stop may take; then what is settled is written and committed."""
+        self.courier.late.close()
         end = time.monotonic() + self.settings.drain_seconds
         ended = self._while_polling(self.pool.drain, end) and self._while_polling(self.emitter.flush, end)
         if not ended:
@@ -262,6 +264,14 @@ class Worker:
     def mine(self, position: Position) -> bool:
         """See courier.Desk."""
         return self._ours(TopicPartition(position.topic, position.partition))
+
+    def aside(self, action: Callable[[], None]) -> None:
+        """See courier.Desk."""
+        self.pool.chore(action)
+
+    def soon(self, position: Position) -> None:
+        """See courier.Desk."""
+        self.pool.soon(position)
 
     @property
     def progress(self) -> Progress:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Final
 
 from pipeline.errors import NoAnswer, NotSent
-from pipeline.model import Answer, Decision, Packed, Reply, Request, Verdict
+from pipeline.model import Answer, Decision, OpenEnd, Packed, Reply, Request, Verdict
 from pipeline.partners.port import Partner
-from pipeline.transport.port import Transport
+from pipeline.transport.port import Transport, Unanswered
 from schemas.outcomes import Reason
 
 NOBODYS_MESSAGE: Final = frozenset(
@@ -35,6 +35,7 @@ def _exchange(
     request: Request, transport: Transport, attempt: int, judge: Callable[[Reply | NoAnswer], Verdict], *, probe: bool = False
 ) -> Answer:
     reply: Reply | None = None
+    end: OpenEnd | None = None
     try:
         reply = transport.exchange(request)
         verdict = judge(reply)
@@ -43,4 +44,8 @@ def _exchange(
         verdict = Verdict(decision, error.reason)
     except NoAnswer as error:
         verdict = judge(error)
-    return Answer(request, reply, verdict, attempt, probe)
+        end = error.end if isinstance(error, Unanswered) else None
+    if probe and end is not None:  # the next probe asks again
+        end.close()
+        end = None
+    return Answer(request, reply, verdict, attempt, probe, end)

@@ -131,6 +131,7 @@ class Connection(HTTPSConnection):
         finally:
             self._held = None
         self.sock.sendall(whole)
+        exchange.whole = True
         reach(Point.AFTER_BYTES_SENT)
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as urllib3's
@@ -151,6 +152,20 @@ class Connection(HTTPSConnection):
         self._held.append(bytes(data))
 
 
+class Kept(NoAnswer):
+    """The time is over, the request has left whole, nothing was heard: the connection is open still, and the pool's no more."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(Reason.TIMEOUT)
+        self.connection = connection
+
+
+def _may_come_yet(error: BaseException) -> bool:
+    exchange = current()
+    late = isinstance(error, NoAnswer) and error.reason is Reason.TIMEOUT
+    return late and exchange.keeps and exchange.whole and not exchange.heard
+
+
 class Pool(HTTPSConnectionPool):
     """A bounded pool that waits no longer than the exchange and reuses nothing that the server may be about to close."""
 
@@ -166,9 +181,11 @@ class Pool(HTTPSConnectionPool):
                 connection.connect()
             connection.request(method, _encode_target(url), body, headers)
             response = connection.getresponse()
-        except BaseException:
-            connection.close()
+        except BaseException as error:
             self._put_conn(None)
+            if _may_come_yet(error):
+                raise Kept(connection) from None
+            connection.close()
             raise
         response._connection, response._pool = connection, self  # noqa: SLF001 - as urllib3 does, for response.release_conn
         return response

@@ -24,13 +24,17 @@ class Exchange:
     """The connection carried no request before this one."""
     left: bool = False
     """Bytes of the request may have left this machine."""
+    whole: bool = False
+    """All of the request has left."""
     heard: bool = False
     """A byte of the answer came."""
+    keeps: bool = False
+    """An answer that comes after its time is wanted still."""
 
     @classmethod
-    def begin(cls, timeouts: Timeouts) -> "Exchange":
+    def begin(cls, timeouts: Timeouts, *, keeps: bool = False) -> "Exchange":
         """Start the clock."""
-        return cls(timeouts, time.monotonic())
+        return cls(timeouts, time.monotonic(), keeps=keeps)
 
     @property
     def remaining(self) -> float:

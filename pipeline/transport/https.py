@@ -7,10 +7,12 @@ repr of it holds a URL, a header or a body.
 import http.client
 import logging
 import re
+import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -21,11 +23,12 @@ from urllib3 import HTTPResponse
 from urllib3.exceptions import EmptyPoolError, ProtocolError
 
 from pipeline.errors import NoAnswer, NotSent, SettingsError
-from pipeline.model import Reply, Request, Timeouts
+from pipeline.model import Intent, Reply, Request, Timeouts
 from pipeline.settings_sections import TlsFiles
 from pipeline.transport import certificates
-from pipeline.transport.connection import CURRENT, Connection, Pool, Socket
+from pipeline.transport.connection import CURRENT, Connection, Kept, Pool, Socket
 from pipeline.transport.exchange import Exchange
+from pipeline.transport.port import Unanswered
 from schemas.outcomes import Reason
 
 AGENT: Final = "emr-pipeline"
@@ -104,20 +107,16 @@ class HttpsTransport:
 
     def exchange(self, request: Request) -> Reply:
         """Send it once. NotSent, NoAnswer: see transport/port.py."""
-        exchange = Exchange.begin(request.timeouts)
+        exchange = Exchange.begin(request.timeouts, keeps=request.intent is Intent.CREATE)
         sent_ms = time.time_ns() // 1_000_000
         wire = self._ready()
-        with self._sent(exchange, wire, self._prepared(request)) as response:
-            _keep_alive(response.raw)
-            body = self._body(response.raw)
-            return Reply(
-                status=response.status_code,
-                headers={name.lower(): value for name, value in response.raw.headers.items()},
-                body=body,
-                elapsed_ms=(time.monotonic() - exchange.started) * 1000,
-                sent_ms=sent_ms,
-                answered_ms=time.time_ns() // 1_000_000,
-            )
+        reply = partial(self._reply, started=exchange.started, sent_ms=sent_ms)
+        try:
+            with self._sent(exchange, wire, self._prepared(request)) as response:
+                _keep_alive(response.raw)
+                return reply(response.raw)
+        except Kept as kept:
+            raise Unanswered(Left(kept.connection, reply)) from None
 
     def knock(self, path: str = "/metadata", timeouts: Timeouts = KNOCK) -> None:
         """See transport/port.py. On a connection of its own: one of the pool may be older than the partner's opinion of our certificate."""
@@ -195,6 +194,17 @@ class HttpsTransport:
         prepared.headers["Accept-Encoding"] = "identity"
         return prepared
 
+    def _reply(self, raw: HTTPResponse, *, started: float, sent_ms: int) -> Reply:
+        body = self._body(raw)
+        return Reply(
+            status=raw.status,
+            headers={name.lower(): value for name, value in raw.headers.items()},
+            body=body,
+            elapsed_ms=(time.monotonic() - started) * 1000,
+            sent_ms=sent_ms,
+            answered_ms=time.time_ns() // 1_000_000,
+        )
+
     def _body(self, raw: HTTPResponse) -> bytes:
         parts: list[bytes] = []
         length = 0
@@ -204,6 +214,50 @@ class HttpsTransport:
                 raise NoAnswer(Reason.ANSWER_TOO_LARGE)
             parts.append(part)
         return b"".join(parts)
+
+
+class Left:
+    """A connection that a request has left by, and that nothing has come back by yet. Implements model.OpenEnd."""
+
+    def __init__(self, connection: Connection, reply: Callable[[HTTPResponse], Reply]) -> None:
+        """`reply` makes one of an answer's head: it reads the body."""
+        self._connection, self._reply = connection, reply
+        self._reads = False
+
+    def read(self, seconds: float) -> Reply:
+        """See OpenEnd."""
+        exchange = Exchange.begin(Timeouts(connect=seconds, read=seconds, total=seconds))
+        exchange.left, exchange.fresh = True, False
+        CURRENT.exchange, self._reads = exchange, True
+        try:
+            return self._reply(self._head(exchange))
+        except (NotSent, NoAnswer):
+            raise
+        except Exception as error:  # noqa: BLE001 - as in _sent
+            raise _told(exchange, error) from None
+        finally:
+            CURRENT.exchange, self._reads = None, False
+            self._connection.close()
+
+    def _head(self, exchange: Exchange) -> HTTPResponse:
+        there = self._connection.sock
+        if there is None:  # closed before it was read
+            raise exchange.lost()
+        there.exchange = exchange
+        return self._connection.getresponse()
+
+    def close(self) -> None:
+        """See OpenEnd. A thread that reads from it closes it: it hears the end."""
+        there = self._connection.sock
+        if not self._reads:
+            self._connection.close()
+        elif there is not None:
+            with suppress(OSError):  # it is over already
+                socket.socket.shutdown(there, socket.SHUT_RDWR)
+
+    def __del__(self) -> None:
+        """Nobody wanted it."""
+        self._connection.close()
 
 
 def _split(base_url: str) -> tuple[str, int, str]:

@@ -2,7 +2,18 @@
 
 from typing import Protocol
 
-from pipeline.model import Reply, Request
+from pipeline.errors import NoAnswer
+from pipeline.model import OpenEnd, Reply, Request
+from schemas.outcomes import Reason
+
+
+class Unanswered(NoAnswer):
+    """Of a create: no answer came within its time, nothing of one was heard, and the connection is open still."""
+
+    def __init__(self, end: OpenEnd) -> None:
+        """`end` is for whoever catches this to read or to close."""
+        super().__init__(Reason.TIMEOUT)
+        self.end = end
 
 
 class Transport(Protocol):
@@ -12,7 +23,7 @@ class Transport(Protocol):
         """Send it once.
 
         NotSent: nothing left this machine (DNS, connect, TLS handshake, our certificate, pool).
-        NoAnswer: bytes left and no whole answer came within the time-outs and the body cap.
+        NoAnswer: bytes left and no whole answer came within the time-outs and the body cap. Unanswered: see there.
         """
         ...
 

@@ -656,6 +656,12 @@ class Passing:
     def done(self, position: Position, _state: State) -> None:
         self.passed.append(position)
 
+    def aside(self, action: Callable[[], None]) -> None:
+        action()
+
+    def soon(self, position: Position) -> None:
+        """It waits for nothing."""
+
 
 def test_what_comes_back_and_was_settled_by_another_process_lets_its_offset_pass(a_house: Callable[..., House]) -> None:
     """Its parking here was refused, as the other one had begun it: no parking let it pass."""

@@ -79,7 +79,7 @@ def test_a_create_is_lost_before_it_was_done_and_goes_out_again(hospital: Hospit
 
 # F2
 
-LATE = "as F1: the answer that comes too late changes nothing, and its effect is the only one"
+LATE = "as F1: one effect; an answer that comes before the probe is due is recorded, and settles what it says was done"
 
 
 @pytest.mark.fault("F2", LATE)
@@ -87,11 +87,27 @@ def test_the_answer_comes_after_our_timeout_and_the_effect_before_the_probe(hosp
     """Guard: Delivery._until_probe waits for the partner's worst time; a probe before it would not find the patient, and create again."""
     hospital.set(create={"connect": 3, "read": 0.4, "total": 1.0}, probe_margin=2.0 - 10)
     hospital.fill(seeded(seed, patients=4, updates=1))
-    hospital.partners[PARTNER].inject("late", operation="create", next=2, effect_after=1.2, answer_after=0.3)
+    hospital.partners[PARTNER].inject("late", operation="create", next=2, effect_after=1.2, answer_after=2.0)
     evidence = settle_all(hospital)
     assert evidence.states == evidence.traffic.states
     assert (unsettled(evidence, Reason.TIMEOUT) >= 2, by_probe(evidence) >= 2) == (True, True)
     seen("effect 0.8 s after our time-out, probe 0.8 s after the effect; and effect after the probe, refused as a duplicate")
+
+
+@pytest.mark.fault("F2", LATE)
+@pytest.mark.once
+def test_the_answer_comes_after_our_timeout_and_before_the_probe_and_says_that_it_was_done(
+    hospital: Hospital, seed: int, seen: Seen
+) -> None:
+    """Guard: Courier._listen keeps the connection. Without it each waits for its probe, and the answer is heard by nobody."""
+    hospital.set(create={"connect": 3, "read": 0.4, "total": 1.0}, probe_margin=40.0 - 10)
+    hospital.fill(seeded(seed, patients=4, updates=1))
+    hospital.partners[PARTNER].inject("late", operation="create", next=2, effect_after=1.2, answer_after=0.3)
+    evidence = settle_all(hospital)
+    assert evidence.states == evidence.traffic.states
+    late = [one for one in evidence.results if one.settled and one.confirmed_by == "response" and (one.response_ms or 0) >= 1_000]
+    assert (len(late), by_probe(evidence), unsettled(evidence, Reason.TIMEOUT)) == (2, 0, 2)
+    seen(f"{len(late)} answers 1.1 s after our time-out: recorded, and no probe was needed")
 
 
 @pytest.mark.fault("F2", LATE)

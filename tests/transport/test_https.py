@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,10 @@ from pipeline.errors import NoAnswer, NotSent, SettingsError
 from pipeline.model import Intent, Reply, Request, Timeouts
 from pipeline.sandbox.certificates import Files
 from pipeline.settings_sections import TlsFiles
+from pipeline.transport.connection import CURRENT, _may_come_yet
+from pipeline.transport.exchange import Exchange
 from pipeline.transport.https import HttpsTransport
+from pipeline.transport.port import Unanswered
 from schemas.outcomes import Reason
 from tests.transport.tls_server import OK, Peer, Play, Relay, TlsServer, answer, tls
 
@@ -709,3 +713,68 @@ def reason_of(
     error = failure(transport, a_request(connect=connect, read=read, total=total))
     assert isinstance(error, (NotSent, NoAnswer))
     return type(error), error.reason
+
+
+# after its time
+
+
+@contextmanager
+def unanswered(files: Files, play: Play) -> Iterator[tuple[Unanswered, HttpsTransport]]:
+    """A create whose time is over."""
+    with partner(files, play) as (_, transport):
+        with pytest.raises(Unanswered) as caught:
+            transport.exchange(replace(a_request(connect=30, read=0.3, total=60), method="POST", intent=Intent.CREATE))
+        yield caught.value, transport
+
+
+def after(door: threading.Event, reply: bytes, most: float = 60) -> Play:
+    """An answer that comes when a test says so."""
+
+    def play(peer: Peer) -> None:
+        peer.read_request()
+        door.wait(most)
+        peer.say(reply)
+
+    return play
+
+
+def test_an_answer_to_a_create_that_comes_after_its_time_can_be_read_still(files: Files) -> None:
+    door = threading.Event()
+    with unanswered(files, after(door, OK)) as (late, _):
+        assert late.reason is Reason.TIMEOUT
+        door.set()
+        reply = late.end.read(30)
+        assert (reply.status, reply.elapsed_ms >= 300) == (200, True)
+        with pytest.raises(NoAnswer):
+            late.end.read(30)
+
+
+def test_one_that_nobody_waits_for_any_more_ends_at_once(files: Files) -> None:
+    """From another thread, while it is read."""
+    door = threading.Event()
+    with unanswered(files, after(door, OK)) as (late, _), ThreadPoolExecutor(1) as pool:
+        reads = pool.submit(late.end.read, 60)
+        time.sleep(0.2)  # either way it ends; mostly the reader is in the socket by now
+        late.end.close()
+        with pytest.raises(NoAnswer):
+            reads.result(30)
+        door.set()
+
+
+def test_no_late_answer_to_an_update_is_waited_for(files: Files) -> None:
+    with pytest.raises(NoAnswer) as caught, partner(files, after(threading.Event(), OK, 1)) as (_, transport):
+        transport.exchange(a_request(connect=30, read=0.3, total=60))
+    assert (caught.value.reason, isinstance(caught.value, Unanswered)) == (Reason.TIMEOUT, False)
+
+
+@pytest.mark.parametrize("what", ["keeps", "whole", "heard", None])
+def test_only_what_has_left_whole_and_of_whose_answer_nothing_was_heard_may_come_yet(what: str | None) -> None:
+    exchange = Exchange(Timeouts(1, 1, 1), 0.0, keeps=True, whole=True)
+    if what is not None:
+        setattr(exchange, what, not getattr(exchange, what))
+    CURRENT.exchange = exchange
+    try:
+        assert _may_come_yet(NoAnswer(Reason.TIMEOUT)) is (what is None)
+        assert not _may_come_yet(NoAnswer(Reason.CONNECTION_LOST))
+    finally:
+        CURRENT.exchange = None
