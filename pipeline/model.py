@@ -165,7 +165,7 @@ class Routed:
     prior patient as well. Two messages that share one go one after the other."""
     subjects: tuple[str, ...]
     """Keyed hashes of the subject: what stale and supersede compare within. One for each of the patient's identities, or that of the visit; or that of the
-    result and, behind it, one of it with each of the patient's identities."""
+    result or appointment and, behind it, one of it with each of the patient's identities."""
     sender: str
     """Keyed hash of sending application and facility."""
     dedupe: str
@@ -196,7 +196,12 @@ class Routed:
 
         What takes a result back from a patient never is for what came of it for another: the partner would keep it with the wrong one.
         """
-        return self.subjects[1:] or self.subjects if self.about and self.rule.kind is Kind.CANCEL else self.subjects
+        return self.subjects[1:] or self.subjects if self.about and self.rule.kind is Kind.CANCEL else self.compared
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Those of `subjects` within which it is newer or older. A schedule may have several patients: what came of it for one says nothing of another."""
+        return self.subjects[1:] if self.about and self.rule.subject is Subject.APPOINTMENT else self.subjects
 
     @property
     def lane(self) -> str:

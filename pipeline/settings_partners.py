@@ -370,6 +370,8 @@ class MedmijSettings(Section):
     """How long an appointment takes of which the message tells neither end nor duration; without it such a message parks, since FHIR wants an end."""
     admission_time: str | None = Field(default=None, pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
     """Time of day, as 08:00, of an expected admission (PV2-8) of which the message tells the day alone; without it such a message parks."""
+    shared_numbers: Literal["park", "group"] = "park"
+    """A schedule (SCH-2) that another patient has booked already: nobody can tell a group's from one that was corrected. group: each has a copy of its own."""
     untyped_notes: Literal["leave_out", "instructions"] = "leave_out"
     """A note without a type (NTE-4) may be the staff's own: it is left out, or shown as an instruction for the patient."""
     in_flight: int = Field(default=16, gt=0)

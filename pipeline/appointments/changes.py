@@ -9,9 +9,12 @@ import orjson
 
 from pipeline.appointments.bsns import BSN
 from pipeline.appointments.port import Change, Key
+from pipeline.ids import uuid5
 from pipeline.model import Position, Resource
 from pipeline.pseudonyms import Pseudonyms
 
+OWN: Final = bytes.fromhex("e1c2b7a09d5f5d0f8a3c6b2e4f7d9013")
+"""Namespace of the ids of copies (RFC 9562 section 5.5)."""
 EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 Place = tuple[str, str]
 
@@ -51,6 +54,25 @@ def change_of(
         start_ms=None if start is None else instant_ms(start),
         resources={place: orjson.dumps(each) for place, each in found.items()},
     )
+
+
+def own_id(change: Change) -> str | None:
+    """The id of its patient's own copy of it; None where it has no patient."""
+    patient = next((name for kind, name in change.resources if kind == "Patient"), None)
+    return uuid5(OWN, f"{change.appointment}\0{patient}".encode()) if patient else None
+
+
+def as_own(change: Change) -> Change:
+    """The same under the id of the patient's own copy."""
+    assert change.own is not None  # noqa: S101 - asked for by whoever looked
+    resources = dict(change.resources)
+    body = orjson.loads(resources.pop(("Appointment", change.appointment))) | {"id": change.own}
+    return replace(change, appointment=change.own, resources={("Appointment", change.own): orjson.dumps(body), **resources})
+
+
+def is_over(body: bytes) -> bool:
+    """Whether nobody goes on seeing it as booked."""
+    return orjson.loads(body).get("status") in {"cancelled", "entered-in-error"}
 
 
 def with_times_of(change: Change, before: bytes) -> Change:

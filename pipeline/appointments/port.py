@@ -58,6 +58,10 @@ class Change:
     """Appointment.start."""
     resources: Mapping[tuple[str, str], bytes] = field(repr=False)
     """By type and id: the Appointment itself and what it references, each as JSON."""
+    own: str | None = field(default=None, repr=False)
+    """The id of this person's own copy, where the appointment's is another person's: one schedule, several patients."""
+    shared: bool = False
+    """It may have several patients: the other one's stays as it is. Else only where the other one's is cancelled or was an error."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The transport of partner `medmij`: a request becomes a change of the store. No network; NotSent where the store cannot be reached.
 
 PUT /Appointment/{id} with a collection of the Appointment and what it references; headers `x-patient` (system|value, once for each identifier),
-`x-event-ms` (left out: not known), `x-position` (topic/partition/offset). Answers: 201 created, 200 updated, 412 something newer is there, 409 the identifiers are two
+`x-event-ms` (left out: not known), `x-position` (topic/partition/offset), `x-shared` (true: it may have several patients, each with a copy of its own). Answers: 201 created, 200 updated, 412 something newer is there, 409 the identifiers are two
 persons', 403 the appointment is another's, 400, 404, 405.
 POST /Person/$merge with `x-prior` (the identifiers that end) beside those headers, and no body. Answers: 201 and 200 they are one, 412 a person parted
 them since, 409 they are two persons by their BSNs. No header, id or body is in any error.
@@ -10,12 +10,13 @@ them since, 409 they are two persons by their BSNs. No header, id or body is in 
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
 from pipeline.appointments.bsns import known, without
-from pipeline.appointments.changes import Unusable, change_of, keys_of
+from pipeline.appointments.changes import Unusable, change_of, keys_of, own_id
 from pipeline.appointments.port import Key, Merge, Put, Store
 from pipeline.errors import NotSent, StoreError
 from pipeline.model import Clock, Position, Reply, Request
@@ -29,6 +30,7 @@ PATIENT: Final = "x-patient"
 PRIOR: Final = "x-prior"
 EVENT: Final = "x-event-ms"
 POSITION: Final = "x-position"
+SHARED: Final = "x-shared"
 
 
 class StoreTransport:
@@ -68,7 +70,7 @@ class StoreTransport:
             _event_ms(headers.get(EVENT, ())[:1]),
             _position(headers.get(POSITION, ())[:1]),
         )
-        return self._store.put(change)
+        return self._store.put(replace(change, own=own_id(change), shared=headers.get(SHARED) == ["true"]))
 
     def _merge(self, request: Request) -> Put:
         headers = _headers(request)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Table, delete, func, insert, select, update
 
-from pipeline.appointments.changes import with_times_of
+from pipeline.appointments.changes import as_own, is_over, with_times_of
 from pipeline.appointments.port import Change, Key, Put
 from pipeline.appointments.tables import APPOINTMENT_FACTS, APPOINTMENTS, NEVER, PERSON_KEYS, PERSONS, RESOURCES, SUPERSEDED
 
@@ -36,10 +36,10 @@ def put(connection: Connection, change: Change, at_ms: int) -> Put:
     if whose is None:
         return Put.CONFLICT
     person, new, version = whose
-    before = connection.execute(select(APPOINTMENTS).where(APPOINTMENTS.c.id == change.appointment)).first()
-    if before is not None and before.person != person:
+    placed = _placed(connection, change, person)
+    if placed is None:
         return Put.ANOTHERS
-    change = _timed(change, before)
+    change, before = placed
     if before is not None and order_of(change) < order_in(before):
         return Put.STALE
     if before is not None:
@@ -55,6 +55,23 @@ def put(connection: Connection, change: Change, at_ms: int) -> Put:
     _supersede(connection, before, version + 1, at_ms)
     drop(connection, person, lines(before.refs) - {f"{kind}/{name}" for kind, name in _referenced(change)})
     return Put.UPDATED
+
+
+def _placed(connection: Connection, change: Change, person: int | None) -> tuple[Change, Row[Any] | None] | None:
+    """The change under the id that this person has it under, with the version before; None: it is another person's alone."""
+    before = _there(connection, change.appointment)
+    if before is not None and before.person != person:
+        copy = _there(connection, change.own) if change.own else None
+        if change.own is None or (copy is None and not change.shared and not is_over(before.body)):
+            return None
+        if copy is not None and copy.person != person:
+            return None
+        change, before = as_own(change), copy
+    return _timed(change, before), before
+
+
+def _there(connection: Connection, appointment: str) -> Row[Any] | None:
+    return connection.execute(select(APPOINTMENTS).where(APPOINTMENTS.c.id == appointment)).first()
 
 
 def _person_held(connection: Connection, keys: tuple[Key, ...]) -> tuple[int | None, list[Key], int] | None:

@@ -143,7 +143,7 @@ def latest_only(judged: Sequence[Classed], mode: Mode) -> list[Classed]:
         if one.routed is None or one.packed is None or not _has_an_age(one.routed) or not executed(one.item_class, mode):
             continue
         carries = frozenset(str(resource.get("resourceType")) for resource in one.packed.mapped.resources)
-        keys = [(subject, one.routed.sender) for subject in one.routed.subjects]
+        keys = [(subject, one.routed.sender) for subject in one.routed.compared]
         if keys and all(any(carries <= other for other in newer.get(key, ())) for key in keys):
             kept[one.delivery.position] = replace(one, item_class=ItemClass.SUPERSEDED, reason=Reason.OLDER_SNAPSHOT)
         else:

@@ -239,7 +239,7 @@ class Deliveries:
         read, routed = begun.knowledge, begun.routed
         if read is None or begun.probe:
             return
-        own = routed.subjects if routed.rule.kind is Kind.SNAPSHOT else ()
+        own = routed.compared if routed.rule.kind is Kind.SNAPSHOT else ()
         as_read = (
             (own, read.last_event_ms, read.last_position),
             (

@@ -211,7 +211,7 @@ def read(rows: Sequence[Row], routed: Routed, hashes: Mapping[Identity, str], ps
     position = routed.decoded.received.position
     creating = [row for row in by_hash.values() if _holds(row) and (row.route, position_of(row)) != (routed.route, position)]
     last = [row for row in rows if row.what == "subject"]
-    subject = next(filter(None, (_newest_of(names, last, routed) for names in (routed.held_against, routed.subjects))), None)
+    subject = next(filter(None, (_newest_of(names, last, routed) for names in (routed.held_against, routed.compared))), None)
     patient = _newest_of(routed.patient_subjects, last, routed)
     return Knowledge(
         same=seen(one["same"], pseudonyms) if "same" in one else None,

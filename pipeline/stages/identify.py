@@ -137,7 +137,7 @@ def makes_needless(newer: Routed, older: Routed) -> bool:
     mine, its = newer.event_ms, older.event_ms
     before = its < mine if mine is not None and its is not None and mine != its else _after(*_places(newer, older))
     same = (newer.sender, newer.rule.subject) == (older.sender, older.rule.subject) and bool(
-        set(newer.subjects) & set(older.subjects)
+        set(newer.compared) & set(older.compared)
     )
     snapshots = newer.rule.kind is Kind.SNAPSHOT is older.rule.kind
     return same and snapshots and before and _brings(older.decoded) <= _brings(newer.decoded)

@@ -86,9 +86,9 @@ def _event_ms(decoded: Decoded, plan: Plan) -> tuple[int | None, tuple[Finding, 
 
 
 def _subjects(parts: Iterable[Identity], rule: EventRule, plan: Plan, patients: list[tuple[str, str]]) -> tuple[str, ...]:
-    """Of an event that is about a part (its visit, its result); of a result, which may be sent of a wrong patient first, with each of the patient's numbers too."""
+    """Of an event that is about a part: of a result or an appointment, which may be another patient's too, with each of the patient's numbers behind it."""
     about = [("subject", plan.name, part.kind, part.system, part.value) for part in parts if part.kind is rule.subject]
-    whose = patients if rule.subject is Subject.RESULT else []
+    whose = patients if rule.subject in {Subject.RESULT, Subject.APPOINTMENT} else []
     return tuple(plan.pseudonyms.hash(*names) for names in (*about, *((*one, *each) for one in about for each in whose)))
 
 

@@ -1,9 +1,12 @@
 """From a topic to what a patient reads: what came later goes over what came before, and nobody sees what is another's."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from schemas.outcomes import Reason, State
 from tests.appointments.agenda import Agenda, Made
@@ -94,6 +97,74 @@ def test_what_says_nothing_of_when_leaves_what_was_announced(made: Made) -> None
     nothing = (State.FILTERED, Reason.EXPECTED_MISSING)
     assert agenda.take(adt("A05", 1, EXPECTED), adt("A05", 2), adt("A08", 3)) == [DELIVERED, nothing, nothing]
     assert agenda.statuses(BSN) == ["booked"]
+
+
+# one schedule, several patients
+
+OTHER = "999911132"
+BERT = f"PID|1||99000112^^^ZGDEMO^PI~{OTHER}^^^NLMINBIZA^NNNLD||Bos^Bert||19700203|M"
+
+
+def at(trigger: str, minute: int, pid: str = PID, **more: str) -> bytes:
+    return siu(trigger, pid=pid, sent=f"202603011200{minute:02}+0100", **more)
+
+
+def test_a_schedule_that_another_patient_has_booked_parks_and_nobody_sees_more(made: Made) -> None:
+    agenda = made()
+    parked = (State.PARKED, Reason.PART_OF_ANOTHER)
+    assert agenda.take(at("S12", 1), at("S12", 2, BERT), at("S14", 3)) == [DELIVERED, parked, DELIVERED]
+    assert (agenda.statuses(BSN), agenda.statuses(OTHER)) == (["booked"], [])
+
+
+def test_a_schedule_that_was_taken_back_from_a_wrong_patient_goes_to_the_right_one(made: Made) -> None:
+    """Seen to fail without is_over (pipeline/appointments/changes.py)."""
+    agenda = made()
+    assert agenda.take(at("S12", 1), at("S15", 2, status="Cancelled")) == [DELIVERED] * 2
+    assert agenda.take(at("S12", 3, BERT), at("S13", 4, BERT)) == [DELIVERED] * 4
+    assert (agenda.statuses(BSN), agenda.statuses(OTHER)) == (["cancelled"], ["booked"])
+
+
+def test_each_of_a_group_has_a_copy_of_its_own_that_follows_its_own_messages(made: Made) -> None:
+    """Seen to fail with `subjects` where `compared` stands (pipeline/model.py)."""
+    agenda = made(shared_numbers="group")
+    assert agenda.take(at("S12", 5), at("S12", 4, BERT), at("S15", 6, BERT, status="Cancelled")) == [DELIVERED] * 3
+    (anna,), (bert,) = agenda.sees(BSN), agenda.sees(OTHER)
+    assert (anna["status"], bert["status"]) == ("booked", "cancelled")
+    assert anna["id"] != bert["id"]
+    shown = json.dumps([anna, bert])
+    assert (shown.count("Bert Bos"), "Bert" in json.dumps(anna), "Anna" in json.dumps(bert)) == (1, False, False)
+    assert agenda.take(at("S14", 7, BERT), at("S17", 8))[3:] == [DELIVERED] * 2
+    assert (agenda.statuses(BSN), agenda.statuses(OTHER)) == (["entered-in-error"], ["booked"])
+    assert agenda.take(at("S13", 1, BERT))[5] == (State.SUPERSEDED, Reason.STALE)
+
+
+def test_who_booked_first_keeps_the_id_that_it_has_without_the_setting(
+    made: Made, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    alone, group = made(), Agenda(tmp_path_factory.mktemp("group"), shared_numbers="group")
+    for agenda in (alone, group):
+        agenda.take(at("S12", 1))
+    assert alone.sees(BSN) == group.sees(BSN)
+    group.close()
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from([PID, BERT]), st.sampled_from(["S12", "S14", "S15", "S17"])), min_size=1, max_size=5))
+def test_whatever_comes_of_a_group_each_sees_one_appointment_with_nobody_elses_name(
+    tmp_path_factory: pytest.TempPathFactory, story: list[tuple[str, str]]
+) -> None:
+    agenda = Agenda(tmp_path_factory.mktemp("group"), shared_numbers="group")
+    agenda.take(*(at(trigger, minute, pid) for minute, (pid, trigger) in enumerate(story)))
+    for value, name, pid in ((BSN, "Anna", PID), (OTHER, "Bert", BERT)):
+        seen = agenda.sees(value)
+        mine = [trigger for one, trigger in story if one == pid]
+        assert len(seen) == bool(mine)
+        if mine:
+            ends = {"S12": "booked", "S14": "booked", "S15": "cancelled", "S17": "entered-in-error"}
+            assert seen[0]["status"] == ends[mine[-1]]
+            names = [one["actor"]["display"] for one in seen[0]["participant"] if "Patient" in one["actor"]["reference"]]
+            assert [one.partition(" ")[0] for one in names] == [name]
+    agenda.close()
 
 
 # a clock that is ahead

@@ -48,6 +48,7 @@ PATIENT_HEADER: Final = "x-patient"
 PRIOR_HEADER: Final = "x-prior"
 TIME_HEADER: Final = "x-event-ms"
 POSITION_HEADER: Final = "x-position"
+SHARED_HEADER: Final = "x-shared"
 HOUR_MS: Final = 3_600_000
 
 
@@ -175,13 +176,18 @@ class Medmij:
             method="PUT",
             path=f"/Appointment/{medmij_parts.appointment_id(identified)}",
             path_template="/Appointment/{id}",
-            headers=(("Content-Type", "application/fhir+json"), *_headers(identified)),
+            headers=(("Content-Type", "application/fhir+json"), *_headers(identified), *self._shared(identified)),
             body=body,
             request_id=identified.routed.request_id,
             timeouts=self._timeouts,
             intent=Intent.UPDATE,  # of the first one too: an upsert by an id of ours makes no second one when it is sent again
         )
         return Packed(mapped, (request,))
+
+    def _shared(self, identified: Identified) -> tuple[tuple[str, str], ...]:
+        """A schedule's number may be a group's; a visit's is one patient's."""
+        group = self._settings.shared_numbers == "group" and identified.routed.decoded.event.appointment is not None
+        return ((SHARED_HEADER, "true"),) if group else ()
 
     def _merge(self, identified: Identified) -> Request:
         return Request(
