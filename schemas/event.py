@@ -352,6 +352,8 @@ class Service(Frozen):
 
     nth: int = 0
     """Which AIS of the message it is, from 1; of the other parts of an appointment the same."""
+    action: Text = At("AIS[n]-2")
+    """Segment action code (table 0206): A add, D delete, U update."""
     code: Coded | None = At("AIS[n]-3")
     """Universal service identifier."""
     start: Timestamp | Null | None = At("AIS[n]-4")
@@ -369,6 +371,7 @@ class Resource(Frozen):
     """An AIG segment: equipment, or whatever else is reserved."""
 
     nth: int = 0
+    action: Text = At("AIG[n]-2")
     resource: Coded | None = At("AIG[n]-3")
     type: Coded | None = At("AIG[n]-4")
     group: Coded | None = At("AIG[n]-5")
@@ -383,6 +386,7 @@ class Personnel(Frozen):
     """An AIP segment: who is there."""
 
     nth: int = 0
+    action: Text = At("AIP[n]-2")
     person: Practitioner | None = At("AIP[n]-3")
     """The first, where it lists alternatives."""
     type: Coded | None = At("AIP[n]-4")
@@ -398,6 +402,7 @@ class Place(Frozen):
     """An AIL segment: where it is."""
 
     nth: int = 0
+    action: Text = At("AIL[n]-2")
     location: Location | None = At("AIL[n]-3")
     type: Coded | None = At("AIL[n]-4")
     group: Coded | None = At("AIL[n]-5")

@@ -73,6 +73,7 @@ _SCH: Final[Table] = {
 _SCH_END: Final[Table] = {11: ("end", _part_of(5))}
 _TQ1: Final[Table] = {7: ("start", Reader.time), 8: ("end", Reader.time)}
 _AIS: Final[Table] = {
+    2: ("action", Reader.first),
     3: ("code", _CODED),
     4: ("start", Reader.time),
     5: ("offset", Reader.first),
@@ -82,6 +83,7 @@ _AIS: Final[Table] = {
     10: ("status", _CODED),
 }
 _AIG: Final[Table] = {
+    2: ("action", Reader.first),
     3: ("resource", _CODED),
     4: ("type", _CODED),
     5: ("group", _CODED),
@@ -91,6 +93,7 @@ _AIG: Final[Table] = {
     14: ("status", _CODED),
 }
 _USE: Final[Table] = {
+    2: ("action", Reader.first),
     4: ("type", _CODED),
     5: ("group", _CODED),
     6: ("start", Reader.time),

@@ -29,6 +29,7 @@ from pipeline.model import (
 from pipeline.partners import packing
 from pipeline.partners.medmij import parts as medmij_parts
 from pipeline.partners.medmij.admissions import is_withdrawn, says_when
+from pipeline.partners.medmij.left import description, is_left, service_status
 from pipeline.partners.medmij.parts import BSN, own_id, whole_bsn
 from pipeline.partners.medmij.times import Times, expected_times, times
 from pipeline.partners.medmij.verdicts import Operation, row_of
@@ -96,8 +97,7 @@ class Medmij:
             says_when(event, identified.routed.decoded.hl7)
         booked, visit, about = event.appointment, event.visit, medmij_parts.about(identified)
         when = self._times(event)
-        people = tuple([medmij_parts.practitioner_id(one.person, self._hospital) for one in booked.personnel] if booked else [])
-        places = tuple([medmij_parts.place_id(one, self._hospital) for one in booked.places] if booked else [])
+        people, places = self._taking_part(event)
         attending, admitting = self._doctors(event) if not any(people) else (None, None)
         reason = booked.reason if booked else None
         ward = medmij_parts.location_id(visit.location, reason, self._hospital) if visit and not any(places) else None
@@ -108,6 +108,8 @@ class Medmij:
             "patient_id": medmij_parts.patient_id(identified),
             "start": when.start,
             "end": when.end,
+            "service_status": service_status(booked) if booked else None,
+            "description": description(booked) if booked else None,
             "withdrawn": is_withdrawn(event),
             "minutes": None if when.minutes is None else str(when.minutes),
             "practitioner_ids": people,
@@ -125,6 +127,18 @@ class Medmij:
             "specialty": self._settings.specialty,
             "untyped_notes": self._settings.untyped_notes == "instructions",
         }
+
+    def _taking_part(self, event: Event) -> tuple[tuple[str | None, ...], tuple[str | None, ...]]:
+        """Ids of the people and the places of the schedule, in its order; None of who is not shown, and of what the message deletes."""
+        booked, trigger = event.appointment, str(event.trigger)
+        if booked is None:
+            return (), ()
+        people = [(one, medmij_parts.practitioner_id(one.person, self._hospital)) for one in booked.personnel]
+        places = [(one, medmij_parts.place_id(one, self._hospital)) for one in booked.places]
+        return (
+            tuple([name if is_left(one, trigger) else None for one, name in people]),
+            tuple([name if is_left(one, trigger) else None for one, name in places]),
+        )
 
     def _times(self, event: Event) -> Times:
         if event.appointment is not None:

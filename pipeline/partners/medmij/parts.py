@@ -21,7 +21,7 @@ NAMESPACE: Final = bytes.fromhex("5b1f6c1de7c05a5e9a7d3c9f2b84d061")
 READS: Final = frozenset(
     {
         *("appointment", "filler", "placer", "start", "end", "duration", "duration_units", "status"),
-        *("services", "resources", "personnel", "person", "places", "location", "type"),
+        *("action", "code", "services", "resources", "personnel", "person", "places", "location", "type"),
         *("visit", "number", "expected", "expected_end", "admitted", "discharged", "occurred", "attending", "admitting"),
     }
 )

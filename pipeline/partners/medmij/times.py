@@ -4,11 +4,12 @@ What begins without an end, or ends before it begins, gives neither a made-up st
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
 
+from pipeline.partners.medmij.left import going_on
 from schemas.event import Appointment, Coded, Event, Null, Personnel, Place, Precision, Resource, Service, Text, Timestamp
 
 HOUR: Final = 60.0
@@ -57,9 +58,11 @@ def _end(start: datetime, told: int | None, parts: Iterable[tuple[datetime, int 
 
 def _timed(booked: Appointment) -> list[tuple[datetime, int | None]]:
     """Begin and minutes of the services; where none has a start, of people, places, and what else is reserved."""
-    for parts in (booked.services, booked.personnel, booked.places, booked.resources):
-        begins = [(begin, _takes(one)) for one in parts if (begin := _instant(one.start) or _instant(booked.start))]
-        if any(_instant(one.start) or _takes(one) for one in parts) and begins:
+    every: tuple[Sequence[Part], ...] = (booked.services, booked.personnel, booked.places, booked.resources)
+    for parts in every:
+        left = going_on(parts)
+        begins = [(begin, _takes(one)) for one in left if (begin := _instant(one.start) or _instant(booked.start))]
+        if any(_instant(one.start) or _takes(one) for one in left) and begins:
             return begins
     return []
 
