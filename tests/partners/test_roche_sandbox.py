@@ -22,7 +22,7 @@ from tests.partners.samples import identified, mapped, roche
 
 D: TypeAlias = Decision
 R: TypeAlias = Reason
-FAST: dict[str, Any] = {name: {"connect": 2, "read": 0.5, "total": 0.8} for name in ("create", "update")}
+FAST: dict[str, Any] = {name: {"connect": 20, "read": 0.5, "total": 0.8} for name in ("create", "update")}
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,12 @@ class Line:
     def __init__(self, sandbox: RoquaSandbox, **settings: Any) -> None:  # noqa: ANN401 - any setting
         files = sandbox.files
         basic = {"consumer_key": sandbox.token_key, "consumer_secret": {"file": sandbox.folder / "client-secret"}}
-        place = {"base_url": sandbox.base_url, "tls": {"ca": files.ca}, "token": basic}
+        place = {
+            "base_url": sandbox.base_url,
+            "tls": {"ca": files.ca},
+            "token": basic,
+            "write": {"connect": 30, "read": 30, "total": 45},
+        }
         self.sandbox = sandbox
         self.settings = settings_with(**{**place, **settings})
         self.plan = wiring.plan_offline(self.settings, NAME)
