@@ -70,6 +70,15 @@ def as_own(change: Change) -> Change:
     return replace(change, appointment=change.own, resources={("Appointment", change.own): orjson.dumps(body), **resources})
 
 
+def named_only(patient: bytes, name: str, appointment: bytes) -> bytes:
+    """A Patient of whom nothing is told but the name that this appointment shows."""
+    profiles = orjson.loads(patient).get("meta", {}).get("profile")
+    actors = [one.get("actor", {}) for one in orjson.loads(appointment).get("participant", ())]
+    shown = [one["display"] for one in actors if one.get("reference") == f"Patient/{name}" and "display" in one]
+    meta = {"meta": {"profile": profiles}} if profiles else {}
+    return orjson.dumps({"resourceType": "Patient", "id": name, **meta, **({"name": [{"text": shown[0]}]} if shown else {})})
+
+
 def is_over(body: bytes) -> bool:
     """Whether nobody goes on seeing it as booked."""
     return orjson.loads(body).get("status") in {"cancelled", "entered-in-error"}

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
 
+from pipeline.appointments.changes import named_only
 from pipeline.appointments.port import Both, Deed, Did, Done, Key, Merge, Person, Put
 from pipeline.appointments.tables import APPOINTMENTS, DEEDS, PARTED, PERSON_KEYS, PERSONS, RESOURCES, SUPERSEDED
-from pipeline.appointments.writes import drop, known_of, lines, link, made, order_in, queue
+from pipeline.appointments.writes import ORDER, drop, known_of, lines, link, made, order_in, queue
 from pipeline.errors import Refused
 
 TWO_SOLE: Final = "each of them has a BSN of its own: two persons, as long as one of the BSNs is not parted from its numbers"
@@ -234,6 +235,30 @@ def _go(connection: Connection, person: int, other: int, going: set[str]) -> Non
             connection.execute(insert(RESOURCES).values(row._asdict() | {"person": other}))
     connection.execute(update(PERSONS).where(PERSONS.c.id == other).values(version=1))
     _leave(connection, person, version, refs)
+    _apart(connection, person, other)
+
+
+def _apart(connection: Connection, person: int, other: int) -> None:
+    """Of a Patient a side keeps what one of its own appointments brought; else no more than the name that they show: the rest may be a stranger's."""
+    sides = {each: _had(connection, each) for each in (person, other)}
+    patients = (RESOURCES.c.person.in_(sides), RESOURCES.c.type == "Patient", RESOURCES.c.body.is_not(None))
+    for row in connection.execute(select(RESOURCES).where(*patients)).all():
+        brought = {each for each, had in sides.items() if any(order_in(one) == order_in(row) for one in had.get(row.id, ()))}
+        if brought == {row.person}:
+            continue
+        newest = max(sides[row.person][row.id], key=order_in)
+        values = dict(zip(ORDER, order_in(newest), strict=True)) | {"body": named_only(row.body, row.id, newest.body)}
+        connection.execute(update(RESOURCES).where(_at(row, row.person)).values(**values))
+
+
+def _had(connection: Connection, person: int) -> dict[str, list[Row[Any]]]:
+    """By Patient's id, the person's appointments with it."""
+    found: dict[str, list[Row[Any]]] = {}
+    for row in connection.execute(select(APPOINTMENTS).where(APPOINTMENTS.c.person == person)).all():
+        for kind, _, name in (each.partition("/") for each in lines(row.refs)):
+            if kind == "Patient":
+                found.setdefault(name, []).append(row)
+    return found
 
 
 def _leave(connection: Connection, person: int, version: int, refs: set[str]) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 from itertools import count, permutations
 from pathlib import Path
 
+import orjson
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -181,6 +182,33 @@ def test_what_is_parted_sees_what_came_with_its_own_numbers_and_nothing_of_the_o
     assert [store.read(other, *place) is None for place in (*hidden, ("Appointment", "a1"))] == [False, False, False, True]
     assert (store.read(anna, *ROOM), store.read(other, *ROOM)) == (b"new", b"new")
     assert store.search(anna, after=began.after, at=began.at, count=9) is GONE
+
+
+def test_who_was_parted_reads_nothing_of_a_patient_that_the_others_message_brought(store: SqlStore) -> None:
+    """Seen to fail without _apart (pipeline/appointments/persons.py)."""
+    patient = ("Patient", "p")
+
+    def put(name: str, *numbers: str, event_ms: int) -> None:
+        shown = {"participant": [{"actor": {"reference": "Patient/p", "display": name}}]}
+        body = orjson.dumps({"id": name, **shown})
+        told = orjson.dumps({"resourceType": "Patient", "id": "p", "address": f"where {name} lives"})
+        store.put(change(name, keys=numbers, event_ms=event_ms, body=body, refs=(patient,), ref_body=told))
+
+    put("anna", "old", event_ms=1_000)
+    put("bert", "bert", event_ms=2_000)
+    merge(store, "old", "bert")
+    put("both", "bert", "old", event_ms=3_000)
+    store.part(frozenset({"old"}), Both.STAY, DEED)
+    assert (names(store, "old"), names(store, "bert")) == (["anna"], ["bert", "both"])
+    anna, bert = (store.read(whose(store, key), *patient) for key in ("old", "bert"))
+    assert isinstance(anna, bytes)
+    assert isinstance(bert, bytes)
+    assert orjson.loads(anna) == {"resourceType": "Patient", "id": "p", "name": [{"text": "anna"}]}
+    assert orjson.loads(bert)["address"] == "where both lives"
+    put("anna", "old", event_ms=1_000)  # its message is replayed
+    again = store.read(whose(store, "old"), *patient)
+    assert isinstance(again, bytes)
+    assert orjson.loads(again)["address"] == "where anna lives"
 
 
 def test_what_came_with_numbers_of_both_goes_where_an_operator_says(store: SqlStore) -> None:
