@@ -59,7 +59,12 @@ def change_of(
 def own_id(change: Change) -> str | None:
     """The id of its patient's own copy of it; None where it has no patient."""
     patient = next((name for kind, name in change.resources if kind == "Patient"), None)
-    return uuid5(OWN, f"{change.appointment}\0{patient}".encode()) if patient else None
+    return copy_id(change.appointment, patient) if patient else None
+
+
+def copy_id(appointment: str, patient: str) -> str:
+    """The id of the copy that came with this Patient."""
+    return uuid5(OWN, f"{appointment}\0{patient}".encode())
 
 
 def as_own(change: Change) -> Change:

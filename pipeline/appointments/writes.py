@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Table, delete, func, insert, select, update
 
-from pipeline.appointments.changes import as_own, is_over, with_times_of
+from pipeline.appointments.changes import as_own, copy_id, is_over, with_times_of
 from pipeline.appointments.port import Change, Key, Put
 from pipeline.appointments.tables import APPOINTMENT_FACTS, APPOINTMENTS, NEVER, PERSON_KEYS, PERSONS, RESOURCES, SUPERSEDED
 
@@ -39,7 +39,8 @@ def put(connection: Connection, change: Change, at_ms: int) -> Put:
     placed = _placed(connection, change, person)
     if placed is None:
         return Put.ANOTHERS
-    change, before = placed
+    change, mine = placed
+    before = mine[0] if mine else None
     if before is not None and order_of(change) < order_in(before):
         return Put.STALE
     if before is not None:
@@ -52,22 +53,42 @@ def put(connection: Connection, change: Change, at_ms: int) -> Put:
     _resources(connection, change, person)
     if before is None:
         return Put.CREATED
-    _supersede(connection, before, version + 1, at_ms)
-    drop(connection, person, lines(before.refs) - {f"{kind}/{name}" for kind, name in _referenced(change)})
+    for row in mine:
+        _supersede(connection, row, version + 1, at_ms)
+    others = [row.id for row in mine if row.id != change.appointment]
+    if others:
+        connection.execute(delete(APPOINTMENTS).where(APPOINTMENTS.c.id.in_(others)))
+    refs = set[str]().union(*(lines(row.refs) for row in mine))
+    drop(connection, person, refs - {f"{kind}/{name}" for kind, name in _referenced(change)})
     return Put.UPDATED
 
 
-def _placed(connection: Connection, change: Change, person: int | None) -> tuple[Change, Row[Any] | None] | None:
-    """The change under the id that this person has it under, with the version before; None: it is another person's alone."""
-    before = _there(connection, change.appointment)
-    if before is not None and before.person != person:
-        copy = _there(connection, change.own) if change.own else None
-        if change.own is None or (copy is None and not change.shared and not is_over(before.body)):
-            return None
-        if copy is not None and copy.person != person:
-            return None
-        change, before = as_own(change), copy
-    return _timed(change, before), before
+def _placed(connection: Connection, change: Change, person: int | None) -> tuple[Change, list[Row[Any]]] | None:
+    """The change under the id that this person has it under, with what it goes over, newest first; None: it is another person's alone."""
+    mine = _mine(connection, change, person)
+    if mine:
+        own = next((row.id for row in mine if row.id == change.appointment), mine[0].id)
+        if own != change.appointment:
+            change = as_own(replace(change, own=own))
+        return _timed(change, mine[0]), mine
+    others = _there(connection, change.appointment)
+    if others is None:
+        return change, []
+    if change.own is None or _there(connection, change.own) is not None or not (change.shared or is_over(others.body)):
+        return None
+    return as_own(change), []
+
+
+def _mine(connection: Connection, change: Change, person: int | None) -> list[Row[Any]]:
+    """What the person has of it, newest first: itself, and copies. Several, where two of whom each had one are one person now."""
+    if person is None:
+        return []
+    ids = {change.appointment}
+    if change.own is not None:
+        patients = select(RESOURCES.c.id).where(RESOURCES.c.person == person, RESOURCES.c.type == "Patient")
+        ids |= {copy_id(change.appointment, each) for each in connection.execute(patients).scalars()}
+    rows = connection.execute(select(APPOINTMENTS).where(APPOINTMENTS.c.id.in_(ids), APPOINTMENTS.c.person == person)).all()
+    return sorted(rows, key=order_in, reverse=True)
 
 
 def _there(connection: Connection, appointment: str) -> Row[Any] | None:
