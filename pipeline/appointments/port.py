@@ -62,6 +62,8 @@ class Change:
     """The id of this person's own copy, where the appointment's is another person's: one schedule, several patients."""
     shared: bool = False
     """It may have several patients: the other one's stays as it is. Else only where the other one's is cancelled or was an error."""
+    keeps_status: bool = False
+    """It says nothing of what became of it: whoever came, left or was cancelled stays so."""
 
 
 @dataclass(frozen=True, slots=True)

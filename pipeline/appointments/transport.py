@@ -1,7 +1,8 @@
 """The transport of partner `medmij`: a request becomes a change of the store. No network; NotSent where the store cannot be reached.
 
 PUT /Appointment/{id} with a collection of the Appointment and what it references; headers `x-patient` (system|value, once for each identifier),
-`x-event-ms` (left out: not known), `x-position` (topic/partition/offset), `x-shared` (true: it may have several patients, each with a copy of its own). Answers: 201 created, 200 updated, 412 something newer is there, 409 the identifiers are two
+`x-event-ms` (left out: not known), `x-position` (topic/partition/offset), `x-shared` (true: it may have several patients, each with a copy of its own),
+`x-keeps-status` (true: it says nothing of what became of it). Answers: 201 created, 200 updated, 412 something newer is there, 409 the identifiers are two
 persons', 403 the appointment is another's, 400, 404, 405.
 POST /Person/$merge with `x-prior` (the identifiers that end) beside those headers, and no body. Answers: 201 and 200 they are one, 412 a person parted
 them since, 409 they are two persons by their BSNs. No header, id or body is in any error.
@@ -31,6 +32,7 @@ PRIOR: Final = "x-prior"
 EVENT: Final = "x-event-ms"
 POSITION: Final = "x-position"
 SHARED: Final = "x-shared"
+KEEPS: Final = "x-keeps-status"
 
 
 class StoreTransport:
@@ -70,7 +72,8 @@ class StoreTransport:
             _event_ms(headers.get(EVENT, ())[:1]),
             _position(headers.get(POSITION, ())[:1]),
         )
-        return self._store.put(replace(change, own=own_id(change), shared=headers.get(SHARED) == ["true"]))
+        shared, keeps = (headers.get(name) == ["true"] for name in (SHARED, KEEPS))
+        return self._store.put(replace(change, own=own_id(change), shared=shared, keeps_status=keeps))
 
     def _merge(self, request: Request) -> Put:
         headers = _headers(request)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Table, delete, func, insert, select, update
 
-from pipeline.appointments.changes import as_own, copy_id, is_over, with_times_of
+from pipeline.appointments.changes import as_own, copy_id, is_over, with_status_of, with_times_of
 from pipeline.appointments.port import Change, Key, Put
 from pipeline.appointments.tables import APPOINTMENT_FACTS, APPOINTMENTS, NEVER, PERSON_KEYS, PERSONS, RESOURCES, SUPERSEDED
 
@@ -44,7 +44,7 @@ def put(connection: Connection, change: Change, at_ms: int) -> Put:
     if before is not None and order_of(change) < order_in(before):
         return Put.STALE
     if before is not None:
-        change = with_times_of(change, before.body)
+        change = with_times_of(with_status_of(change, before.body), before.body)
     if person is None:
         person = made(connection)
     link(connection, person, new)

@@ -77,6 +77,26 @@ def test_what_is_cancelled_is_found_where_it_was_though_the_message_says_nothing
     )
 
 
+def test_an_update_leaves_what_became_of_an_admission_unless_the_visit_says_it(made: Made) -> None:
+    """Seen to fail without with_status_of (pipeline/appointments/changes.py)."""
+    agenda, seen = made(), []
+    admitted = adt("A01", 2, EXPECTED)
+    for message in (adt("A05", 1, EXPECTED), admitted, adt("A08", 3, EXPECTED), adt("A11", 4, EXPECTED), adt("A08", 5, EXPECTED)):
+        assert agenda.take(message)[-1] == DELIVERED
+        seen += agenda.statuses(BSN)
+    assert seen == ["booked", "arrived", "arrived", "booked", "booked"]
+    assert agenda.take(adt("A38", 6), adt("A08", 7, pv2("20260708080000+0200")))[5:] == [DELIVERED] * 2
+    (cancelled,) = agenda.sees(BSN)
+    assert (cancelled["status"], cancelled["start"]) == ("cancelled", "2026-07-08T08:00:00.000+02:00")
+
+
+def test_an_update_makes_no_admission_needless_that_waits_before_it(made: Made) -> None:
+    """Seen to fail with A08 as a snapshot in mappings/events.yaml."""
+    agenda = made()
+    assert agenda.take(adt("A05", 1, EXPECTED), adt("A01", 2, EXPECTED), adt("A08", 3, EXPECTED)) == [DELIVERED] * 3
+    assert agenda.statuses(BSN) == ["arrived"]
+
+
 def test_what_is_cancelled_shows_so_though_a_message_before_waits_for_a_person(made: Made) -> None:
     """Seen to fail without `behind: pass` in mappings/events.yaml."""
     agenda = made()

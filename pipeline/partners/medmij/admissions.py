@@ -46,3 +46,11 @@ def is_withdrawn(event: Event) -> bool:
     """Whether the admission is still to come, and its time is not known any more."""
     visit = event.visit
     return event.trigger in NEEDS_A_TIME and visit is not None and visit.expected is NULL
+
+
+def says_no_status(event: Event) -> bool:
+    """An update (A08) of a visit that nobody is said to have come to: it may be of one that was cancelled, or that has begun."""
+    visit = event.visit
+    if event.type != "ADT" or event.trigger != "A08" or visit is None:
+        return False
+    return not (visit.discharged or (visit.admitted and visit.patient_class != "P"))

@@ -28,7 +28,7 @@ from pipeline.model import (
 )
 from pipeline.partners import packing
 from pipeline.partners.medmij import parts as medmij_parts
-from pipeline.partners.medmij.admissions import is_withdrawn, says_when
+from pipeline.partners.medmij.admissions import is_withdrawn, says_no_status, says_when
 from pipeline.partners.medmij.left import description, is_left, service_status
 from pipeline.partners.medmij.parts import BSN, own_id, whole_bsn
 from pipeline.partners.medmij.times import Times, expected_times, times
@@ -50,6 +50,7 @@ PRIOR_HEADER: Final = "x-prior"
 TIME_HEADER: Final = "x-event-ms"
 POSITION_HEADER: Final = "x-position"
 SHARED_HEADER: Final = "x-shared"
+KEEPS_HEADER: Final = "x-keeps-status"
 HOUR_MS: Final = 3_600_000
 
 
@@ -190,7 +191,12 @@ class Medmij:
             method="PUT",
             path=f"/Appointment/{medmij_parts.appointment_id(identified)}",
             path_template="/Appointment/{id}",
-            headers=(("Content-Type", "application/fhir+json"), *_headers(identified), *self._shared(identified)),
+            headers=(
+                ("Content-Type", "application/fhir+json"),
+                *_headers(identified),
+                *self._shared(identified),
+                *_keeps(identified),
+            ),
             body=body,
             request_id=identified.routed.request_id,
             timeouts=self._timeouts,
@@ -261,6 +267,10 @@ def _headers(identified: Identified, *, or_recorded: bool = False) -> tuple[tupl
         *(((TIME_HEADER, str(event_ms)),) if event_ms is not None else ()),
         (POSITION_HEADER, str(identified.routed.decoded.received.position)),
     )
+
+
+def _keeps(identified: Identified) -> tuple[tuple[str, str], ...]:
+    return ((KEEPS_HEADER, "true"),) if says_no_status(identified.routed.decoded.event) else ()
 
 
 def _people(header: str, identities: Iterable[Identity]) -> tuple[tuple[str, str], ...]:

@@ -22,7 +22,18 @@ READS: Final = frozenset(
     {
         *("appointment", "filler", "placer", "start", "end", "duration", "duration_units", "status"),
         *("action", "code", "services", "resources", "personnel", "person", "places", "location", "type"),
-        *("visit", "number", "expected", "expected_end", "admitted", "discharged", "occurred", "attending", "admitting"),
+        *(
+            "visit",
+            "number",
+            "expected",
+            "expected_end",
+            "admitted",
+            "discharged",
+            "occurred",
+            "attending",
+            "admitting",
+            "patient_class",
+        ),
     }
 )
 """Names of the event's fields that are read here."""
