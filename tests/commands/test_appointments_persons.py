@@ -150,3 +150,9 @@ def test_whose_numbers_are_whose_is_not_changed_in_the_ledger(say: Say, tmp_path
     for action in ("import", "forget"):
         code, said = say("identities", action, "--partner", "medmij", str(tmp_path / "rows.csv"))
         assert (code, "emr-pipeline appointments" in said) == (2, True)
+
+
+@pytest.mark.parametrize("most", ["0", "-1", "99999999999999999999"])
+def test_a_number_of_lines_that_no_database_has_is_refused(say: Say, most: str) -> None:
+    code, said = say("appointments", "audit", "--most", most)
+    assert (code, "--most" in said) == (2, True)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NOT_YET: Final = "nothing was done: --yes does it"
 MOST: Final = 100
+LARGEST: Final = 1_000_000
 HELP: Final = {
     "persons": "show which numbers are one person's, and what was done to them",
     "join": "make one person of those who have these numbers",
@@ -61,6 +62,8 @@ def run(arguments: Namespace) -> int:
     loaded = settings.load(settings.find(arguments.settings))
     pseudonyms = wiring.pseudonyms_of(loaded)
     if arguments.what == "audit":
+        if not 1 <= arguments.most <= LARGEST:
+            raise SettingsError(f"from 1 to {LARGEST}", where="--most")
         with _opened(loaded) as store:
             return _audit(arguments, store, pseudonyms)
     keys = _keys(arguments, pseudonyms)
