@@ -27,7 +27,7 @@ def without(node: Any, bsns: frozenset[str]) -> Any:  # noqa: ANN401 - JSON
     if not bsns:
         return node
     if isinstance(node, str):
-        return _starred(node, bsns)
+        return starred(node, bsns)
     if isinstance(node, list):
         return [without(each, bsns) for each in node]
     if isinstance(node, dict):
@@ -42,12 +42,13 @@ def named_by(node: Any, bsns: frozenset[str]) -> bool:  # noqa: ANN401 - as abov
     if not isinstance(node, dict):
         return False
     return any(
-        isinstance(value, str) and _starred(value, bsns) != value if name in NAMES else named_by(value, bsns)
+        isinstance(value, str) and starred(value, bsns) != value if name in NAMES else named_by(value, bsns)
         for name, value in node.items()
     )
 
 
-def _starred(text: str, bsns: frozenset[str]) -> str:
+def starred(text: str, bsns: frozenset[str]) -> str:
+    """The text with stars for each of them, as people write it too."""
     windows = {run[begin : begin + DIGITS] for run in _RUN.findall(text) for begin in range(len(run) - DIGITS + 1)}
     apart = {found for pattern in _APART for found in pattern.findall(text) if _whole(found) in bsns}
     for found in sorted((windows & bsns) | apart, key=len, reverse=True):

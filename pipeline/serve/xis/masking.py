@@ -7,22 +7,25 @@ from typing import Any, Final
 
 import orjson
 
+from pipeline.appointments.bsns import starred
 from pipeline.serve.xis.context import BSN, Context
 
-STARS: Final = "*" * 9
+BETWEEN: Final = b" ."
+"""What people write between the digits of one; and a blank that does not break."""
+UNBROKEN: Final = "\u00a0".encode()
 
 
 def without_bsn(body: bytes, context: Context) -> bytes:
     """The same JSON, with stars where a text has the token's BSN, and without a number that has it. That is rare: else not even a copy is made."""
     for system, bsn in context.identities:
-        if system == BSN and bsn.encode() in body:
+        if system == BSN and bsn.removeprefix("0").encode() in body.replace(UNBROKEN, b"").translate(None, BETWEEN):
             body = orjson.dumps(_masked(orjson.loads(body), bsn))
     return body
 
 
 def _masked(node: Any, bsn: str) -> Any:  # noqa: ANN401 - JSON
     if isinstance(node, str):
-        return node.replace(bsn, STARS)
+        return starred(node, frozenset({bsn}))
     if isinstance(node, list):
         return [_masked(each, bsn) for each in node if not _is_number(each, bsn)]
     if isinstance(node, dict):

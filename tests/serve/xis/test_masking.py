@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.appointments.bsns import STARS
 from pipeline.appointments.port import Change
 from pipeline.serve.xis.context import BSN, Context, Identity
-from pipeline.serve.xis.masking import STARS, without_bsn
+from pipeline.serve.xis.masking import without_bsn
 from tests.serve.xis.stand_ins import ANNA, LOCAL, NOW, House
 
 WHOSE = Context((Identity(BSN, ANNA), Identity(LOCAL, "123")), 0.0)
@@ -54,3 +55,13 @@ def test_a_text_that_came_with_the_bsn_of_a_token_goes_out_with_stars(form: str)
         assert told.status == 200
         assert ANNA.encode() not in told.body
         assert f"BSN {STARS}".encode() in told.body
+
+
+@pytest.mark.parametrize(
+    ("bsn", "written"),
+    [(ANNA, f"{ANNA[:4]}.{ANNA[4:6]}.{ANNA[6:]}"), (ANNA, f"{ANNA[:3]} {ANNA[3:6]}\u00a0{ANNA[6:]}"), ("012345672", "12345672")],
+)
+def test_one_that_is_written_as_people_do_goes_out_with_stars_too(bsn: str, written: str) -> None:
+    """Fails where a text is only looked through for the nine digits in a row."""
+    masked = without_bsn(orjson.dumps({"comment": f"BSN {written}, of hers"}), Context((Identity(BSN, bsn),), 0.0))
+    assert orjson.loads(masked) == {"comment": f"BSN {STARS}, of hers"}
