@@ -254,7 +254,8 @@ def working(
         for name in dict.fromkeys(settings.routes[route].partner for route in routes):
             transports[name] = transport_of(settings, name)
             stack.callback(transports[name].close)
-            slots[name] = threading.Semaphore(settings.partners[name].in_flight)
+            if sum(settings.routes[route].partner == name for route in routes) > 1:
+                slots[name] = threading.Semaphore(settings.partners[name].in_flight)
             gates[name] = Gate(name, settings.breaker, knock=transports[name].knock)
         those = [
             Worker(
@@ -269,7 +270,7 @@ def working(
                 settings=settings.delivery,
                 flood=settings.flood,
                 in_flight=settings.partners[settings.routes[route].partner].in_flight,
-                slots=slots[settings.routes[route].partner],
+                slots=slots.get(settings.routes[route].partner),
                 tally=tally,
             )
             for route in routes

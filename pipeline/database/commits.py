@@ -9,7 +9,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import Connection
 
@@ -25,19 +26,45 @@ TRIES: Final = 10
 """Of a transaction that another worker's stood in the way of: one of two is ended after a second, and what it waited for is done soon after."""
 
 
-class _Job:
+class Promise(Generic[T]):
     """One caller's work, and what came of it."""
 
-    __slots__ = ("error", "leads", "turn", "value", "work")
+    __slots__ = ("_commits", "done", "error", "turn", "value", "work")
 
-    def __init__(self, work: Callable[[Connection], Any]) -> None:
-        self.work = work
-        self.turn = threading.Lock()
-        """Held until the job is done, or its caller leads the next transaction."""
-        self.turn.acquire()
-        self.leads = False
+    def __init__(self, commits: "Commits", work: Callable[[Connection], T]) -> None:
+        self._commits, self.work = commits, work
+        self.turn: threading.Lock | None = None
+        """Where its caller waits: held until the job is done, or its caller leads the next transaction."""
+        self.done = False
         self.value: Any = None
         self.error: BaseException | None = None
+
+    def result(self) -> T:
+        """What the work returns, or raises, once it is durable."""
+        if not self.done:
+            self._commits.wait(self)
+        if self.error is not None:
+            raise self.error
+        value: T = self.value
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Read(Generic[T]):
+    """A promise of rows, and how they are read: by whom they are for, and not while the others wait."""
+
+    rows: Promise[Any]
+    read: Callable[[Any], T]
+
+    def result(self) -> T:
+        """See Promise."""
+        return self.read(self.rows.result())
+
+
+def _held() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
 
 
 class Commits:
@@ -56,25 +83,37 @@ class Commits:
         """
         self._transaction, self._apart, self._most = transaction, apart, most
         self._lock = threading.Lock()
-        self._waiting: deque[_Job] = deque()
+        self._waiting: deque[Promise[Any]] = deque()
         self._led = False
 
     def __call__(self, work: Callable[[Connection], T]) -> T:
         """What `work` returns, once it is durable."""
-        job = _Job(work)
+        return self.soon(work).result()
+
+    def soon(self, work: Callable[[Connection], T]) -> Promise[T]:
+        """The same in two parts: it goes with the next transaction of anybody, at the latest when its result is asked for."""
+        job = Promise(self, work)
         with self._lock:
             self._waiting.append(job)
-            job.leads, self._led = not self._led, True
-        if not job.leads:
-            job.turn.acquire()
-        if job.leads:
-            self._lead()
-        if job.error is not None:
-            raise job.error
-        value: T = job.value
-        return value
+        return job
 
-    def _lead(self) -> None:
+    def wait(self, job: Promise[Any]) -> None:
+        """Until it is done: by whoever leads, or by its caller."""
+        while not job.done:
+            if self._leads(job):
+                self._lead(job)
+
+    def _leads(self, job: Promise[Any]) -> bool:
+        """Whether its caller leads now; waits until it does, or the job is done."""
+        with self._lock:
+            if job.done or not self._led:
+                self._led = self._led or not job.done
+                return not job.done
+            turn = job.turn = job.turn or _held()
+        turn.acquire()
+        return not job.done
+
+    def _lead(self, own: Promise[Any]) -> None:
         with self._lock:
             jobs = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._most))]
         try:
@@ -82,19 +121,25 @@ class Commits:
         except BaseException as error:
             for job in jobs:  # whatever they were given is not durable
                 job.error = job.error or error
+            self._leave(own)
             raise
         finally:
             with self._lock:
-                after = self._waiting[0] if self._waiting else None
+                for job in jobs:
+                    job.done = True
+                after = next((job for job in self._waiting if job.turn is not None and job is not own), None)
                 self._led = after is not None
-            if after is not None:
-                after.leads = True
-                after.turn.release()
-            for job in jobs:
-                if not job.leads:
+            for job in jobs if after is None else (after, *jobs):
+                if job.turn is not None:
                     job.turn.release()
 
-    def _run(self, jobs: list[_Job]) -> None:
+    def _leave(self, own: Promise[Any]) -> None:
+        """Its caller is ended: nobody would be there to be told."""
+        with self._lock:
+            if own in self._waiting:
+                self._waiting.remove(own)
+
+    def _run(self, jobs: list[Promise[Any]]) -> None:
         error = self._together(jobs)
         if error is None:
             return
@@ -105,7 +150,7 @@ class Commits:
         else:
             jobs[0].error = error
 
-    def _together(self, jobs: list[_Job]) -> Exception | None:
+    def _together(self, jobs: list[Promise[Any]]) -> Exception | None:
         try:
             with self._transaction() as connection:
                 for job in jobs:
@@ -114,7 +159,7 @@ class Commits:
             return error
         return None
 
-    def _run_apart(self, jobs: list[_Job], apart: Apart) -> None:
+    def _run_apart(self, jobs: list[Promise[Any]], apart: Apart) -> None:
         """Again, so that one that is refused costs the others nothing."""
         try:
             with self._transaction() as connection:
@@ -124,7 +169,7 @@ class Commits:
             for job in jobs:
                 job.error = job.error or error
 
-    def _each_alone(self, jobs: list[_Job]) -> None:
+    def _each_alone(self, jobs: list[Promise[Any]]) -> None:
         """Again, each in a transaction of its own: it holds little, and not for long."""
         for number, job in enumerate(jobs):
             job.error = self._alone(job)
@@ -133,7 +178,7 @@ class Commits:
                     left.error = job.error
                 return
 
-    def _alone(self, job: _Job) -> Exception | None:
+    def _alone(self, job: Promise[Any]) -> Exception | None:
         error = self._together([job])
         for _ in range(TRIES):
             if not getattr(error, "in_the_way", False):
@@ -141,7 +186,7 @@ class Commits:
             error = self._together([job])
         return error
 
-    def _one_apart(self, connection: Connection, job: _Job, apart: Apart) -> None:
+    def _one_apart(self, connection: Connection, job: Promise[Any], apart: Apart) -> None:
         begun = _in_transaction(connection)
         try:
             with apart(connection):

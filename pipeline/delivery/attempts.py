@@ -18,7 +18,7 @@ from pipeline.delivery.gate import Gate, GateState
 from pipeline.errors import Ended, NotSent, Refused
 from pipeline.failpoints import Point, reach
 from pipeline.ledger.plans import Taken
-from pipeline.ledger.port import Begun, Held, Ledger
+from pipeline.ledger.port import Begun, Held, Ledger, Promised
 from pipeline.model import (
     Answer,
     Clock,
@@ -41,7 +41,8 @@ from pipeline.model import (
 from pipeline.stages.plan import Plan
 from pipeline.stages.send import probe, send
 from pipeline.stages.settle import advanced, learned_of
-from pipeline.transport.port import Transport
+from pipeline.transport.port import Flight, Pause, Transport
+from pipeline.transport.whole import at_hand
 from schemas.outcomes import Reason, State
 
 T = TypeVar("T")
@@ -73,6 +74,10 @@ class Steadily(Protocol):
 
     def __call__(self, action: Callable[[], T]) -> T:
         """What `action` returns, once it neither raises LedgerError nor BusError."""
+        ...
+
+    def soon(self, ask: Callable[[], Promised[T]]) -> Flight[T]:
+        """The same of what is promised."""
         ...
 
 
@@ -131,7 +136,10 @@ class Hands:
 
 
 class Delivery:
-    """One routed message on its way. `step` until there is an Outcome, which is not settled yet."""
+    """One routed message on its way. `step` until there is an Outcome, which is not settled yet.
+
+    A step stops where its request is in the air, and keeps its leave, its slot and its place meanwhile: nothing is asked again when it goes on.
+    """
 
     def __init__(
         self,
@@ -185,7 +193,7 @@ class Delivery:
         """Whether a request of this message may have arrived, and nothing has proven that it did not."""
         return self.last_sent_ms is not None
 
-    def step(self) -> Outcome | Later:
+    def step(self) -> Flight[Outcome | Later]:
         """One request at most. Elsewhere: another process is ahead of us."""
         if (left := self._lease()) > 0:
             return Later(left)
@@ -198,7 +206,7 @@ class Delivery:
             if wait := self.hands.gate.ask(self.name):
                 return Later(wait)
             try:
-                return self._step()
+                return (yield from self._step())
             finally:
                 self.hands.gate.back(self.name)
 
@@ -211,8 +219,8 @@ class Delivery:
             self.lease_due = now + GRACE + self.plan.partner.longest
         return min((self.lease_ms - self.hands.clock()) / 1000, self.lease_due - now)
 
-    def _step(self) -> Outcome | Later:
-        knowledge = self._knowledge()
+    def _step(self) -> Flight[Outcome | Later]:
+        knowledge = yield from self._knowledge()
         self.knowledge = knowledge
         self.parked_before = knowledge.parked
         packed = self._prepare(knowledge)
@@ -226,8 +234,8 @@ class Delivery:
         packed, request = chosen, chosen.requests[0]
         try:
             if self.unknown and request.intent is Intent.CREATE:
-                return self._find_out(packed, request)
-            return self._try(packed, request)
+                return (yield from self._find_out(packed, request))
+            return (yield from self._try(packed, request))
         except Held as held:
             return self._held(held)
         except Refused:
@@ -252,8 +260,8 @@ class Delivery:
     def _of_replay(self, outcome: Outcome) -> Outcome:
         return outcome if self.taken is None else replay.outcome_of(outcome, self.taken, self.here)
 
-    def _knowledge(self) -> Knowledge:
-        return self.hands.steady(lambda: self.hands.ledger.knowledge(self.routed))
+    def _knowledge(self) -> Flight[Knowledge]:
+        return (yield from self.hands.steady.soon(lambda: self.hands.ledger.knowledge_soon(self.routed)))
 
     def _held(self, held: Held) -> Later:
         """The lane or the patient is another's for now, or the ledger knows more than was read."""
@@ -261,20 +269,24 @@ class Delivery:
             raise Elsewhere
         return Later(HELD_PAUSE, Reason.BLOCKED_BEHIND, behind=held.by) if held.by else Later(0)
 
-    def _try(self, packed: Packed, request: Request) -> Outcome | Later:
+    def _try(self, packed: Packed, request: Request) -> Flight[Outcome | Later]:
         if self.unknown and self.early and (wait := self._until_probe(request)) > 0:
             return Later(wait, Reason.AWAITING_PROBE)
         request = self.plan.partner.of_attempt(packed, request, self.attempt + 1)
+        yield from self._on_hand()
+        if self.hands.stopping():
+            return Later(HELD_PAUSE)
         asked = self._now()
-        self._begin(packed, request, is_probe=False)
+        yield from self._begin(packed, request, is_probe=False)
+        yield from self._on_hand()
         if self._stood_since(asked):
-            return self._next(packed, self._stood_still(request))
+            return (yield from self._next(packed, self._stood_still(request)))
         transport, partner = self.hands.transport, self.plan.partner
-        answer = send(packed, request, transport, partner, attempt=self.attempt, after_unknown=self.unknown)
+        answer = yield from send(packed, request, transport, partner, attempt=self.attempt, after_unknown=self.unknown)
         reach(Point.AFTER_ANSWER)
-        return self._next(packed, answer)
+        return (yield from self._next(packed, answer))
 
-    def _find_out(self, packed: Packed, request: Request) -> Outcome | Later:
+    def _find_out(self, packed: Packed, request: Request) -> Flight[Outcome | Later]:
         """An unknown create: probe when the partner's worst time is over, and not before (it may still be working)."""
         try:
             question = self.plan.partner.probe(packed)
@@ -284,12 +296,21 @@ class Delivery:
             return self._outcome(packed, None, State.PARKED, Reason.PROBE_CANNOT_TELL)
         if (wait := self._until_probe(request)) > 0:
             return Later(wait, Reason.AWAITING_PROBE)
+        yield from self._on_hand()
+        if self.hands.stopping():
+            return Later(HELD_PAUSE)
         asked = self._now()
-        self._begin(packed, question, is_probe=True)
+        yield from self._begin(packed, question, is_probe=True)
+        yield from self._on_hand()
         if self._stood_since(asked):
-            return self._next(packed, self._stood_still(question, is_probe=True))
-        answer = probe(packed, question, self.hands.transport, self.plan.partner, attempt=self.attempt)
-        return self._next(packed, answer)
+            return (yield from self._next(packed, self._stood_still(question, is_probe=True)))
+        answer = yield from probe(packed, question, self.hands.transport, self.plan.partner, attempt=self.attempt)
+        return (yield from self._next(packed, answer))
+
+    def _on_hand(self) -> Flight[None]:
+        """A connection that is to be made keeps nobody else waiting. Asked once more with the intent written, since another thread may have had it."""
+        if not at_hand(self.hands.transport):
+            yield Pause.APART
 
     def _now(self) -> tuple[float, float]:
         """Seconds, by both clocks: the monotonic one stands still while a machine is suspended, the other one may be set."""
@@ -315,7 +336,7 @@ class Delivery:
             self.probe_due = self.hands.monotonic() + wait
         return max(self.probe_due - self.hands.monotonic(), 0)
 
-    def _next(self, packed: Packed, answer: Answer) -> Outcome | Later:
+    def _next(self, packed: Packed, answer: Answer) -> Flight[Outcome | Later]:
         """What follows from a verdict: the end, or another attempt."""
         verdict = answer.verdict
         if verdict.reason is not Reason.NOT_SENT_STOOD_STILL:
@@ -324,7 +345,7 @@ class Delivery:
             self.hands.gate.told(told, verdict.reason, retry_after=verdict.retry_after, suspect=verdict.suspect, by=self.name)
         match verdict.decision:
             case Decision.DELIVERED:
-                return self._delivered(packed, answer)
+                return (yield from self._delivered(packed, answer))
             case Decision.STALE | Decision.PARKED as ends:
                 return self._outcome(
                     packed, answer, State.PARKED if ends is Decision.PARKED else State.SUPERSEDED, verdict.reason
@@ -338,11 +359,11 @@ class Delivery:
         if self._out_of_patience(answer):
             reason = Reason.PROBE_CANNOT_TELL if answer.probe or self._still_unknown(answer) else verdict.reason
             return self._outcome(packed, answer, State.PARKED, reason)
-        tried = self._again(packed, answer)
+        tried = yield from self._again(packed, answer)
         self._turn(packed, answer, tried)
         return replace(self._pause(packed, answer), tried=tried)
 
-    def _delivered(self, packed: Packed, answer: Answer) -> Outcome | Later:
+    def _delivered(self, packed: Packed, answer: Answer) -> Flight[Outcome | Later]:
         """The end; or where another request follows, the ledger knows what is done before the message is prepared anew for that."""
         learned = answer.verdict.learned or self._went_out(packed)
         told = replace(answer, verdict=replace(answer.verdict, learned=learned))
@@ -351,7 +372,7 @@ class Delivery:
             return self._outcome(packed, told, State.DELIVERED, None, confirmed_by)
         outcome, step = self._outcome(packed, told, State.PENDING, None, confirmed_by), packed.requests[0].step + 1
         ledger, settlement = self.hands.ledger, advanced(outcome, at_ms=self.hands.clock(), after=self.intents)
-        self.hands.steady(lambda: ledger.advance(settlement, step))
+        yield from self.hands.steady.soon(lambda: ledger.advance_soon(settlement, step))
         reach(Point.AFTER_STEP)
         self.open_step, self.last_sent_ms, self.probe_due, self.troubled_since, self.claimed = step, None, None, None, False
         return Later(0, tried=outcome)
@@ -383,12 +404,12 @@ class Delivery:
         decision = answer.verdict.decision
         return decision is Decision.UNKNOWN or (answer.probe and decision not in {Decision.ABSENT, Decision.EXISTS})
 
-    def _again(self, packed: Packed, answer: Answer) -> Outcome:
+    def _again(self, packed: Packed, answer: Answer) -> Flight[Outcome]:
         """An attempt that did not settle: the ledger knows."""
         state = State.UNKNOWN if self._still_unknown(answer) else State.PENDING
         outcome = self._outcome(packed, answer, state, answer.verdict.reason)
         ledger, now = self.hands.ledger, self.hands.clock()
-        self.hands.steady(lambda: ledger.retry(self.plan.name, self.position, outcome, now, self.intents))
+        yield from self.hands.steady.soon(lambda: ledger.retry_soon(self.plan.name, self.position, outcome, now, self.intents))
         return outcome
 
     def _turn(self, packed: Packed, answer: Answer, tried: Outcome) -> None:
@@ -427,7 +448,7 @@ class Delivery:
                 return Later(self.hands.gate.standing.seconds)
         return Later(0)
 
-    def _begin(self, packed: Packed, request: Request, *, is_probe: bool) -> None:
+    def _begin(self, packed: Packed, request: Request, *, is_probe: bool) -> Flight[None]:
         """The intent, durable before the first byte. Held: another record or process is first."""
         now = self.hands.clock()
         begun = Begun(
@@ -447,7 +468,7 @@ class Delivery:
             creates=self._creates(packed.mapped.identified),
             knowledge=self.knowledge,
         )
-        self.hands.steady(lambda: self.hands.ledger.begin(begun))
+        yield from self.hands.steady.soon(lambda: self.hands.ledger.begin_soon(begun))
         self.attempt += 1
         self.intents += 1
         reach(Point.AFTER_INTENT)

@@ -32,6 +32,7 @@ from pipeline.stages.settle import SETTLED, dead_letter, result_of, result_recor
 from pipeline.tally import Tally
 from pipeline.telemetry import LogEvent, log
 from pipeline.transport.late import LateAnswers
+from pipeline.transport.port import Flight, landed
 from schemas.outcomes import CLOSED, COMES_BACK, Reason, State
 from schemas.result import Result
 
@@ -167,17 +168,17 @@ class Courier:
                 kept.pop(position, None)
         self._said_gone = {position for position in list(self._said_gone) if mine(position)}
 
-    def work(self, ticket: Ticket[Task]) -> Again | None:
-        """One step. None: it is settled, here or elsewhere."""
+    def work(self, ticket: Ticket[Task]) -> Flight[Again | None]:
+        """One step. None: it is settled, here or elsewhere. Leave that it was given is kept while it is in the air."""
         position = ticket.position
         if wait := self.flood.ask(position):
             return Again(wait)
         try:
-            return self._step(ticket.content) if ticket.content is not None else self._go_on(position)
+            return (yield from self._step(ticket.content) if ticket.content is not None else self._go_on(position))
         finally:
             self.flood.back(position)
 
-    def _go_on(self, position: Position) -> Again | None:
+    def _go_on(self, position: Position) -> Flight[Again | None]:
         """Of what was parked and comes back: from where the ledger has it."""
         if self._blocked.still(position):
             return Again(BLOCKED_PAUSE)
@@ -186,7 +187,7 @@ class Courier:
         self._blocked.pop(position)
         try:
             task = self._back.pop(position, None) or self._revived(position)
-            again = self._step(task) if isinstance(task, Task) else task
+            again = (yield from self._step(task)) if isinstance(task, Task) else task
         finally:
             self.hands.gate.back((self.plan.name, position))
         if (
@@ -240,40 +241,40 @@ class Courier:
             self.emit_again(received, seen)  # the row keeps one result: the one before goes first
         return self.task(received, seen, flow.read(received, self.plan), taken)
 
-    def _step(self, task: Task) -> Again | None:
+    def _step(self, task: Task) -> Flight[Again | None]:
         position = task.received.position
         if self._at_work.setdefault(position, task) is not task:
             return Again(HELD_PAUSE)
         try:
-            return self._stepped(task)
+            return (yield from self._stepped(task))
         finally:
             del self._at_work[position]
 
-    def _stepped(self, task: Task) -> Again | None:
+    def _stepped(self, task: Task) -> Flight[Again | None]:
         if task.ahead is not None:
             # a trial is the other's now, who asks under its own name
             self.hands.gate.back((self.plan.name, task.received.position))
-            again = self._step(task.ahead)
+            again = yield from self._step(task.ahead)
             if again is not None:
-                return self._waits_too(task, task.ahead) if again.parked else again
+                return (yield from self._waits_too(task, task.ahead)) if again.parked else again
             task.ahead = None
         try:
-            stepped = task.work if isinstance(task.work, Outcome) else task.work.step()
+            stepped = task.work if isinstance(task.work, Outcome) else (yield from task.work.step())
         except Elsewhere:
             return self._elsewhere(task)
-        return self._later(task, stepped) if isinstance(stepped, Later) else self._settled(task, stepped)
+        return (yield from self._later(task, stepped) if isinstance(stepped, Later) else self._settled(task, stepped))
 
-    def _waits_too(self, task: Task, ahead: Task) -> Again:
+    def _waits_too(self, task: Task, ahead: Task) -> Flight[Again]:
         """Parked as the one ahead is, so that its offset passes; kept as it is, since that one may stand behind it in the lanes."""
         position = task.received.position
         if not task.parked and task.taken is None:
-            self.park(task, Reason.BLOCKED_BEHIND)
+            yield from self._parking(task, Reason.BLOCKED_BEHIND)
         task.seen, ahead.seen = self._seen(position), self._seen(ahead.received.position)
         if self.desk.mine(position):
             self._back[position] = task
         return Again(BLOCKED_PAUSE, parked=True)
 
-    def _later(self, task: Task, later: Later) -> Again:
+    def _later(self, task: Task, later: Later) -> Flight[Again]:
         """Wait; or park, where that takes longer than the others should wait for it."""
         position = task.received.position
         if later.tried is not None:
@@ -295,7 +296,7 @@ class Courier:
             task.waits_since = time.monotonic()
         if later.at_once or time.monotonic() - task.waits_since + later.seconds > self._hold:
             if not task.parked and task.taken is None:  # an item of a replay waits in its plan, durably
-                self.park(task, later.parks)
+                yield from self._parking(task, later.parks)
             self._keep_due(task.work)
             return Again(later.seconds, parked=True)
         return Again(later.seconds)
@@ -316,7 +317,7 @@ class Courier:
         """That it was done is true whenever it is said; anything else is told, and the probe decides as it would have."""
         outcome, seen = work.late(tried, reply), self._seen(work.position)
         stands = seen is not None and seen.intents == after and seen.state not in CLOSED
-        if outcome.state is State.DELIVERED and stands and self._write(outcome, after):
+        if outcome.state is State.DELIVERED and stands and landed(self._write(outcome, after)):
             self.desk.soon(work.position)
             return
         self._emit_unsettled(replace(outcome, state=State.UNKNOWN, reason=Reason.TIMEOUT, confirmed_by=None))
@@ -340,30 +341,33 @@ class Courier:
 
     def park(self, task: Task, reason: Reason) -> None:
         """It waits with its bytes on the dead-letter topic, and comes back by itself."""
+        landed(self._parking(task, reason))
+
+    def _parking(self, task: Task, reason: Reason) -> Flight[None]:
         work = task.work
         if isinstance(work, Outcome):
-            self._write(work, None)
+            yield from self._write(work, None)
             return
         decoded = work.routed.decoded
         outcome = flow.ended_outcome(Parked(reason), decoded.received, self.plan, decoded, work.routed)
-        if not self._write(outcome, work.intents, keeps_open=work.crashed):
+        if not (yield from self._write(outcome, work.intents, keeps_open=work.crashed)):
             self._elsewhere(task)  # settled there, its offset passes; else its stub goes on from what the ledger says
 
-    def _settled(self, task: Task, outcome: Outcome) -> Again | None:
+    def _settled(self, task: Task, outcome: Outcome) -> Flight[Again | None]:
         """An outcome becomes durable."""
         self._count(outcome)
         self._listen(task, outcome)
         after = task.work.intents if isinstance(task.work, Delivery) else None
         try:
-            if not self._write(outcome, after, task.taken):
+            if not (yield from self._write(outcome, after, task.taken)):
                 return self._elsewhere(task)
         except Held:
             return Again(0)  # the ledger has learned of another merge meanwhile: asked again, it says what follows
         if outcome.state is State.DELIVERED and isinstance(task.work, Delivery):
-            self._supersede(task.work)
+            yield from self._supersede(task.work)
         return None
 
-    def _supersede(self, delivered: Delivery) -> None:
+    def _supersede(self, delivered: Delivery) -> Flight[None]:
         """Older snapshots of the patient that are parked have become needless, where this one carries all that they had (RELIABILITY section 2)."""
         for parked in delivered.parked_before:
             if parked.kind is not Kind.SNAPSHOT or delivered.routed.rule.kind is not Kind.SNAPSHOT:
@@ -380,7 +384,7 @@ class Courier:
                 outcome = flow.ended_outcome(
                     Superseded(Reason.OLDER_SNAPSHOT), older.decoded.received, self.plan, older.decoded, older
                 )
-                self._write(outcome, seen.intents)
+                yield from self._write(outcome, seen.intents)
 
     def _read_older(self, position: Position) -> Routed | Outcome | None:
         """What is parked of a patient, as it was read; None where its bytes are gone. Asked for by each delivery of that patient, so some are kept."""
@@ -393,7 +397,9 @@ class Courier:
             elapsed = answer.reply.elapsed_ms if answer.reply else None
             self.tally.attempted(self.plan.name, answer.request.operation, answer.verdict.decision, elapsed)
 
-    def _write(self, outcome: Outcome, after: int | None, taken: Taken | None = None, *, keeps_open: bool = False) -> bool:
+    def _write(
+        self, outcome: Outcome, after: int | None, taken: Taken | None = None, *, keeps_open: bool = False
+    ) -> Flight[bool]:
         """Ledger, then topics; whether the ledger took it."""
         topics, position = self.topics, outcome.received.position
         written = settle(
@@ -406,7 +412,7 @@ class Courier:
             keeps_open=keeps_open,
         )
         settlement = written.settlement
-        if not self.hands.steady(lambda: self.hands.ledger.settle(settlement)):
+        if not (yield from self.hands.steady.soon(lambda: self.hands.ledger.settle_soon(settlement))):
             return False
         reach(Point.AFTER_LEDGER_SETTLED)
         self.flood.told(outcome.state, outcome.reason, position)

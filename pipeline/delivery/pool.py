@@ -1,24 +1,39 @@
 """Threads that take tickets whose turn it is, and give them back for later. Who goes next is lanes.py's word; what is done is handed in.
 
-One lock stands around the lanes. A ticket is with one thread at a time. A thread that meets a defect ends the pool, and `failed` says why:
-nothing is swallowed, and its ticket stays open.
+One lock stands around the lanes. A ticket is with one thread at a time, and with none while its request is in the air (watch.py). A thread
+that meets a defect ends the pool, and `failed` says why: nothing is swallowed, and its ticket stays open.
 """
 
 import heapq
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from functools import partial
 from itertools import count
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from pipeline.bus.port import TopicPartition
 from pipeline.delivery.lanes import Lanes, Offered, Ticket
 from pipeline.delivery.steady import Stopped
+from pipeline.delivery.watch import Watch
 from pipeline.model import Position
+from pipeline.transport.port import Flight, InAir, Pause
 
 T = TypeVar("T")
+
+THREADS: Final = 64
+"""At most, where steps fly. What came back always finds one of them: the others may be with what is new, or in what takes long."""
+STARTING: Final = 4
+"""One of so many threads takes up what is new: many tickets on few threads share what the ledger is asked, and the interpreter's lock goes round less."""
+APART: Final = 2
+"""One of so many threads may be in something that takes long, as to make a connection."""
+TOGETHER: Final = 16
+"""Tickets that a thread brings along at once."""
+BRIEF: Final = 0.005
+"""Seconds that a thread waits for an answer itself, where the last one came as soon: that costs no change of threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +45,60 @@ class Again:
     """It was parked durably meanwhile: a stub keeps its place."""
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The end of a step: what becomes of its ticket."""
+
+    again: Again | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Step(Generic[T]):
+    """A ticket that was taken, and how far its step is."""
+
+    ticket: Ticket[T]
+    flight: Flight[Again | None]
+    air: InAir | None = None
+    """Its request, where it is in the air, and since when (by the pool's clock)."""
+    left_at: float = 0.0
+
+
+class _Role(Enum):
+    """What a thread does with its tickets."""
+
+    START = auto()
+    LAND = auto()
+    LONG = auto()
+    """One ticket, which may have to wait for the partner."""
+
+
 class Pool(Generic[T]):
     """See the module."""
 
     def __init__(
         self,
         lanes: Lanes[T],
-        work: Callable[[Ticket[T]], Again | None],
-        threads: int,
+        work: Callable[[Ticket[T]], Flight[Again | None]],
+        in_flight: int,
         *,
         name: str,
+        flies: bool = False,
+        threads: int = THREADS,
+        together: int = TOGETHER,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`work` does one step of a ticket; None: it is done. `threads` at most, started as they are needed."""
-        self._lanes, self._work, self._most, self._name, self._clock = lanes, work, threads, name, clock
+        """`work` does one step of a ticket; None: it is done. `in_flight` tickets at once.
+
+        `flies`: its requests can be in the air without a thread, so that up to `threads` are enough; else each has one to its end. `together`: tickets
+        that a thread may then bring along at once; 1, where one of them may wait for what another one holds.
+        """
+        self._lanes, self._work, self._name, self._clock = lanes, work, name, clock
+        self._in_flight, self._flies, self._together = in_flight, flies, together if flies else 1
+        self._most = min(threads, in_flight) if flies else in_flight
+        self._most_of = {
+            _Role.START: max(self._most // STARTING, 1) if flies else self._most,
+            _Role.LONG: max(self._most // APART, 1),
+        }
         lock = threading.Lock()
         self._turn = threading.Condition(lock)
         """What idle threads wait at."""
@@ -55,6 +110,16 @@ class Pool(Generic[T]):
         self._number = count()
         self._threads: list[threading.Thread] = []
         self._running: set[Ticket[T]] = set()
+        """With a thread, in the air, or back from there."""
+        self._back: deque[_Step[T]] = deque()
+        """Whose answer is there, or whose time is over."""
+        self._apart: deque[_Step[T]] = deque()
+        """What follows may take long: a thread each."""
+        self._at: Counter[_Role] = Counter()
+        """Threads with tickets."""
+        self._watch: Watch[_Step[T]] = Watch(self._landed, self._fail, name)
+        self._brisk = True
+        """Whether the last answer that was waited for without a thread came so soon that a thread may as well wait."""
         self._chores_running = 0
         self._stopping = False
         self._resting = False
@@ -119,6 +184,8 @@ class Pool(Generic[T]):
             self._stopping = True
             self._turn.notify_all()
             ended = self._ended.wait_for(lambda: not (self._running or self._chores_running or self._chores), seconds)
+        if ended:
+            self._watch.close()
         for thread in self._threads if ended else ():
             thread.join()
         return ended
@@ -153,7 +220,7 @@ class Pool(Generic[T]):
 
     @property
     def running(self) -> int:
-        """Tickets with a thread."""
+        """Tickets with a thread, or in the air."""
         return len(self._running)
 
     @property
@@ -168,9 +235,11 @@ class Pool(Generic[T]):
 
     def _wake(self) -> None:
         """As many threads as there is work for, and one that looks at the clock where something comes back later."""
-        work = len(self._ready) + len(self._chores) + bool(self._later)
+        new = _shared(min(len(self._ready), self._in_flight - len(self._running)), self._together)
+        work = min(new, self._left(_Role.START)) + min(len(self._apart), self._left(_Role.LONG))
+        work += _shared(len(self._back), self._together) + len(self._chores) + bool(self._later)
         self._turn.notify(work)
-        free = len(self._threads) - len(self._running) - self._chores_running
+        free = len(self._threads) - self._busy
         for _ in range(min(work - free, self._most - len(self._threads))):
             thread = threading.Thread(target=self._run, name=f"{self._name}-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
@@ -179,22 +248,96 @@ class Pool(Generic[T]):
     def _run(self) -> None:
         try:
             while (task := self._take()) is not None:
-                if isinstance(task, Ticket):
-                    self._do(task)
-                else:
-                    self._do_chore(task)
+                task()
         except BaseException as error:  # noqa: BLE001 - the route's loop raises it; no thread ends in silence
             self._fail(error)
 
-    def _do(self, ticket: Ticket[T]) -> None:
-        again: Again | None = Again(0)
+    @property
+    def _busy(self) -> int:
+        """Threads with tickets, or a chore."""
+        return self._at.total() + self._chores_running
+
+    def _left(self, role: _Role) -> int:
+        """Threads that may take it up yet."""
+        return self._most_of[role] - self._at[role]
+
+    def _do(self, steps: list[_Step[T]], role: _Role) -> None:
+        """Each as far as it goes without waiting for the partner; what they ask of the ledger, they ask together."""
+        while steps:
+            steps = self._round(steps, role)
+
+    def _round(self, steps: list[_Step[T]], role: _Role) -> list[_Step[T]]:
+        """One stretch of each; those that this thread goes on with."""
+        on: list[_Step[T]] = []
+        apart: list[_Step[T]] = []
+        done: list[tuple[Ticket[T], Again | None]] = []
+        for step, stopped in [(step, self._stretch(step)) for step in steps]:
+            if isinstance(stopped, Done):
+                done.append((step.ticket, stopped.again))
+            elif not isinstance(stopped, Pause):
+                self._fly(replace(step, air=stopped, left_at=self._clock()), on, apart)
+            elif stopped is Pause.APART and self._flies and role is not _Role.LONG:
+                apart.append(step)
+            else:
+                on.append(step)
+        if done or apart or not on:
+            self._let_go(role if not on else None, apart, done)
+        return on
+
+    def _let_go(self, role: _Role | None, apart: list[_Step[T]], done: list[tuple[Ticket[T], Again | None]]) -> None:
+        """Of what this thread does not go on with; all of it, where its role is over."""
+        with self._turn:
+            if role is not None:
+                self._at[role] -= 1
+            self._apart.extend(apart)
+            for ticket, again in done:
+                self._put_back(ticket, again)
+            self._wake()  # also who sleeps until a later time, or without one, looks again
+            self._ended.notify_all()
+            if self._stopping and not self._running:
+                self._turn.notify_all()
+
+    def _fly(self, step: _Step[T], on: list[_Step[T]], apart: list[_Step[T]]) -> None:
+        """It is waited for by the watch; by this thread, where that is no loss, or cannot be otherwise."""
+        air = step.air
+        if air is None or not self._flies or air.fileno is None:
+            on.append(step)
+        elif not air.wait(BRIEF if self._brisk else 0):
+            self._let_fly(air, step, on)
+        elif air.at_once():
+            on.append(step)
+        else:
+            apart.append(step)
+
+    def _let_fly(self, air: InAir, step: _Step[T], on: list[_Step[T]]) -> None:
         try:
-            again = self._work(ticket)
+            self._watch.add(air, step)
+        except Exception as error:  # noqa: BLE001 - the route's loop raises it; this thread waits for the answer
+            self._fail(error)
+            on.append(step)
+
+    def _stretch(self, step: _Step[T]) -> InAir | Pause | Done:
+        """Where it stops."""
+        try:
+            return next(step.flight)
+        except StopIteration as end:
+            return Done(end.value)
         except Stopped:
             self._fail(None)  # it stays open, as the ledger has it
         except BaseException as error:  # noqa: BLE001 - the route's loop raises it
             self._fail(error)
-        self._put_back(ticket, again)
+        return Done(Again(0))
+
+    def _landed(self, steps: list[_Step[T]]) -> None:
+        """Something came for them, or their time is over: the thread that watches says so."""
+        with self._turn:
+            self._brisk = self._clock() - steps[-1].left_at < BRIEF
+            for step in steps:
+                if step.air is None or step.air.at_once():
+                    self._back.append(step)
+                else:
+                    self._apart.appendleft(step)  # an answer goes before a connection that is to be made
+            self._wake()
 
     def _do_chore(self, action: Callable[[], None]) -> None:
         try:
@@ -214,25 +357,45 @@ class Pool(Generic[T]):
             self._turn.notify_all()
             self._ended.notify_all()
 
-    def _take(self) -> Ticket[T] | Callable[[], None] | None:
+    def _take(self) -> Callable[[], None] | None:
         """What to do next; None: the pool ends."""
         with self._turn:
             while True:
-                if self._chores:
-                    self._chores_running += 1
+                wait = None if self._stopping else self._due()
+                if (task := self._next()) is not None:
                     self._leave_a_watch()
-                    return self._chores.popleft()
-                if self._stopping:
+                    return task
+                if self._stopping and not self._running:
                     return None
-                wait = self._due()
-                if self._ready and not self._resting:
-                    ticket = self._ready.popleft()
-                    if self._lanes.started(ticket, self._clock()):
-                        self._running.add(ticket)
-                        self._leave_a_watch()
-                        return ticket
-                    continue
                 self._turn.wait(wait)
+
+    def _next(self) -> Callable[[], None] | None:
+        """A chore, else what came back, else what waits for a thread of its own, else what is new."""
+        if self._chores:
+            self._chores_running += 1
+            return partial(self._do_chore, self._chores.popleft())
+        if self._back:
+            steps = [self._back.popleft() for _ in range(min(len(self._back), self._together))]
+            return self._taken(steps, _Role.LAND)
+        if self._apart and self._left(_Role.LONG) > 0:
+            return self._taken([self._apart.popleft()], _Role.LONG)
+        if self._left(_Role.START) > 0 and not (self._stopping or self._resting) and (steps := self._started()):
+            return self._taken(steps, _Role.START)
+        return None
+
+    def _taken(self, steps: list[_Step[T]], role: _Role) -> Callable[[], None]:
+        self._at[role] += 1
+        return partial(self._do, steps, role)
+
+    def _started(self) -> list[_Step[T]]:
+        """New ones, as many as may be in flight, and as one thread takes."""
+        steps: list[_Step[T]] = []
+        while self._ready and len(steps) < self._together and len(self._running) < self._in_flight:
+            ticket = self._ready.popleft()
+            if self._lanes.started(ticket, self._clock()):
+                self._running.add(ticket)
+                steps.append(_Step(ticket, self._work(ticket)))
+        return steps
 
     def _leave_a_watch(self) -> None:
         """This thread has something to do: another one looks at the clock."""
@@ -247,23 +410,23 @@ class Pool(Generic[T]):
         return max(self._later[0][0] - now, 0.001) if self._later else None
 
     def _put_back(self, ticket: Ticket[T], again: Again | None) -> None:
-        with self._turn:
-            self._running.discard(ticket)
-            if again is None:
-                self._hand_out(self._lanes.finish(ticket))
-            elif again.parked:
-                self._later_or_ready(self._lanes.parked(ticket), ticket.position, again.seconds)
-            elif self._lanes.delayed(ticket):
-                self._later_or_ready((ticket,), ticket.position, again.seconds)
-            else:
-                self._hand_out(self._lanes.finish(ticket))
-            self._ended.notify_all()
+        self._running.discard(ticket)
+        if again is not None and again.parked:
+            self._later_or_ready(self._lanes.parked(ticket), ticket.position, again.seconds)
+        elif again is not None and self._lanes.delayed(ticket):
+            self._later_or_ready((ticket,), ticket.position, again.seconds)
+        else:
+            self._ready.extend(self._lanes.finish(ticket))
 
     def _later_or_ready(self, tickets: Iterable[Ticket[T]], mine: Position, seconds: float) -> None:
         """The ticket itself after its time, others at once."""
         for ticket in tickets:
             if ticket.position == mine and seconds > 0:
                 heapq.heappush(self._later, (self._clock() + seconds, next(self._number), ticket))
-                self._wake()  # who sleeps until a later time, or without one, looks again
             else:
-                self._hand_out((ticket,))
+                self._ready.append(ticket)
+
+
+def _shared(tickets: int, together: int) -> int:
+    """Threads that are needed for so many."""
+    return -(-tickets // together)

@@ -8,7 +8,9 @@ from collections.abc import Callable, Hashable
 from typing import Final, Protocol, TypeVar
 
 from pipeline.errors import BusError, LedgerError
+from pipeline.ledger.port import Promised
 from pipeline.telemetry import LogEvent, log
+from pipeline.transport.port import Flight, Pause
 
 T = TypeVar("T")
 Kind = type[BusError] | type[LedgerError]
@@ -31,7 +33,7 @@ class Stopped(Exception):
     """The worker ends at once: leave everything as the ledger has it."""
 
 
-class Pause(Protocol):
+class Pauses(Protocol):
     """How long to wait after which try."""
 
     def after(self, attempt: int) -> float:
@@ -85,7 +87,7 @@ def _kind(error: BusError | LedgerError) -> Kind:
 class Steady:
     """Tries one thing until it works."""
 
-    def __init__(self, outages: Outages, abandoned: threading.Event, pause: Pause) -> None:
+    def __init__(self, outages: Outages, abandoned: threading.Event, pause: Pauses) -> None:
         """`abandoned`: nothing is tried any more, Stopped is raised."""
         self._outages, self._abandoned, self._pause = outages, abandoned, pause
 
@@ -102,6 +104,16 @@ class Steady:
             raise
         self._back(failed, me)
         return result
+
+    def soon(self, ask: Callable[[], Promised[T]]) -> Flight[T]:
+        """The same of what is promised, so that others may ask meanwhile. `ask` waits for nothing and raises nothing."""
+        first = [ask()]
+        yield Pause.TOGETHER
+
+        def result() -> T:
+            return (first.pop() if first else ask()).result()
+
+        return self(result)
 
     def _tried(self, action: Callable[[], T], failed: set[Kind], me: Hashable) -> T:
         tries = 0

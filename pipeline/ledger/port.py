@@ -6,13 +6,15 @@ Every method raises LedgerError where the ledger cannot be read or written.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from pipeline.errors import Refused
 from pipeline.ledger.plans import Deed, Item, Replay, Replays
 from pipeline.ledger.watching import Watches
 from pipeline.model import Identity, Intent, Knowledge, Learned, Outcome, Position, Routed, Seen
 from schemas.outcomes import State
+
+T_co = TypeVar("T_co", covariant=True)
 
 
 class Held(Refused):
@@ -161,6 +163,14 @@ class Query:
     most: int = 100
 
 
+class Promised(Protocol[T_co]):
+    """What was asked for, and shares the next turn of the database with what others ask."""
+
+    def result(self) -> T_co:
+        """It, waited for; or its error. Once."""
+        ...
+
+
 class Ledger(Protocol):
     """See the module."""
 
@@ -198,6 +208,10 @@ class Ledger(Protocol):
         """All that identify needs, in one read transaction."""
         ...
 
+    def knowledge_soon(self, routed: Routed) -> Promised[Knowledge]:
+        """`knowledge` in two parts, so that many ask together: it waits for nothing and raises nothing, its result does. So with all that end so."""
+        ...
+
     def seen(self, route: str, position: Position) -> Seen | None:
         """One delivery, by its record: also of what could not be decoded."""
         ...
@@ -212,11 +226,19 @@ class Ledger(Protocol):
         """
         ...
 
+    def begin_soon(self, begun: Begun) -> Promised[None]:
+        """`begin` in two parts: durable when its result is there."""
+        ...
+
     def retry(self, route: str, position: Position, outcome: Outcome, at_ms: int, after: int) -> None:
         """An attempt that did not settle: `outcome.state` says whether nothing was done (PENDING: the intent is open no longer) or UNKNOWN.
 
         It changes nothing where the row has another count of intents than `after`: another process has gone on with the record.
         """
+        ...
+
+    def retry_soon(self, route: str, position: Position, outcome: Outcome, at_ms: int, after: int) -> Promised[None]:
+        """`retry` in two parts."""
         ...
 
     def advance(self, settlement: Settlement, step: int) -> None:
@@ -228,6 +250,10 @@ class Ledger(Protocol):
         """
         ...
 
+    def advance_soon(self, settlement: Settlement, step: int) -> Promised[None]:
+        """`advance` in two parts."""
+        ...
+
     def settle(self, settlement: Settlement) -> bool:
         """Write the outcome, what was learned and the merge, in one transaction; whether it changed anything.
 
@@ -237,6 +263,10 @@ class Ledger(Protocol):
         until it is on its topic, and the state changes where it was delivered. Held: the merge would make a patient its own survivor,
         or a create of either patient is open.
         """
+        ...
+
+    def settle_soon(self, settlement: Settlement) -> Promised[bool]:
+        """`settle` in two parts."""
         ...
 
     def emitted(self, route: str, results: Sequence[tuple[Position, str]]) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from sqlalchemy import Connection, Engine, func, select, tuple_
 
-from pipeline.database.commits import Commits
+from pipeline.database.commits import Commits, Promise, Read
 from pipeline.database.engine import Database
 from pipeline.database.prepared import Row
 from pipeline.database.schema import bring_up_to_date
@@ -132,13 +132,17 @@ class SqlLedger:
 
     def knowledge(self, routed: Routed) -> Knowledge:
         """See the port."""
+        return self.knowledge_soon(routed).result()
+
+    def knowledge_soon(self, routed: Routed) -> Read[Knowledge]:
+        """See the port."""
         hashes = {identity: self._identities.hash(identity) for identity in (*routed.identities, *routed.prior, *routed.parts)}
         values = list(hashes.values())
         subjects = len(routed.subjects) + len(routed.patient_subjects)
         statement = known.statement(len(values), subjects, len(routed.lanes), needs_known=routed.needs_known)
         bound = known.bound(routed, values, self._pseudonyms)
-        rows = self._ask(lambda connection: statement.all(connection, bound))
-        return known.read(rows, routed, hashes, self._pseudonyms)
+        rows = self._ask.soon(lambda connection: statement.all(connection, bound))
+        return Read(rows, lambda rows: known.read(rows, routed, hashes, self._pseudonyms))
 
     def seen(self, route: str, position: Position) -> Seen | None:
         """See the port."""
@@ -149,6 +153,10 @@ class SqlLedger:
         """See the port."""
         self._commit(partial(self._begin, begun))
 
+    def begin_soon(self, begun: Begun) -> Promise[None]:
+        """See the port."""
+        return self._commit.soon(partial(self._begin, begun))
+
     def _begin(self, begun: Begun, connection: Connection) -> None:
         delivery = self._deliveries.begin(connection, begun)
         if begun.intent is Intent.CREATE and not begun.probe:
@@ -156,6 +164,10 @@ class SqlLedger:
             self._identities.claim(connection, begun.routed.partner, creates, delivery, begun.at_ms)
 
     def retry(self, route: str, position: Position, outcome: Outcome, at_ms: int, after: int) -> None:
+        """See the port."""
+        self.retry_soon(route, position, outcome, at_ms, after).result()
+
+    def retry_soon(self, route: str, position: Position, outcome: Outcome, at_ms: int, after: int) -> Promise[None]:
         """See the port."""
 
         def write(connection: Connection) -> None:
@@ -171,11 +183,15 @@ class SqlLedger:
             self._deliveries.write(connection, outcome, before, at_ms=at_ms, open=False)
             self._identities.release(connection, before.id, done=False, at_ms=at_ms)
 
-        self._commit(write)
+        return self._commit.soon(write)
 
     def advance(self, settlement: Settlement, step: int) -> None:
         """See the port."""
-        self._commit(partial(self._advance, settlement, step))
+        self.advance_soon(settlement, step).result()
+
+    def advance_soon(self, settlement: Settlement, step: int) -> Promise[None]:
+        """See the port."""
+        return self._commit.soon(partial(self._advance, settlement, step))
 
     def _advance(self, settlement: Settlement, step: int, connection: Connection) -> None:
         outcome, at_ms = settlement.outcome, settlement.at_ms
@@ -203,6 +219,10 @@ class SqlLedger:
     def settle(self, settlement: Settlement) -> bool:
         """See the port."""
         return self._commit(partial(self._settle, settlement))
+
+    def settle_soon(self, settlement: Settlement) -> Promise[bool]:
+        """See the port."""
+        return self._commit.soon(partial(self._settle, settlement))
 
     def _settle(self, settlement: Settlement, connection: Connection) -> bool:
         outcome = settlement.outcome
@@ -242,7 +262,7 @@ class SqlLedger:
     def emitted(self, route: str, results: Sequence[tuple[Position, str]]) -> None:
         """See the port."""
         rows = [here(route, position) | {"k_result": result_id} for position, result_id in results]
-        self._commit(lambda connection: connection.execute(EMITTED, rows) and None)
+        self._commit(lambda connection: connection.execute(EMITTED, rows))
 
     def unemitted(self, route: str, topic: str, partition: int) -> list[Position]:
         """See the port."""

@@ -108,6 +108,11 @@ class TokenCache:
                 self._begin()
             return token.value
 
+    def at_hand(self) -> bool:
+        """See Tokens."""
+        with self._changed:
+            return self._token is not None and self._alive(self._token)
+
     def instead_of(self, refused: str, patience: float) -> str | None:
         """See Tokens. Who comes with one that was replaced already gets the new one at once."""
         with self._changed:

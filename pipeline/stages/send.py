@@ -9,7 +9,8 @@ from typing import Final
 from pipeline.errors import NoAnswer, NotSent
 from pipeline.model import Answer, Decision, OpenEnd, Packed, Reply, Request, Verdict
 from pipeline.partners.port import Partner
-from pipeline.transport.port import Transport, Unanswered
+from pipeline.transport.port import Flight, Transport, Unanswered
+from pipeline.transport.whole import started
 from schemas.outcomes import Reason
 
 NOBODYS_MESSAGE: Final = frozenset(
@@ -20,24 +21,26 @@ NOBODYS_MESSAGE: Final = frozenset(
 
 def send(
     packed: Packed, request: Request, transport: Transport, partner: Partner, *, attempt: int, after_unknown: bool
-) -> Answer:
+) -> Flight[Answer]:
     """One attempt. `after_unknown`: an earlier one may have arrived, and nothing has proven that it did not."""
     request = partner.of_attempt(packed, request, attempt)
     return _exchange(request, transport, attempt, lambda came: partner.judge(packed, request, came, after_unknown=after_unknown))
 
 
-def probe(packed: Packed, question: Request, transport: Transport, partner: Partner, *, attempt: int) -> Answer:
+def probe(packed: Packed, question: Request, transport: Transport, partner: Partner, *, attempt: int) -> Flight[Answer]:
     """One try to find out whether an unknown request was done; `question` is what partner.probe gave."""
     return _exchange(question, transport, attempt, lambda came: partner.judge_probe(packed, question, came), probe=True)
 
 
 def _exchange(
     request: Request, transport: Transport, attempt: int, judge: Callable[[Reply | NoAnswer], Verdict], *, probe: bool = False
-) -> Answer:
+) -> Flight[Answer]:
     reply: Reply | None = None
     end: OpenEnd | None = None
     try:
-        reply = transport.exchange(request)
+        with started(transport, request) as air:
+            yield air
+            reply = air.finish()
         verdict = judge(reply)
     except NotSent as error:
         decision = Decision.HALTED if error.reason in NOBODYS_MESSAGE else Decision.FAILED

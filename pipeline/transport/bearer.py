@@ -7,11 +7,13 @@ table. Waiting for a token counts: request, token and resend end within the requ
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from pipeline.errors import NotSent
 from pipeline.model import Reply, Request
-from pipeline.transport.port import Tokens, Transport
+from pipeline.transport.port import InAir, Tokens, Transport
+from pipeline.transport.whole import at_hand, started
 from schemas.outcomes import Reason
 
 UNAUTHORIZED: Final = 401
@@ -40,13 +42,22 @@ class BearerTransport:
 
         NotSent also where no token is to be had, or not in time: then nothing has left, or the partner has refused to do what has.
         """
+        return self.start(request).finish()
+
+    def at_hand(self) -> bool:
+        """See Splits."""
+        return self._tokens.at_hand() and at_hand(self._inner)
+
+    def start(self, request: Request) -> "_Asked":
+        """See Splits. The resend, which is rare, is waited for in `finish`."""
         end = self._clock() + request.timeouts.total
         token = self._tokens.current(self._spare(request, end))
-        reply = self._sent(request, token, end)
-        if reply.status != UNAUTHORIZED:
-            return reply
+        return _Asked(self._sent(request, token, end), lambda: self._again(request, token, end))
+
+    def _again(self, request: Request, token: str, end: float) -> Reply | None:
+        """With another token; None where there is none."""
         other = self._tokens.instead_of(token, self._spare(request, end))
-        return reply if other is None else self._sent(request, other, end)
+        return None if other is None else self._sent(request, other, end).finish()
 
     def knock(self) -> None:
         """See Knock: without a token."""
@@ -61,14 +72,38 @@ class BearerTransport:
         """Seconds of the deadline that the partner does not need."""
         return max(end - self._clock() - _needed(request), 0.0)
 
-    def _sent(self, request: Request, token: str, end: float) -> Reply:
+    def _sent(self, request: Request, token: str, end: float) -> InAir:
         left = end - self._clock()
         if left < _needed(request):
             raise NotSent(
                 Reason.NOT_SENT_TOKEN, "a token came, and too late for this request's deadline: the next attempt has it"
             )
         headers = (*request.headers, ("Authorization", Masked(f"Bearer {token}")))
-        return self._inner.exchange(replace(request, headers=headers, timeouts=replace(request.timeouts, total=left)))
+        return started(self._inner, replace(request, headers=headers, timeouts=replace(request.timeouts, total=left)))
+
+
+class _Asked:
+    """Implements transport/port.py (InAir): with a token, and if that is refused with another one."""
+
+    def __init__(self, first: InAir, again: Callable[[], Reply | None]) -> None:
+        self._first, self._again = first, again
+        self.fileno, self.deadline = first.fileno, first.deadline
+        self.wait, self.came, self.says = first.wait, first.came, first.says
+
+    def at_once(self) -> bool:
+        """See InAir. What is refused is asked again."""
+        return self._first.at_once() and self._first.says() != UNAUTHORIZED
+
+    def finish(self) -> Reply:
+        """See InAir."""
+        reply = self._first.finish()
+        return reply if reply.status != UNAUTHORIZED else self._again() or reply
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /) -> None:
+        self._first.__exit__(kind, error, trace)
 
 
 def _needed(request: Request) -> float:

@@ -5,6 +5,7 @@ raises NotSent or NoAnswer, so nothing above it has to guess. Rules of the TLS p
 """
 
 import http.client
+import re
 import select
 import socket
 import ssl
@@ -25,6 +26,10 @@ from schemas.outcomes import Reason
 
 TLS_RECORD: Final = 16 * 1024
 """Bytes of payload that one TLS record holds at most (RFC 8446 section 5.1): a shorter request leaves whole or not at all."""
+FIRST: Final = 8 * 1024
+"""Bytes of an answer that are taken in before it is read: what http.client asks for at once."""
+STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
+LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d{1,9})\b", re.IGNORECASE)
 REFUSALS: Final = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
 """In the names of the alerts with which a server refuses a client certificate (RFC 8446 section 6.2)."""
 
@@ -48,6 +53,39 @@ class Socket(ssl.SSLSocket):
     """A TLS socket that knows the exchange it works for."""
 
     exchange: Exchange
+    _first: bytes | OSError | None = None
+    """What `spoke` found, until it is read."""
+
+    def spoke(self) -> bool:
+        """Whether something of an answer is there, or the connection's end. What TLS says for itself (a session ticket) is neither; nobody waits."""
+        if self._first is None:
+            self.settimeout(0)
+            try:
+                self._first = super().recv(FIRST)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return False
+            except OSError as error:
+                self._first = error
+        return True
+
+    @property
+    def has_spoken(self) -> bool:
+        """What `spoke` found is not read yet."""
+        return self._first is not None
+
+    def holds_all(self) -> bool:
+        """Whether what `spoke` found is all that there will be: by its own length, as far as that is plain to see."""
+        first = self._first
+        if not isinstance(first, bytes) or not first:
+            return first is not None
+        head, end, body = first.partition(b"\r\n\r\n")
+        length = LENGTH.search(head)
+        return bool(end) and length is not None and len(body) >= int(length[1])
+
+    def status(self) -> int | None:
+        """What `spoke` found begins with."""
+        line = STATUS.match(self._first) if isinstance(self._first, bytes) else None
+        return int(line[1]) if line else None
 
     def send(self, data: Any, flags: int = 0) -> int:  # noqa: ANN401 - the standard library's own buffer types
         """Send within the deadline. After it the request counts as having left."""
@@ -67,9 +105,12 @@ class Socket(ssl.SSLSocket):
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:  # noqa: ANN401 - as above
         """Read within the deadline, however slowly bytes drip."""
         exchange = self.exchange
-        self.settimeout(exchange.patience(exchange.timeouts.read))
         try:
-            count = super().recv_into(buffer, nbytes, flags)
+            if self._first is not None:  # it is here, whatever the time
+                count = self._first_into(memoryview(buffer))
+            else:
+                self.settimeout(exchange.patience(exchange.timeouts.read))
+                count = super().recv_into(buffer, nbytes, flags)
         except TimeoutError:
             raise exchange.late() from None
         except OSError as error:
@@ -77,6 +118,16 @@ class Socket(ssl.SSLSocket):
         if not count and not exchange.heard:
             raise exchange.lost()
         exchange.heard = True
+        return count
+
+    def _first_into(self, buffer: memoryview) -> int:
+        first, self._first = self._first, None
+        if not isinstance(first, bytes):
+            assert first is not None  # noqa: S101 - asked for where there is one
+            raise first
+        count = min(len(first), len(buffer))
+        buffer[:count] = first[:count]
+        self._first = first[count:] or None
         return count
 
 
@@ -105,6 +156,11 @@ class Connection(HTTPSConnection):
     _used = False
     _held: list[bytes] | None = None
 
+    @property
+    def holds_more(self) -> bool:
+        """Whether something was read or decrypted already: before a request it is nobody's answer, and the next one's least of all."""
+        return self.sock is not None and (self.sock.has_spoken or self.sock.pending() > 0)
+
     def connect(self) -> None:
         """Dial and shake hands: NotSent where it fails."""
         exchange = current()
@@ -131,7 +187,7 @@ class Connection(HTTPSConnection):
         finally:
             self._held = None
         self.sock.sendall(whole)
-        exchange.whole = True
+        exchange.asked, exchange.whole = time.monotonic(), True
         reach(Point.AFTER_BYTES_SENT)
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as urllib3's
@@ -170,16 +226,25 @@ class Pool(HTTPSConnectionPool):
     """A bounded pool that waits no longer than the exchange and reuses nothing that the server may be about to close."""
 
     ConnectionCls = Connection
+    _tidy_at = 0.0
     idle = 4.0
     """Seconds. Servers close idle connections after 5 s and more, and one that closes as we send costs an unknown outcome."""
 
-    def urlopen(self, method: str, url: str, body: Any = None, headers: Any = None, **_: Any) -> HTTPResponse:  # type: ignore[override] # noqa: ANN401 - urllib3's own types
-        """As urllib3's, without what nobody here asks it for: retries, redirects, proxies."""
+    def asked(self, method: str, url: str, body: Any, headers: Any) -> Connection:  # noqa: ANN401 - urllib3's own types
+        """The first half of urllib3's urlopen, without what nobody here asks it for: retries, redirects, proxies. The request has left."""
         connection: Connection = self._get_conn()
         try:
             if connection.is_closed:
                 connection.connect()
             connection.request(method, _encode_target(url), body, headers)
+        except BaseException:
+            self.give_up(connection)
+            raise
+        return connection
+
+    def answered(self, connection: Connection) -> HTTPResponse:
+        """The other half: the head of the answer."""
+        try:
             response = connection.getresponse()
         except BaseException as error:
             self._put_conn(None)
@@ -190,20 +255,54 @@ class Pool(HTTPSConnectionPool):
         response._connection, response._pool = connection, self  # noqa: SLF001 - as urllib3 does, for response.release_conn
         return response
 
+    def overdue(self, connection: Connection) -> NotSent | NoAnswer:
+        """Its time is over, and nothing is there: what to raise."""
+        error = current().late()
+        self._put_conn(None)
+        if _may_come_yet(error):
+            return Kept(connection)
+        connection.close()
+        return error
+
+    def give_up(self, connection: Connection) -> None:
+        """Its answer is nobody's: it is closed, its place is another's."""
+        connection.close()
+        self._put_conn(None)
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether the connection that would be used next is there."""
+        following = next(iter(self.pool.queue[-1:]), None) if self.pool is not None else None
+        return isinstance(following, Connection) and not self._is_old(following)
+
+    def _is_old(self, connection: Connection) -> bool:
+        idle = time.monotonic() - connection.idle_since
+        return connection.sock is None or idle > min(self.idle, connection.idle_most or self.idle)
+
     def _get_conn(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - urllib3's own type
         exchange = current()
         most = min(exchange.timeouts.connect, max(exchange.remaining, 0.001))
         connection = super()._get_conn(timeout=most if timeout is None else timeout)
-        if isinstance(connection, Connection) and connection.sock is not None:
-            most_idle = min(self.idle, connection.idle_most or self.idle)
-            if time.monotonic() - connection.idle_since > most_idle:
-                connection.close()
+        if isinstance(connection, Connection) and (self._is_old(connection) or connection.holds_more):
+            connection.close()
         return connection
 
     def _put_conn(self, conn: Any) -> None:  # noqa: ANN401 - urllib3's own type
         if conn is not None:
             conn.idle_since = time.monotonic()
         super()._put_conn(conn)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """The last one back is used first: those of a rush lie below, and are closed when they are too old to be used."""
+        now, waiting = time.monotonic(), self.pool
+        if now < self._tidy_at or waiting is None:
+            return
+        self._tidy_at = now + self.idle
+        with waiting.mutex:  # so that nobody takes one meanwhile
+            for connection in waiting.queue:
+                if isinstance(connection, Connection) and self._is_old(connection):
+                    connection.close()
 
 
 def dial(host: str, port: int | None, exchange: Exchange) -> socket.socket:

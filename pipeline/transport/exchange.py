@@ -28,6 +28,8 @@ class Exchange:
     """All of the request has left."""
     heard: bool = False
     """A byte of the answer came."""
+    asked: float = 0.0
+    """time.monotonic() when the request had left."""
     keeps: bool = False
     """An answer that comes after its time is wanted still."""
 
@@ -40,6 +42,17 @@ class Exchange:
     def remaining(self) -> float:
         """Seconds to the total deadline; negative when it is over."""
         return self.started + self.timeouts.total - time.monotonic()
+
+    @property
+    def deadline(self) -> float:
+        """time.monotonic() when waiting for the first byte of the answer is over."""
+        return min(self.asked + self.timeouts.read, self.started + self.timeouts.total)
+
+    def came(self, at: float) -> None:
+        """The answer was there at `at`: until now it has waited for us, and that does not count."""
+        ours = time.monotonic() - at
+        self.started += ours
+        self.asked += ours
 
     def patience(self, most: float) -> float:
         """Seconds that the next wait may take; raises when the deadline is over."""

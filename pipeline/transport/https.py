@@ -7,13 +7,15 @@ repr of it holds a URL, a header or a body.
 import http.client
 import logging
 import re
+import select
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import requests
@@ -50,9 +52,17 @@ class _Adapter(HTTPAdapter):
         self.pool = pool
 
     def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:  # noqa: ANN401 - the signature is requests'
-        """The head of the answer. As requests', without what is looked up in it for others: cookies, proxies, a character set."""
+        """The head of the answer, waited for."""
+        return self.answered(self.asked(request))
+
+    def asked(self, request: requests.PreparedRequest) -> Connection:
+        """It has left."""
+        return self.pool.asked(request.method or "", request.path_url, request.body, request.headers)
+
+    def answered(self, connection: Connection) -> requests.Response:
+        """As requests' own, without what is looked up in it for others: cookies, proxies, a character set."""
         response = requests.Response()
-        response.raw = self.pool.urlopen(request.method or "", request.path_url, request.body, request.headers)
+        response.raw = self.pool.answered(connection)
         response.status_code = response.raw.status
         return response
 
@@ -69,6 +79,76 @@ class _Wire:
         pool = Pool(host, port, maxsize=size, block=True, ssl_context=credentials.context, retries=False)
         pool.idle = idle
         self.adapter = _Adapter(pool)
+
+
+class _Asked:
+    """Implements transport/port.py (InAir)."""
+
+    def __init__(self, exchange: Exchange, adapter: _Adapter, connection: Connection, sent_ms: int, cap: int) -> None:
+        sock = connection.sock
+        assert sock is not None  # noqa: S101 - a request has just gone through it
+        self._exchange, self._adapter, self._sock, self._sent_ms, self._cap = exchange, adapter, sock, sent_ms, cap
+        self._connection: Connection | None = connection
+        self.fileno = sock.fileno()
+        self.deadline = exchange.deadline
+        self._came_at: float | None = None
+
+    def wait(self, seconds: float) -> bool:
+        """See InAir. Bytes may be there that were decrypted before: no descriptor tells of those."""
+        if self._came_at is None and self._spoke(seconds):
+            self._came_at = time.monotonic()
+        return self._came_at is not None
+
+    def _spoke(self, seconds: float) -> bool:
+        if self._sock.pending():
+            return self._sock.spoke()
+        poll = select.poll()
+        poll.register(self.fileno, select.POLLIN)
+        end = time.monotonic() + seconds
+        while poll.poll(max(end - time.monotonic(), 0) * 1000):
+            if self._sock.spoke():
+                return True
+        return False
+
+    def at_once(self) -> bool:
+        """See InAir."""
+        return self._sock.holds_all() or not (self._came_at is not None or time.monotonic() < self.deadline)
+
+    def says(self) -> int | None:
+        """See InAir."""
+        return self._sock.status()
+
+    def came(self, at: float) -> None:
+        """See InAir."""
+        if self._came_at is None:
+            self._came_at = at
+
+    def finish(self) -> Reply:
+        """See InAir."""
+        connection, self._connection = self._connection, None
+        assert connection is not None  # noqa: S101 - finished once
+        reply = partial(_reply, exchange=self._exchange, sent_ms=self._sent_ms, cap=self._cap)
+        try:
+            with _called(self._exchange), self._response(connection) as response:
+                _keep_alive(response.raw)
+                return reply(response.raw)
+        except Kept as kept:
+            raise Unanswered(Left(kept.connection, reply)) from None
+
+    def _response(self, connection: Connection) -> requests.Response:
+        if time.monotonic() >= self.deadline and not self.wait(0):
+            raise self._adapter.pool.overdue(connection)
+        if self._came_at is not None:
+            self._exchange.came(self._came_at)
+        return self._adapter.answered(connection)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._adapter.pool.give_up(connection)
 
 
 class HttpsTransport:
@@ -107,23 +187,27 @@ class HttpsTransport:
 
     def exchange(self, request: Request) -> Reply:
         """Send it once. NotSent, NoAnswer: see transport/port.py."""
+        return self.start(request).finish()
+
+    def at_hand(self) -> bool:
+        """See Splits."""
+        wire = self._wire
+        return wire is not None and wire.adapter.pool.at_hand
+
+    def start(self, request: Request) -> _Asked:
+        """See Splits."""
         exchange = Exchange.begin(request.timeouts, keeps=request.intent is Intent.CREATE)
         sent_ms = time.time_ns() // 1_000_000
-        wire = self._ready()
-        reply = partial(self._reply, started=exchange.started, sent_ms=sent_ms)
-        try:
-            with self._sent(exchange, wire, self._prepared(request)) as response:
-                _keep_alive(response.raw)
-                return reply(response.raw)
-        except Kept as kept:
-            raise Unanswered(Left(kept.connection, reply)) from None
+        adapter = self._ready().adapter
+        with _called(exchange):
+            return _Asked(exchange, adapter, adapter.asked(self._prepared(request)), sent_ms, self._cap)
 
     def knock(self, path: str = "/metadata", timeouts: Timeouts = KNOCK) -> None:
         """See transport/port.py. On a connection of its own: one of the pool may be older than the partner's opinion of our certificate."""
         exchange = Exchange.begin(timeouts)
         wire = _Wire(self._ready().credentials, self._host, self._port, 1, self._idle)
         try:
-            with self._sent(exchange, wire, self._addressed("GET", path)):
+            with _called(exchange), wire.adapter.send(self._addressed("GET", path)):
                 return  # its body is nobody's
         finally:
             wire.adapter.close()
@@ -163,20 +247,6 @@ class HttpsTransport:
             old.adapter.close()
         return _Wire(credentials, self._host, self._port, self._pool, self._idle)
 
-    @contextmanager
-    def _sent(self, exchange: Exchange, wire: _Wire, prepared: requests.PreparedRequest) -> Iterator[requests.Response]:
-        """The answer, its body still to be read. Whatever goes wrong, there or in what is done with it, is NotSent or NoAnswer."""
-        CURRENT.exchange = exchange
-        try:
-            with wire.adapter.send(prepared) as response:
-                yield response
-        except (NotSent, NoAnswer):
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it may hold the URL, and must not leave as it is
-            raise _told(exchange, error) from None
-        finally:
-            CURRENT.exchange = None
-
     def _prepared(self, request: Request) -> requests.PreparedRequest:
         prepared = self._addressed(request.method, request.path, request.headers)
         prepared.headers.update(self._secret_headers)
@@ -194,26 +264,42 @@ class HttpsTransport:
         prepared.headers["Accept-Encoding"] = "identity"
         return prepared
 
-    def _reply(self, raw: HTTPResponse, *, started: float, sent_ms: int) -> Reply:
-        body = self._body(raw)
-        return Reply(
-            status=raw.status,
-            headers={name.lower(): value for name, value in raw.headers.items()},
-            body=body,
-            elapsed_ms=(time.monotonic() - started) * 1000,
-            sent_ms=sent_ms,
-            answered_ms=time.time_ns() // 1_000_000,
-        )
 
-    def _body(self, raw: HTTPResponse) -> bytes:
-        parts: list[bytes] = []
-        length = 0
-        while part := raw.read(CHUNK, decode_content=True):
-            length += len(part)
-            if length > self._cap:
-                raise NoAnswer(Reason.ANSWER_TOO_LARGE)
-            parts.append(part)
-        return b"".join(parts)
+@contextmanager
+def _called(exchange: Exchange) -> Iterator[None]:
+    """What this thread does belongs to this exchange, and whatever goes wrong in it is NotSent or NoAnswer."""
+    CURRENT.exchange = exchange
+    try:
+        yield
+    except (NotSent, NoAnswer):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, it may hold the URL, and must not leave as it is
+        raise _told(exchange, error) from None
+    finally:
+        CURRENT.exchange = None
+
+
+def _body(raw: HTTPResponse, cap: int) -> bytes:
+    parts: list[bytes] = []
+    length = 0
+    while part := raw.read(CHUNK, decode_content=True):
+        length += len(part)
+        if length > cap:
+            raise NoAnswer(Reason.ANSWER_TOO_LARGE)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _reply(raw: HTTPResponse, *, exchange: Exchange, sent_ms: int, cap: int) -> Reply:
+    body = _body(raw, cap)
+    return Reply(
+        status=raw.status,
+        headers={name.lower(): value for name, value in raw.headers.items()},
+        body=body,
+        elapsed_ms=(time.monotonic() - exchange.started) * 1000,
+        sent_ms=sent_ms,
+        answered_ms=time.time_ns() // 1_000_000,
+    )
 
 
 class Left:

@@ -15,7 +15,8 @@ from joserfc import jwt
 
 from pipeline.model import Reply, Request
 from pipeline.transport.bearer import BearerTransport
-from pipeline.transport.port import Transport
+from pipeline.transport.port import InAir, Transport
+from pipeline.transport.whole import at_hand
 
 AUDIENCE: Final = "api"
 KEPT: Final = 256
@@ -57,8 +58,18 @@ class JwtTransport:
 
     def exchange(self, request: Request) -> Reply:
         """Send it once, and once more with a token made anew where one that was kept is refused."""
-        bearer = BearerTransport(self._inner, _OfOne(self, request.subject))
-        return bearer.exchange(request)
+        return self._of(request).exchange(request)
+
+    def at_hand(self) -> bool:
+        """See Splits."""
+        return at_hand(self._inner)
+
+    def start(self, request: Request) -> InAir:
+        """See Splits."""
+        return self._of(request).start(request)
+
+    def _of(self, request: Request) -> BearerTransport:
+        return BearerTransport(self._inner, _OfOne(self, request.subject))
 
     def knock(self) -> None:
         """See Knock: without a token."""
@@ -102,6 +113,10 @@ class _OfOne:
     def current(self, patience: float) -> str:  # noqa: ARG002 - nobody is asked
         token, self._new = self._transport.token(self._subject)
         return token
+
+    def at_hand(self) -> bool:
+        """See Tokens."""
+        return True
 
     def instead_of(self, refused: str, patience: float) -> str | None:  # noqa: ARG002 - as above
         """None where it was made for this request: the next one would say the same."""

@@ -84,6 +84,7 @@ class Trial:
     @contextmanager
     def working(self) -> Iterator[list[Worker]]:
         """The row's workers, started; the clock of the samples begins with them."""
+        self.ground.ledger()
         with ExitStack() as stack:
             workers = [
                 stack.enter_context(working(self.ground.path, self.ground.folder / f"worker-{number}.log"))

@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from pipeline import wiring
 from pipeline.bus.open import open_bus
 from pipeline.bus.port import Bus, Record
+from pipeline.ledger.open import open_ledger
 from pipeline.sandbox.process import SandboxProcess
 from pipeline.settings import Settings, load
 
@@ -101,6 +102,11 @@ class Ground:
     def source(self) -> str:
         """The topic that is read."""
         return f"{self.prefix}adt"
+
+    def ledger(self) -> None:
+        """Make the ledger, as it is there on every start of a worker but the first, which migrates."""
+        with closing(open_ledger(self.settings)) as ledger:
+            ledger.check()
 
     @contextmanager
     def bus(self) -> Iterator[Bus]:

@@ -1,6 +1,7 @@
 """One delivery from its lane to its end, without a loop: the waits are written down instead of waited."""
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from pipeline import flow
 from pipeline.delivery.attempts import Backoff, Delivery, Elsewhere, Hands, Later
 from pipeline.delivery.gate import Gate
+from pipeline.delivery.steady import Outages, Steady
 from pipeline.errors import NoAnswer, NotSent, Parked, ProfileNotMet
 from pipeline.ledger.port import Begun, Held
 from pipeline.ledger.sql import SqlLedger
@@ -18,8 +20,10 @@ from pipeline.model import Decision, Learned, Outcome, Packed, Position, Reply, 
 from pipeline.settings import BreakerSettings
 from pipeline.settings_partners import RocheSettings
 from pipeline.stages.settle import settle
+from pipeline.transport.port import landed
 from schemas.outcomes import Reason, State
-from tests.delivery.partner_script import House, Killed, Scripted, adt, created, issue, reply, settings_with, updated
+from tests.delivery.partner_script import ROUTE, House, Killed, Scripted, adt, created, issue, reply, settings_with, updated
+from tests.delivery.promises import soon
 from tests.stages.plans import received
 
 T = TypeVar("T")
@@ -43,7 +47,7 @@ class Desk:
             clock=self.house.clock,
             gate=self.gate,
             slots=nullcontext(),
-            steady=at_once,
+            steady=Steady(Outages(ROUTE), threading.Event(), Backoff(1.0, 60.0)),
             backoff=Backoff(1.0, 60.0),
             monotonic=lambda: self.now,
         )
@@ -56,16 +60,12 @@ class Desk:
     def run(self, value: bytes, *answers: Scripted, offset: int = 0) -> Outcome:
         self.house.script.answers.extend(answers)
         delivery = Delivery(self.routed(value, offset), self.plan, self.hands())
-        while isinstance(stepped := delivery.step(), Later):
+        while isinstance(stepped := landed(delivery.step()), Later):
             self.attempts.extend([stepped.tried] if stepped.tried else [])
             if stepped.seconds:
                 self.waits.append(round(stepped.seconds, 1))
                 self.now += stepped.seconds
         return stepped
-
-
-def at_once(action: Callable[[], T]) -> T:
-    return action()
 
 
 @pytest.fixture
@@ -137,8 +137,8 @@ def test_nothing_is_sent_while_another_record_holds_the_lane(desk: Desk, monkeyp
     def held(_begun: Begun) -> None:
         raise Held("another's", by=Position("his.adt", 3, 7))
 
-    monkeypatch.setattr(desk.house.ledger, "begin", held)
-    later = Delivery(desk.routed(adt()), desk.plan, desk.hands()).step()
+    monkeypatch.setattr(desk.house.ledger, "begin_soon", soon(held))
+    later = landed(Delivery(desk.routed(adt()), desk.plan, desk.hands()).step())
     assert isinstance(later, Later)
     assert (later.behind, later.parks, desk.house.paths()) == (Position("his.adt", 3, 7), Reason.BLOCKED_BEHIND, [])
 
@@ -161,11 +161,11 @@ def test_an_older_snapshot_does_not_follow_a_newer_one_that_another_worker_deliv
             assert desk.house.ledger.settle(newer)
         begin(begun)
 
-    monkeypatch.setattr(desk.house.ledger, "begin", after_the_other)
+    monkeypatch.setattr(desk.house.ledger, "begin_soon", soon(after_the_other))
     older = Delivery(desk.routed(adt("A08", "1", time="20240506090000+0200")), desk.plan, desk.hands())
     knows(desk, adt())
-    assert isinstance(older.step(), Later)
-    outcome = older.step()
+    assert isinstance(landed(older.step()), Later)
+    outcome = landed(older.step())
     assert isinstance(outcome, Outcome)
     assert (outcome.state, outcome.reason, desk.house.paths()) == (State.SUPERSEDED, Reason.STALE, ["POST /Bundle"])
 
@@ -176,8 +176,8 @@ def test_the_same_record_of_another_route_is_waited_for_and_is_not_our_own(desk:
     def held(_begun: Begun) -> None:
         raise Held("another route's", by=mine, route="another")
 
-    monkeypatch.setattr(desk.house.ledger, "begin", held)
-    later = Delivery(desk.routed(adt()), desk.plan, desk.hands()).step()
+    monkeypatch.setattr(desk.house.ledger, "begin_soon", soon(held))
+    later = landed(Delivery(desk.routed(adt()), desk.plan, desk.hands()).step())
     assert isinstance(later, Later)
     assert (later.behind, later.parks) == (mine, Reason.BLOCKED_BEHIND)
 
@@ -185,19 +185,19 @@ def test_the_same_record_of_another_route_is_waited_for_and_is_not_our_own(desk:
 def test_what_another_process_has_begun_is_left_to_it(desk: Desk) -> None:
     mine, other = (Delivery(desk.routed(adt()), desk.plan, desk.hands()) for _ in range(2))
     desk.house.script.answers.append(NoAnswer(Reason.TIMEOUT))
-    other.step()
+    landed(other.step())
     with pytest.raises(Elsewhere):
-        mine.step()
+        landed(mine.step())
     assert desk.house.paths() == ["POST /Bundle"]
 
 
 def test_on_a_shared_ledger_an_open_intent_is_left_alone_until_its_deadline(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     position = Position("his.adt", 0, 0)
     desk.house.script.answers.append(NoAnswer(Reason.TIMEOUT))
-    Delivery(desk.routed(adt()), desk.plan, desk.hands()).step()
+    landed(Delivery(desk.routed(adt()), desk.plan, desk.hands()).step())
     here = desk.house.ledger.seen("roche-patients", position)
     monkeypatch.setattr(SqlLedger, "alone", False)
-    later = Delivery(desk.routed(adt()), desk.plan, desk.hands(), here).step()
+    later = landed(Delivery(desk.routed(adt()), desk.plan, desk.hands(), here).step())
     assert isinstance(later, Later)
     assert 20 < later.seconds <= 25  # the total time-out of a create, and what may pass between intent and first byte
     assert desk.house.paths() == ["POST /Bundle"]
@@ -212,7 +212,7 @@ def test_a_process_that_stood_still_between_intent_and_first_byte_sends_nothing_
         begin(begun)
         desk.now += 6 if begun.attempt == 1 else 0
 
-    monkeypatch.setattr(desk.house.ledger, "begin", slowly)
+    monkeypatch.setattr(desk.house.ledger, "begin_soon", soon(slowly))
     outcome = desk.run(adt(), created())
     assert [attempt.reason for attempt in desk.attempts] == [Reason.NOT_SENT_STOOD_STILL]
     assert (outcome.state, desk.house.paths()) == (State.DELIVERED, ["POST /Bundle"])
@@ -228,9 +228,9 @@ def test_a_machine_that_was_suspended_between_intent_and_first_byte_sends_nothin
         begin(begun)
         wait_ms[0] = 600_000
 
-    monkeypatch.setattr(desk.house.ledger, "begin", suspended)
+    monkeypatch.setattr(desk.house.ledger, "begin_soon", soon(suspended))
     hands = replace(desk.hands(), clock=lambda: clock() + wait_ms[0])
-    stepped = Delivery(desk.routed(adt()), desk.plan, hands).step()
+    stepped = landed(Delivery(desk.routed(adt()), desk.plan, hands).step())
     assert isinstance(stepped, Later)
     assert stepped.tried is not None
     assert (stepped.tried.reason, desk.house.paths()) == (Reason.NOT_SENT_STOOD_STILL, [])
@@ -239,7 +239,7 @@ def test_a_machine_that_was_suspended_between_intent_and_first_byte_sends_nothin
 def left_unknown(desk: Desk) -> Seen:
     """What the ledger has of a create that timed out, in another process."""
     desk.house.script.answers.append(NoAnswer(Reason.TIMEOUT))
-    Delivery(desk.routed(adt()), desk.plan, desk.hands()).step()
+    landed(Delivery(desk.routed(adt()), desk.plan, desk.hands()).step())
     here = desk.house.ledger.seen("roche-patients", Position("his.adt", 0, 0))
     assert here is not None
     return here
@@ -249,7 +249,7 @@ def left_unknown(desk: Desk) -> Seen:
 def test_after_a_restart_a_probe_waits_in_full_whatever_the_wall_clock_says(desk: Desk, jump_ms: int) -> None:
     here, clock = left_unknown(desk), desk.house.clock
     hands = replace(desk.hands(), clock=lambda: clock() + jump_ms)
-    later = Delivery(desk.routed(adt()), desk.plan, hands, here).step()
+    later = landed(Delivery(desk.routed(adt()), desk.plan, hands, here).step())
     assert isinstance(later, Later)
     assert (later.seconds, desk.house.paths()) == (15.0, ["POST /Bundle"])
 
@@ -260,11 +260,11 @@ def test_the_lease_of_another_process_ends_by_our_own_clock_where_the_others_is_
     here, clock = left_unknown(desk), desk.house.clock
     monkeypatch.setattr(SqlLedger, "alone", False)
     delivery = Delivery(desk.routed(adt()), desk.plan, replace(desk.hands(), clock=lambda: clock() - 3_600_000), here)
-    later = delivery.step()
+    later = landed(delivery.step())
     assert isinstance(later, Later)
     assert later.seconds == 5 + desk.plan.partner.longest
     desk.now += later.seconds
-    later = delivery.step()
+    later = landed(delivery.step())
     assert isinstance(later, Later)
     assert later.parks is Reason.AWAITING_PROBE
 
@@ -304,7 +304,7 @@ def test_who_waited_for_a_slot_while_the_partner_asked_for_patience_does_not_sen
         desk.gate.told(Decision.THROTTLED, Reason.THROTTLED, retry_after=5, by="another")
         yield
 
-    later = Delivery(desk.routed(adt()), desk.plan, replace(desk.hands(), slots=slot())).step()
+    later = landed(Delivery(desk.routed(adt()), desk.plan, replace(desk.hands(), slots=slot())).step())
     assert isinstance(later, Later)
     assert (later.seconds, desk.house.paths()) == (5.0, [])
 
@@ -317,7 +317,9 @@ def test_who_waited_for_a_slot_until_the_stop_begins_nothing(desk: Desk) -> None
         stopped.append(True)
         yield
 
-    stepped = Delivery(desk.routed(adt()), desk.plan, replace(desk.hands(), slots=slot(), stopping=lambda: bool(stopped))).step()
+    stepped = landed(
+        Delivery(desk.routed(adt()), desk.plan, replace(desk.hands(), slots=slot(), stopping=lambda: bool(stopped))).step()
+    )
     assert isinstance(stepped, Later)
     assert desk.house.paths() == []
 
@@ -354,7 +356,7 @@ def test_a_late_word_that_the_patient_is_absent_does_not_forget_who_was_created_
         other = Delivery(
             routed, desk.plan, desk.hands(), desk.house.ledger.seen("roche-patients", routed.decoded.received.position)
         )
-        while isinstance(outcome := other.step(), Later):
+        while isinstance(outcome := landed(other.step()), Later):
             pass
         written = settle(outcome, desk.plan, results_topic="r", dead_letter_topic="d", at_ms=1, after=other.intents)
         assert desk.house.ledger.settle(written.settlement)
@@ -363,9 +365,9 @@ def test_a_late_word_that_the_patient_is_absent_does_not_forget_who_was_created_
     script.exchange = stands_still  # type: ignore[method-assign]
     script.answers = [issue(404, "not-found"), issue(404, "not-found"), created()]
     late = Delivery(routed, desk.plan, desk.hands())
-    late.step()
+    landed(late.step())
     with pytest.raises(Elsewhere):
-        late.step()
+        landed(late.step())
     assert desk.house.paths() == ["PUT /Bundle/12345678Z"] * 2 + ["POST /Bundle"]
     later = desk.routed(adt("A08", "2", time="20240503101500+0200"), 1)
     following = flow.prepare(later, house.ledger.knowledge(later), desk.plan)
@@ -381,14 +383,14 @@ def test_what_went_out_again_after_a_crash_says_so_however_it_goes_on(desk: Desk
     routed, at = desk.routed(adt()), Position("his.adt", 0, 0)
     desk.house.script.answers = [Killed(), issue(503, "transient"), updated()]
     with pytest.raises(Killed):
-        Delivery(routed, desk.plan, desk.hands()).step()
+        landed(Delivery(routed, desk.plan, desk.hands()).step())
     second = Delivery(routed, desk.plan, desk.hands(), desk.house.ledger.seen("roche-patients", at))
-    assert isinstance(second.step(), Later)
+    assert isinstance(landed(second.step()), Later)
     if ends == "parked and back":
         parked = flow.ended_outcome(Parked(Reason.UNAVAILABLE), routed.decoded.received, desk.plan, routed.decoded, routed)
         written = settle(parked, desk.plan, results_topic="r", dead_letter_topic="d", at_ms=1, after=second.intents)
         assert desk.house.ledger.settle(written.settlement)
     desk.now += 100
-    outcome = Delivery(routed, desk.plan, desk.hands(), desk.house.ledger.seen("roche-patients", at)).step()
+    outcome = landed(Delivery(routed, desk.plan, desk.hands(), desk.house.ledger.seen("roche-patients", at)).step())
     assert isinstance(outcome, Outcome)
     assert (outcome.state, outcome.possible_duplicate) == (State.DELIVERED, True)

@@ -38,6 +38,7 @@ from pipeline.model import (
     Verdict,
 )
 from pipeline.stages.settle import settle
+from pipeline.transport.port import landed
 from schemas.outcomes import Reason, State
 from tests import postgres_server
 from tests.delivery.partner_script import (
@@ -53,6 +54,7 @@ from tests.delivery.partner_script import (
     until,
     updated,
 )
+from tests.delivery.promises import Asked
 from tests.stages.plans import received
 
 DELIVERED: Final = (State.DELIVERED, None)
@@ -417,6 +419,9 @@ class LastMoment:
             self.before(settlement)
         return self.ledger.settle(settlement)
 
+    def settle_soon(self, settlement: Settlement) -> Asked[bool]:
+        return Asked(partial(self.settle, settlement))
+
 
 def test_a_merge_whose_cycle_arises_while_it_is_settled_is_parked_and_the_route_goes_on(a_house: Callable[..., House]) -> None:
     house = a_house()
@@ -671,5 +676,5 @@ def test_what_comes_back_and_was_settled_by_another_process_lets_its_offset_pass
     worker = house.worker()
     worker.courier.desk = desk = Passing(worker)
     at = Position("his.adt", 0, 0)
-    assert worker.courier.work(Ticket(at, (), 0, None)) is None
+    assert landed(worker.courier.work(Ticket(at, (), 0, None))) is None
     assert desk.passed == [at]

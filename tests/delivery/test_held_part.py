@@ -10,6 +10,7 @@ from pipeline.ledger.port import Begun, Held
 from pipeline.model import Reply, Request
 from schemas.outcomes import Reason, State
 from tests.delivery.partner_script import run_beside, until
+from tests.delivery.promises import soon
 from tests.delivery.two_steps import TUESDAY, Clinic, Registry, TwoSteps, clinic, visit
 
 FIRST, SECOND = visit(patient="11111111A"), visit("A01", "2", patient="22222222B", time=TUESDAY)
@@ -47,7 +48,7 @@ def held_of(house: Clinic, monkeypatch: pytest.MonkeyPatch) -> list[int]:
             held.append(begun.routed.decoded.received.position.offset)
             raise
 
-    monkeypatch.setattr(house.ledger, "begin", begins)
+    monkeypatch.setattr(house.ledger, "begin_soon", soon(begins))
     return held
 
 

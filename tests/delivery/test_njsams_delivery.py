@@ -11,6 +11,7 @@ from pipeline.delivery.attempts import Delivery, Later
 from pipeline.errors import NoAnswer
 from pipeline.model import Outcome, Reply
 from pipeline.stages.settle import settle
+from pipeline.transport.port import landed
 from schemas.outcomes import Reason, State
 from tests.delivery.partner_script import House
 from tests.delivery.test_attempts import Desk
@@ -136,7 +137,7 @@ def test_while_an_early_update_waits_it_may_be_parked_with_its_bytes(desk: Desk)
     run(desk, adt(), done("Patient/p1", "Encounter/e1"))
     desk.house.script.answers.append(NOT_THERE)
     delivery = Delivery(desk.routed(adt("A08"), 1), desk.plan, desk.hands())
-    delivery.step()
-    waits = delivery.step()
+    landed(delivery.step())
+    waits = landed(delivery.step())
     assert isinstance(waits, Later)
     assert (waits.parks, waits.seconds) == (Reason.AWAITING_PROBE, LAG)

@@ -16,6 +16,7 @@ from pipeline.delivery.lanes import Lanes, Limits, Offered, Ticket
 from pipeline.delivery.pool import Again, Pool
 from pipeline.delivery.steady import Stopped
 from pipeline.model import Position
+from pipeline.transport.port import Flight
 from tests.delivery.partner_script import until
 
 ROOMY: Final = Limits(messages=1_000, size=1_000_000, per_key=1_000, seconds=60)
@@ -61,7 +62,17 @@ def work() -> Iterator[Work]:
 
 
 def pool_of(work: Callable[[Ticket[str]], Again | None], threads: int, limits: Limits = ROOMY) -> Pool[str]:
-    return Pool(Lanes(limits), work, threads, name="route")
+    return Pool(Lanes(limits), at_once(work), threads, name="route")
+
+
+def at_once(work: Callable[[Ticket[str]], Again | None]) -> Callable[[Ticket[str]], Flight[Again | None]]:
+    """Steps that put nothing in the air."""
+
+    def step(one: Ticket[str]) -> Flight[Again | None]:
+        yield from ()
+        return work(one)
+
+    return step
 
 
 # threads
@@ -393,7 +404,7 @@ def test_a_defect_in_a_chore_ends_the_pool_too() -> None:
 def test_a_defect_of_the_lanes_ends_the_pool_and_no_thread_dies_in_silence(work: Work) -> None:
     """The ticket was taken out of its lanes behind the pool's back, so that it cannot be given back."""
     lanes: Lanes[str] = Lanes(ROOMY)
-    pool = Pool(lanes, work, 2, name="route")
+    pool = Pool(lanes, at_once(work), 2, name="route")
     one = ticket(0)
 
     def takes_it_out(_: Ticket[str]) -> None:

@@ -11,6 +11,7 @@ from pipeline import flow
 from pipeline.delivery.attempts import Delivery
 from pipeline.model import Outcome, Reply, Request, Routed
 from pipeline.stages.settle import settle
+from pipeline.transport.port import landed
 from schemas.outcomes import Reason, State
 from tests.delivery.partner_script import House, Script
 from tests.delivery.test_attempts import Desk
@@ -54,7 +55,7 @@ class Model:
 def sent(desk: Desk, value: bytes, offset: int) -> Outcome:
     """To its end, and into the ledger."""
     came = flow.read(received(value, offset), desk.plan)
-    outcome = Delivery(came, desk.plan, desk.hands()).step() if isinstance(came, Routed) else came
+    outcome = landed(Delivery(came, desk.plan, desk.hands()).step()) if isinstance(came, Routed) else came
     assert isinstance(outcome, Outcome)
     written = settle(outcome, desk.plan, results_topic="results", dead_letter_topic="letters", at_ms=desk.house.clock())
     desk.house.ledger.settle(written.settlement)

@@ -14,8 +14,10 @@ from pipeline.delivery.attempts import Delivery, Elsewhere, Later
 from pipeline.failpoints import Point
 from pipeline.ledger.port import Begun
 from pipeline.model import Intent
+from pipeline.transport.port import landed
 from schemas.outcomes import Reason, State
 from tests.delivery.partner_script import ROUTE, Killed
+from tests.delivery.promises import soon
 from tests.delivery.test_attempts import Desk
 from tests.delivery.two_steps import TUESDAY, WEDNESDAY, Clinic, Fault, TwoSteps, clinic, reaching, visit
 
@@ -157,7 +159,7 @@ def test_a_probe_that_is_due_in_a_day_does_not_begin_its_day_anew_with_each_proc
     sent = seen.sent_ms or 0
     known.clock = lambda: sent + int(hours * 3_600_000)
     desk = Desk(known)
-    later = Delivery(desk.routed(SECOND, 1), desk.plan, desk.hands(), seen).step()
+    later = landed(Delivery(desk.routed(SECOND, 1), desk.plan, desk.hands(), seen).step())
     assert round(later.seconds / 3600, 3) == left if isinstance(later, Later) else left == 0
 
 
@@ -209,12 +211,12 @@ def test_a_process_that_stood_still_between_the_steps_finds_another_ahead_and_se
     desk = Desk(known)
     routed = desk.routed(SECOND, 1)
     delivery = Delivery(routed, desk.plan, desk.hands())
-    delivery.step()
+    landed(delivery.step())
     seen = known.ledger.seen(ROUTE, known.at(1))
     other = Delivery(routed, desk.plan, desk.hands(), seen)
-    assert not isinstance(other.step(), Elsewhere)
+    assert not isinstance(landed(other.step()), Elsewhere)
     with pytest.raises(Elsewhere):
-        delivery.step()
+        landed(delivery.step())
     assert known.registry.methods == ["PUT", "POST"]
 
 
@@ -230,13 +232,13 @@ def test_a_late_answer_to_the_first_step_takes_nothing_from_the_process_that_wen
         known.registry.exchange = exchange  # type: ignore[method-assign]
         seen = known.ledger.seen(ROUTE, known.at(1))
         other.__init__(routed, desk.plan, desk.hands(), seen)  # type: ignore[misc]
-        other.step()
+        landed(other.step())
         known.registry.faults = [Fault.LOST]
-        other.step()
+        landed(other.step())
         return answered
 
     known.registry.exchange = stands_still  # type: ignore[method-assign, assignment]
-    late.step()
+    landed(late.step())
     knowledge = known.ledger.knowledge(desk.routed(visit("A08", "9", number="V2", time=WEDNESDAY), 9))
     assert (knowledge.open_create, knowledge.known.keys() >= {routed.parts[0]}) == (known.at(1), False)
 
@@ -288,7 +290,7 @@ def test_the_intent_of_each_request_names_its_step(known: Clinic) -> None:
         begin(one)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(known.ledger, "begin", begins)
+        patched.setattr(known.ledger, "begin_soon", soon(begins))
         known.drain()
     assert begun == [(0, Intent.UPDATE), (1, Intent.CREATE)]
 

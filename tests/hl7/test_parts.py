@@ -89,8 +89,8 @@ def public_messages() -> list[Message]:
         for item in split(path.read_bytes()):
             try:
                 found.append(parse(item, charset="utf-8"))
-            except Parked:
-                assert path  # refused, which other tests look at
+            except Parked:  # refused, which other tests look at
+                continue
     return found
 
 

@@ -195,6 +195,66 @@ def test_a_commit_that_fails_once_is_tried_again_with_each_apart(store: Store) -
     assert store.durable() == {"first", "a", "b"}
 
 
+def named(name: str) -> Callable[[Connection], str]:
+    def work(connection: Connection) -> str:
+        connection.execute(INSERT, {"name": name})
+        return name
+
+    return work
+
+
+def test_what_one_caller_asks_for_in_advance_shares_a_transaction(store: Store) -> None:
+    commits = store.commits()
+    promises = [commits.soon(named(name)) for name in "abc"]
+    assert store.durable() == set()
+    assert [promise.result() for promise in promises] == ["a", "b", "c"]
+    assert (store.transactions, store.durable()) == (1, {"a", "b", "c"})
+
+
+def test_a_promise_has_its_own_error_each_time_it_is_asked(store: Store) -> None:
+    commits = store.commits()
+    commits(named("a"))
+    twice, other = commits.soon(named("a")), commits.soon(named("b"))
+    assert other.result() == "b"
+    for _ in range(2):
+        with pytest.raises(Exception, match="UNIQUE"):
+            twice.result()
+
+
+def test_one_that_nobody_asks_for_yet_goes_with_the_others_and_holds_up_nobody(store: Store) -> None:
+    """Its caller may be elsewhere for long: it is never the one who has to lead."""
+    commits = store.commits(most=1)
+    early = commits.soon(named("early"))
+    with ThreadPoolExecutor(4) as pool:
+        others = [pool.submit(commits, named(f"other {number}")) for number in range(20)]
+        assert [other.result(60) for other in others] == [f"other {number}" for number in range(20)]
+    assert early.done
+    assert early.result() == "early"
+    assert store.transactions == 21
+
+
+def test_who_leads_and_is_killed_by_anothers_work_leaves_no_place_behind(store: Store) -> None:
+    commits = store.commits(most=1)
+    store.open.clear()
+
+    def kills(_connection: Connection) -> None:
+        raise Killed
+
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(commits, named("first"))
+        until(lambda: store.transactions == 1)
+        commits.soon(kills)  # nobody asks for it
+        mine = commits.soon(named("mine"))
+        leads = pool.submit(mine.result)
+        until(lambda: mine.turn is not None)
+        store.open.set()
+        assert first.result(60) == "first"
+        with pytest.raises(Killed):
+            leads.result(60)
+        assert pool.submit(commits, named("last")).result(60) == "last"
+    assert store.durable() == {"first", "last"}
+
+
 def test_no_more_than_allowed_share_one_transaction(store: Store) -> None:
     futures = beside(store, store.commits(most=2), adds("first"), adds("a"), adds("b"), adds("c"), adds("d"), adds("e"))
     assert [future.result() for future in futures] == [f"added {name}" for name in ("first", "a", "b", "c", "d", "e")]

@@ -15,6 +15,7 @@ from pipeline.sandbox.njsams.stand_in import NjsamsSandbox
 from pipeline.settings_sections import TlsFiles
 from pipeline.stages.send import probe, send
 from pipeline.transport.https import HttpsTransport
+from pipeline.transport.port import landed
 from schemas.outcomes import Reason
 from tests.partners.njsams_samples import adt, packed, plan_with
 
@@ -50,7 +51,7 @@ class Line:
         return packed(adt(trigger, client=self.client, **given), self.plan, known=known, parts=parts)
 
     def send(self, sent: Packed, at: int = 0) -> Answer:
-        return send(sent, sent.requests[at], self, self.plan.partner, attempt=1, after_unknown=False)
+        return landed(send(sent, sent.requests[at], self, self.plan.partner, attempt=1, after_unknown=False))
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def test_each_part_of_a_create_is_found_by_its_search(line: Line) -> None:
         sent = line.pack("A04", known.get(Subject.PATIENT), parts)
         question = line.plan.partner.probe(sent)
         assert question is not None
-        answer = probe(sent, question, line, line.plan.partner, attempt=2)
+        answer = landed(probe(sent, question, line, line.plan.partner, attempt=2))
         decisions.append(answer.verdict.decision)
         known |= ids(answer)
     assert (decisions, known) == ([Decision.UNKNOWN, Decision.UNKNOWN, Decision.DELIVERED], there)
@@ -104,7 +105,7 @@ def test_what_was_never_sent_is_absent(line: Line) -> None:
     sent = line.pack()
     question = line.plan.partner.probe(sent)
     assert question is not None
-    assert probe(sent, question, line, line.plan.partner, attempt=2).verdict.decision is Decision.ABSENT
+    assert landed(probe(sent, question, line, line.plan.partner, attempt=2)).verdict.decision is Decision.ABSENT
 
 
 def test_a_label_that_is_not_ours_is_this_messages(line: Line) -> None:
@@ -168,7 +169,7 @@ def test_it_works_with_each_way_that_the_contract_leaves_open(line: Line, knob: 
         question = line.plan.partner.probe(line.pack())
         assert question is not None
         assert (
-            probe(line.pack(), question, line, line.plan.partner, attempt=2).verdict.learned[0].partner_id
+            landed(probe(line.pack(), question, line, line.plan.partner, attempt=2)).verdict.learned[0].partner_id
             == there[Subject.PATIENT]
         )
     finally:

@@ -16,6 +16,7 @@ from pipeline.sandbox.roche.stand_in import RocheSandbox
 from pipeline.settings_sections import TlsFiles
 from pipeline.stages.send import probe, send
 from pipeline.transport.https import HttpsTransport
+from pipeline.transport.port import landed
 from schemas.outcomes import Reason
 from schemas.roche import METEDA
 from tests.partners.samples import identified, mapped, roche
@@ -51,12 +52,12 @@ class Line:
     def send(self, what: Identified | None = None, *, after_unknown: bool = False, **patient: Any) -> Answer:  # noqa: ANN401
         self.packed = self.partner.pack(mapped(self.partner, what or self.what(), **patient))
         request = self.packed.requests[0]
-        return send(self.packed, request, self.transport, self.partner, attempt=1, after_unknown=after_unknown)
+        return landed(send(self.packed, request, self.transport, self.partner, attempt=1, after_unknown=after_unknown))
 
     def probe(self) -> Answer:
         question = self.partner.probe(self.packed)
         assert question is not None
-        return probe(self.packed, question, self.transport, self.partner, attempt=2)
+        return landed(probe(self.packed, question, self.transport, self.partner, attempt=2))
 
     def effects(self) -> list[str]:
         return [one.effect for one in SandboxLog(self.sandbox.folder) if one.identifier == self.value and one.effect != "nothing"]

@@ -16,6 +16,7 @@ from pipeline.partners.roqua.ids import result_id
 from pipeline.partners.roqua.parts import result
 from pipeline.sandbox.roqua.stand_in import RoquaSandbox
 from pipeline.stages.send import probe, send
+from pipeline.transport.port import landed
 from schemas.outcomes import Reason
 from tests.partners.roqua_responses_samples import ANSWERS, NAME, oru, packed, settings_with
 
@@ -54,7 +55,7 @@ class Line:
         return packed(value, self.plan, known=self.dossier, part=own) if known else packed(value, self.plan)
 
     def send(self, sent: Packed) -> Answer:
-        return send(sent, sent.requests[0], self.transport, self.plan.partner, attempt=1, after_unknown=False)
+        return landed(send(sent, sent.requests[0], self.transport, self.plan.partner, attempt=1, after_unknown=False))
 
     def said(self, sent: Packed) -> tuple[Decision, Reason | None]:
         verdict = self.send(sent).verdict
@@ -194,7 +195,7 @@ def test_where_a_repeated_post_would_make_two_a_put_looks_for_the_lost_one(house
         assert line.send(sent).verdict.decision is D.UNKNOWN
         question = line.plan.partner.probe(sent)
         assert question is not None
-        answers.append(probe(sent, question, line.transport, line.plan.partner, attempt=2).verdict.decision)
+        answers.append(landed(probe(sent, question, line.transport, line.plan.partner, attempt=2)).verdict.decision)
     line.transport.close()
     assert (answers, len(line.there())) == ([D.DELIVERED, D.ABSENT], 1)
 

@@ -15,7 +15,7 @@ from pipeline.model import Answer, Decision, Packed
 from pipeline.sandbox.roqua.stand_in import RoquaSandbox
 from pipeline.settings import DEFAULTS, Settings, load_offline
 from pipeline.stages.send import send
-from pipeline.transport.port import Transport
+from pipeline.transport.port import Transport, landed
 from schemas.outcomes import Reason
 from tests.partners.roqua_samples import ITEMS, ROUTE, SCORES, answered, bundle, oru, packed
 
@@ -48,7 +48,7 @@ class Line:
         return packed(value, self.plan, known=self.dossier, parts=[bundle(first.requests[0])["id"]]) if known else first
 
     def send(self, sent: Packed) -> Answer:
-        return send(sent, sent.requests[0], self.transport, self.plan.partner, attempt=1, after_unknown=False)
+        return landed(send(sent, sent.requests[0], self.transport, self.plan.partner, attempt=1, after_unknown=False))
 
     def stored(self) -> list[dict[str, Any]]:
         return self.sandbox.dossiers.get(self.dossier, [])

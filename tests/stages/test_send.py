@@ -5,6 +5,7 @@ import pytest
 from pipeline.errors import NoAnswer, NotSent
 from pipeline.model import Decision, Reply, Request
 from pipeline.stages.send import probe, send
+from pipeline.transport.port import landed
 from schemas.outcomes import Reason
 from tests.partners.samples import mapped, reply, roche
 
@@ -34,7 +35,7 @@ class Told:
 def test_an_attempt_holds_what_went_out_what_came_back_and_what_it_means() -> None:
     partner, transport = roche(), Told(reply(200, CREATED))
     packed = partner.pack(mapped(partner))
-    answer = send(packed, packed.requests[0], transport, partner, attempt=3, after_unknown=False)
+    answer = landed(send(packed, packed.requests[0], transport, partner, attempt=3, after_unknown=False))
     assert transport.asked == [packed.requests[0]]
     assert (answer.request, answer.reply, answer.attempt, answer.probe) == (packed.requests[0], transport.came, 3, False)
     assert answer.verdict.decision is Decision.DELIVERED
@@ -58,17 +59,17 @@ def test_what_was_not_sent_is_tried_again_or_halts_and_is_never_unknown(reason: 
     partner = roche()
     packed = partner.pack(mapped(partner))
     for after_unknown in (False, True):
-        answer = send(packed, packed.requests[0], Told(NotSent(reason)), partner, attempt=1, after_unknown=after_unknown)
+        answer = landed(send(packed, packed.requests[0], Told(NotSent(reason)), partner, attempt=1, after_unknown=after_unknown))
         assert (answer.reply, answer.verdict.decision, answer.verdict.reason) == (None, decision, reason)
     question = partner.probe(packed)
     assert question is not None
-    assert probe(packed, question, Told(NotSent(reason)), partner, attempt=1).verdict.decision is decision
+    assert landed(probe(packed, question, Told(NotSent(reason)), partner, attempt=1)).verdict.decision is decision
 
 
 def test_no_answer_goes_to_the_partners_table() -> None:
     partner = roche()
     packed = partner.pack(mapped(partner))
-    answer = send(packed, packed.requests[0], Told(NoAnswer(Reason.TIMEOUT)), partner, attempt=1, after_unknown=False)
+    answer = landed(send(packed, packed.requests[0], Told(NoAnswer(Reason.TIMEOUT)), partner, attempt=1, after_unknown=False))
     assert (answer.reply, answer.verdict.decision, answer.verdict.reason) == (None, Decision.UNKNOWN, Reason.TIMEOUT)
 
 
@@ -77,7 +78,7 @@ def test_a_probe_is_judged_as_one() -> None:
     packed = partner.pack(mapped(partner))
     question = partner.probe(packed)
     assert question is not None
-    answer = probe(packed, question, Told(reply(404)), partner, attempt=2)
+    answer = landed(probe(packed, question, Told(reply(404)), partner, attempt=2))
     assert (answer.request, answer.probe, answer.verdict.decision) == (question, True, Decision.ABSENT)
 
 
@@ -85,7 +86,7 @@ def test_each_attempt_has_an_id_of_its_own_where_the_setting_says_so() -> None:
     partner, transport = roche(request_id="per_attempt"), Told(reply(503))
     packed = partner.pack(mapped(partner))
     for attempt in (1, 2):
-        send(packed, packed.requests[0], transport, partner, attempt=attempt, after_unknown=False)
+        landed(send(packed, packed.requests[0], transport, partner, attempt=attempt, after_unknown=False))
     assert len({asked.request_id for asked in transport.asked}) == 2
     assert [dict(asked.headers)["x-origin-request-id"] for asked in transport.asked] == [
         asked.request_id for asked in transport.asked

@@ -45,6 +45,9 @@ class Script:
         self.now += self.token_takes
         return "old"
 
+    def at_hand(self) -> bool:
+        return True
+
     def instead_of(self, refused: str, patience: float) -> str | None:
         assert refused == "old"
         self.patience.append(patience)

@@ -26,7 +26,7 @@ from pipeline.settings_sections import TlsFiles
 from pipeline.transport.connection import CURRENT, _may_come_yet
 from pipeline.transport.exchange import Exchange
 from pipeline.transport.https import HttpsTransport
-from pipeline.transport.port import Unanswered
+from pipeline.transport.port import InAir, Unanswered
 from schemas.outcomes import Reason
 from tests.transport.tls_server import OK, Peer, Play, Relay, TlsServer, answer, tls
 
@@ -51,9 +51,34 @@ def a_request(
     )
 
 
+class InTwo(HttpsTransport):
+    """Its exchanges in two parts, as the pool has them: sent by one thread, read by another when something came or the time for it is over."""
+
+    def exchange(self, request: Request) -> Reply:
+        with self.start(request) as air, ThreadPoolExecutor(1) as another:
+            return another.submit(self._landed, air).result()
+
+    @staticmethod
+    def _landed(air: InAir) -> Reply:
+        if air.wait(max(air.deadline - time.monotonic(), 0)):
+            air.came(time.monotonic())
+        return air.finish()
+
+
+WAYS: list[type[HttpsTransport]] = [HttpsTransport, InTwo]
+way: type[HttpsTransport] = HttpsTransport
+
+
+@pytest.fixture(autouse=True, params=WAYS, ids=["whole", "in two"])
+def in_this_way(request: pytest.FixtureRequest) -> None:
+    """Each verdict is the same, whichever way."""
+    global way  # noqa: PLW0603 - what every test below is run with
+    way = request.param
+
+
 @contextmanager
 def transport_to(url: str, tls_files: TlsFiles, pool: int = 4, cap: int = 100_000, idle: float = 4.0) -> Iterator[HttpsTransport]:
-    transport = HttpsTransport(url, tls_files, {"client_secret": SECRET}, pool, cap, idle=idle)
+    transport = way(url, tls_files, {"client_secret": SECRET}, pool, cap, idle=idle)
     try:
         yield transport
     finally:
