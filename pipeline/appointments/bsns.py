@@ -1,10 +1,14 @@
 """BSNs in what patients read: wherever a text has one of a patient that came with it, it gets stars. No I/O, and no value in any error.
 
 Identifiers are masked as MedMij wants it before; this is for narratives, remarks, instructions, displays, and numbers of other systems that are one.
+
+What gets stars: the nine digits of one in a row, also within a longer number; and in what people write all of a number that is one but for blanks, dots
+and hyphens between its digits, or without the zero that it begins with. Any other number stays: it would have to be the patient's own BSN, digit by digit. A
+date stays though its digits are one without its zero, and in what software reads (a time, a URI) only the nine digits in a row count.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 BSN: Final = "http://fhir.nl/fhir/NamingSystem/bsn"
@@ -12,14 +16,21 @@ DIGITS: Final = 9
 STARS: Final = "*" * DIGITS
 NAMES: Final = frozenset({"id", "reference", "fullUrl"})
 """What others refer to: with stars in it, it would lead nowhere."""
-_RUN: Final = re.compile(r"\d{9,}", re.ASCII)
-_APART: Final = tuple(re.compile(rf"(?<!\d)(?=(\d(?:[ .\u00a0]?\d){{{more}}})(?!\d))", re.ASCII) for more in (8, 7))
-"""As people write one: 9999.00.006, or without the zero that it begins with. One may begin within another number that ends in it."""
+GIVEN: Final = re.compile(r"[0-9]{8,9}")
+"""As senders give one: some lose the zero that it begins with."""
+_BETWEEN: Final = r"(?:[ \t\n\r\u00a0\u2000-\u2015\u202f.\-]|&nbsp;|&#160;){0,3}"
+_ROW: Final = re.compile(rf"(?=([0-9]{{{DIGITS}}}))")
+_APART: Final = tuple(
+    re.compile(rf"(?<![0-9])(?=([0-9](?:{_BETWEEN}[0-9]){{{more}}})(?![0-9]))") for more in (DIGITS - 1, DIGITS - 2)
+)
+"""One may begin within another number that ends in it."""
+_DATE: Final = re.compile(r"(?:19|20)\d\d([-. ])(?:0[1-9]|1[0-2])\1[0-3]\d|[0-3]\d([-. ])(?:0[1-9]|1[0-2])\2(?:19|20)\d\d")
+_FOR_SOFTWARE: Final = re.compile(r"\d{4}-\d\d(?:-\d\d(?:T[\d:.]+(?:Z|[+-]\d\d:\d\d)?)?)?|(?:urn:|https?://)\S*")
 
 
 def known(identifiers: Iterable[tuple[str, str]]) -> frozenset[str]:
-    """The BSNs among identifiers (system, value)."""
-    return frozenset(value for system, value in identifiers if system == BSN and len(value) == DIGITS and value.isdigit())
+    """The BSNs among identifiers (system, value), with all of their digits."""
+    return frozenset(value.zfill(DIGITS) for system, value in identifiers if system == BSN and GIVEN.fullmatch(value))
 
 
 def without(node: Any, bsns: frozenset[str]) -> Any:  # noqa: ANN401 - JSON
@@ -49,12 +60,26 @@ def named_by(node: Any, bsns: frozenset[str]) -> bool:  # noqa: ANN401 - as abov
 
 def starred(text: str, bsns: frozenset[str]) -> str:
     """The text with stars for each of them, as people write it too."""
-    windows = {run[begin : begin + DIGITS] for run in _RUN.findall(text) for begin in range(len(run) - DIGITS + 1)}
-    apart = {found for pattern in _APART for found in pattern.findall(text) if _whole(found) in bsns}
-    for found in sorted((windows & bsns) | apart, key=len, reverse=True):
-        text = text.replace(found, STARS)
-    return text
+    told, end = [], 0
+    for begin, until in sorted(_spans(text, bsns)):
+        if begin >= end:
+            told += [text[end:begin], STARS]
+        end = max(end, until)
+    return "".join([*told, text[end:]])
+
+
+def _spans(text: str, bsns: frozenset[str]) -> Iterator[tuple[int, int]]:
+    """Where one stands; they may overlap."""
+    for match in _ROW.finditer(text):
+        if match[1] in bsns:
+            yield match.span(1)
+    if _FOR_SOFTWARE.fullmatch(text):
+        return
+    for pattern in _APART:
+        for match in pattern.finditer(text):
+            if _whole(match[1]) in bsns and not _DATE.fullmatch(match[1]):
+                yield match.span(1)
 
 
 def _whole(written: str) -> str:
-    return re.sub(r"\D", "", written).zfill(DIGITS)
+    return re.sub(r"&#160;|[^0-9]", "", written).zfill(DIGITS)

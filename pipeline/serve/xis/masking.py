@@ -10,15 +10,15 @@ import orjson
 from pipeline.appointments.bsns import starred
 from pipeline.serve.xis.context import BSN, Context
 
-BETWEEN: Final = b" ."
-"""What people write between the digits of one; and a blank that does not break."""
-UNBROKEN: Final = "\u00a0".encode()
+NO_DIGITS: Final = bytes(set(range(256)) - set(b"0123456789"))
+BLANK: Final = b"&#160;"
+"""In a narrative: the one thing between the digits of a number that has digits of its own."""
 
 
 def without_bsn(body: bytes, context: Context) -> bytes:
     """The same JSON, with stars where a text has the token's BSN, and without a number that has it. That is rare: else not even a copy is made."""
     for system, bsn in context.identities:
-        if system == BSN and bsn.removeprefix("0").encode() in body.replace(UNBROKEN, b"").translate(None, BETWEEN):
+        if system == BSN and bsn.removeprefix("0").encode() in body.replace(BLANK, b"").translate(None, NO_DIGITS):
             body = orjson.dumps(_masked(orjson.loads(body), bsn))
     return body
 
@@ -35,4 +35,4 @@ def _masked(node: Any, bsn: str) -> Any:  # noqa: ANN401 - JSON
 
 def _is_number(node: Any, bsn: str) -> bool:  # noqa: ANN401 - JSON
     """Stars are no number: it is left out."""
-    return isinstance(node, int | float) and bsn in orjson.dumps(node).decode()
+    return isinstance(node, int | float) and (bsn in orjson.dumps(node).decode() or node == int(bsn))
