@@ -72,8 +72,15 @@ def as_own(change: Change) -> Change:
     """The same under the id of the patient's own copy."""
     assert change.own is not None  # noqa: S101 - asked for by whoever looked
     resources = dict(change.resources)
-    body = orjson.loads(resources.pop(("Appointment", change.appointment))) | {"id": change.own}
-    return replace(change, appointment=change.own, resources={("Appointment", change.own): orjson.dumps(body), **resources})
+    body = as_id(resources.pop(("Appointment", change.appointment)), change.own)
+    return replace(
+        change, appointment=change.own, copy_of=change.appointment, resources={("Appointment", change.own): body, **resources}
+    )
+
+
+def as_id(appointment: bytes, name: str) -> bytes:
+    """The same under another id."""
+    return orjson.dumps(orjson.loads(appointment) | {"id": name})
 
 
 def named_only(patient: bytes, name: str, appointment: bytes) -> bytes:

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
 
-from pipeline.appointments.changes import named_only
+from pipeline.appointments.changes import as_id, copy_id, named_only
 from pipeline.appointments.port import Both, Deed, Did, Done, Key, Merge, Person, Put
 from pipeline.appointments.tables import APPOINTMENTS, DEEDS, PARTED, PERSON_KEYS, PERSONS, RESOURCES, SUPERSEDED
-from pipeline.appointments.writes import ORDER, drop, known_of, lines, link, made, order_in, queue
+from pipeline.appointments.writes import ORDER, copies, drop, known_of, lines, link, made, order_in, queue, supersede
 from pipeline.errors import Refused
 
 TWO_SOLE: Final = "each of them has a BSN of its own: two persons, as long as one of the BSNs is not parted from its numbers"
@@ -55,7 +55,7 @@ def part(connection: Connection, hashes: frozenset[str], both: Both | None, deed
     other = made(connection)
     going = mine | (of_both if both is Both.GO else set())
     connection.execute(update(PERSON_KEYS).where(PERSON_KEYS.c.hash.in_(hashes)).values(person=other))
-    _go(connection, person, other, going)
+    _go(connection, person, other, going, at_ms)
     _say_parted(connection, hashes, rest, at_ms)
     _tell(connection, _Deed(at_ms, Did.PARTED, deed.who, deed.why), (person, other), (len(hashes), len(going)))
 
@@ -79,23 +79,38 @@ def forget(connection: Connection, hashes: frozenset[str], deed: Deed, at_ms: in
     _tell(connection, _Deed(at_ms, Did.FORGOTTEN, deed.who, deed.why), (persons[0], None), (len(keys), gone))
 
 
-def withdraw(connection: Connection, appointment: str, deed: Deed, at_ms: int) -> bool:
-    """Take one appointment from whoever has it, so that it may come again as another's; whether it was there."""
+def having(connection: Connection, appointment: str, hashes: frozenset[str]) -> int:
+    """How many have it, or a copy of it."""
+    return len(_had_by(connection, appointment, hashes))
+
+
+def withdraw(connection: Connection, appointment: str, hashes: frozenset[str], deed: Deed, at_ms: int) -> int:
+    """Take one appointment from whoever has it (`hashes`: from these alone), so that it may come again as another's; from how many it was taken."""
     queue(connection)
-    whose = select(APPOINTMENTS.c.person).where(APPOINTMENTS.c.id == appointment)
-    person = connection.execute(whose).scalar()
-    if person is None:
-        return False
-    version = _held(connection, [person])[person] + 1
-    there = connection.execute(
-        select(APPOINTMENTS.c.refs).where(APPOINTMENTS.c.id == appointment, APPOINTMENTS.c.person == person)
-    ).first()
-    if there is None:
-        return withdraw(connection, appointment, deed, at_ms)
-    connection.execute(delete(APPOINTMENTS).where(APPOINTMENTS.c.id == appointment))
-    _leave(connection, person, version, lines(there.refs))
-    _tell(connection, _Deed(at_ms, Did.WITHDRAWN, deed.who, deed.why), (person, None), (0, 1))
-    return True
+    had = _had_by(connection, appointment, hashes)
+    versions = _held(connection, sorted(had))
+    for person, rows in had.items():
+        connection.execute(delete(APPOINTMENTS).where(APPOINTMENTS.c.id.in_([row.id for row in rows])))
+        _leave(connection, person, versions[person] + 1, set[str]().union(*(lines(row.refs) for row in rows)))
+        _tell(connection, _Deed(at_ms, Did.WITHDRAWN, deed.who, deed.why), (person, None), (0, 1))
+    return len(had)
+
+
+def release(connection: Connection, appointment: str, hashes: frozenset[str], deed: Deed, at_ms: int) -> int:
+    """Leave one appointment with whoever has it as it is, and its number to the next who comes with it; how many have it."""
+    queue(connection)
+    had = _had_by(connection, appointment, hashes)
+    versions = _held(connection, sorted(had))
+    for person, rows in had.items():
+        *older, last = sorted(rows, key=order_in)
+        connection.execute(delete(APPOINTMENTS).where(APPOINTMENTS.c.id.in_([row.id for row in older])))
+        supersede(connection, last, versions[person] + 1, at_ms)
+        name = copy_id(last.id, f"released {at_ms}")
+        values = {"id": name, "body": as_id(last.body, name), "copy_of": None, "since": versions[person] + 1}
+        connection.execute(update(APPOINTMENTS).where(APPOINTMENTS.c.id == last.id).values(**values))
+        connection.execute(update(PERSONS).where(PERSONS.c.id == person).values(version=versions[person] + 1))
+        _tell(connection, _Deed(at_ms, Did.RELEASED, deed.who, deed.why), (person, None), (0, 1))
+    return len(had)
 
 
 def shown(connection: Connection, hashes: frozenset[str]) -> tuple[Person, ...]:
@@ -109,6 +124,21 @@ def done(connection: Connection, most: int) -> tuple[Done, ...]:
 
 
 # whose
+
+
+def _had_by(connection: Connection, appointment: str, hashes: frozenset[str]) -> dict[int, list[Row[Any]]]:
+    """By person what there is of an appointment; of a copy's id what its person has. The persons are held, so that it stays so."""
+    whose = _persons(connection, hashes) if hashes else None
+    named = select(APPOINTMENTS.c.person, APPOINTMENTS.c.copy_of).where(APPOINTMENTS.c.id == appointment)
+    copy = connection.execute(named.where(APPOINTMENTS.c.copy_of.is_not(None))).first()
+    if copy is not None:
+        appointment, whose = copy.copy_of, {copy.person} & (whose or {copy.person})
+    found: dict[int, list[Row[Any]]] = {}
+    _held(connection, sorted({row.person for row in copies(connection, appointment)}))
+    for row in copies(connection, appointment):
+        if whose is None or row.person in whose:
+            found.setdefault(row.person, []).append(row)
+    return found
 
 
 def _persons(connection: Connection, hashes: Iterable[str]) -> set[int]:
@@ -157,7 +187,9 @@ def _one(connection: Connection, keys: Sequence[Key], known: dict[str, int], dee
     kept = kept or (persons[0] if persons else made(connection))
     link(connection, kept, new)
     others = [person for person in persons if person != kept]
-    went = _moved(connection, others, kept, versions.get(kept, 0) + 1) if others else 0
+    version = versions.get(kept, 0) + 1
+    went = _moved(connection, others, kept, version) if others else 0
+    _show_newest(connection, kept, version, deed.at_ms)
     _tell(connection, deed, (kept, others[0] if others else None), (len(new), went))
     return Put.UPDATED if persons else Put.CREATED
 
@@ -194,6 +226,21 @@ def _at(row: Row[Any], person: int) -> Any:  # noqa: ANN401 - SQLAlchemy's claus
     return and_(RESOURCES.c.person == person, RESOURCES.c.type == row.type, RESOURCES.c.id == row.id)
 
 
+def _show_newest(connection: Connection, person: int, version: int, at_ms: int) -> None:
+    """Of one appointment of which the person has several, the newest is shown."""
+    several: dict[str, list[Row[Any]]] = {}
+    for row in connection.execute(select(APPOINTMENTS).where(APPOINTMENTS.c.person == person).order_by(APPOINTMENTS.c.id)).all():
+        several.setdefault(row.copy_of or row.id, []).append(row)
+    for rows in several.values():
+        newest = max(rows, key=order_in)
+        for row in rows:
+            if row.shown == (row is newest):
+                continue
+            if row.shown and row.since < version:
+                supersede(connection, row, version, at_ms)
+            connection.execute(update(APPOINTMENTS).where(APPOINTMENTS.c.id == row.id).values(shown=row is newest, since=version))
+
+
 # two
 
 
@@ -222,7 +269,7 @@ def _came(connection: Connection, person: int, hashes: frozenset[str]) -> tuple[
     return mine, both
 
 
-def _go(connection: Connection, person: int, other: int, going: set[str]) -> None:
+def _go(connection: Connection, person: int, other: int, going: set[str], at_ms: int) -> None:
     """These appointments are another person's, with a copy of what they reference; whatever search began before is over."""
     version = _held(connection, [person])[person] + 1
     refs: set[str] = set()
@@ -236,6 +283,8 @@ def _go(connection: Connection, person: int, other: int, going: set[str]) -> Non
     connection.execute(update(PERSONS).where(PERSONS.c.id == other).values(version=1))
     _leave(connection, person, version, refs)
     _apart(connection, person, other)
+    _show_newest(connection, person, version, at_ms)
+    _show_newest(connection, other, 1, at_ms)
 
 
 def _apart(connection: Connection, person: int, other: int) -> None:
@@ -290,7 +339,7 @@ def _tell(connection: Connection, deed: _Deed, between: tuple[int, int | None], 
 
 def _shown(connection: Connection, person: int, hashes: frozenset[str]) -> Person:
     keys = connection.execute(select(PERSON_KEYS).where(PERSON_KEYS.c.person == person)).all()
-    count = select(func.count()).select_from(APPOINTMENTS).where(APPOINTMENTS.c.person == person)
+    count = select(func.count()).select_from(APPOINTMENTS).where(APPOINTMENTS.c.person == person, APPOINTMENTS.c.shown)
     asked = frozenset(row.hash for row in keys) & hashes
     mine, both = _came(connection, person, asked)
     deeds = select(DEEDS).where(or_(DEEDS.c.person == person, DEEDS.c.other == person)).order_by(DEEDS.c.id)

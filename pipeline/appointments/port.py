@@ -64,6 +64,8 @@ class Change:
     """It may have several patients: the other one's stays as it is. Else only where the other one's is cancelled or was an error."""
     keeps_status: bool = False
     """It says nothing of what became of it: whoever came, left or was cancelled stays so."""
+    copy_of: str | None = field(default=None, repr=False)
+    """The id by which messages name it, where its id is that of a copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ class Did(StrEnum):
     PARTED = "parted"
     FORGOTTEN = "forgotten"
     WITHDRAWN = "withdrawn"
+    RELEASED = "released"
 
 
 class Done(NamedTuple):

@@ -16,6 +16,7 @@ def _within(table: Any) -> Any:  # noqa: ANN401 - SQLAlchemy's columns
         table.c.person == bindparam("person"),
         table.c.start_ms >= bindparam("from_ms"),
         table.c.start_ms < bindparam("until_ms"),
+        *((table.c.shown,) if "shown" in table.c else ()),
         tuple_(table.c.start_ms, table.c.id) > tuple_(bindparam("after_ms"), bindparam("after_id")),
     )
 
@@ -52,5 +53,7 @@ READ: Final = Prepared(
     )
 )
 APPOINTMENT: Final = Prepared(
-    select(APPOINTMENTS.c.body).where(APPOINTMENTS.c.person == bindparam("person"), APPOINTMENTS.c.id == bindparam("name"))
+    select(APPOINTMENTS.c.body).where(
+        APPOINTMENTS.c.person == bindparam("person"), APPOINTMENTS.c.id == bindparam("name"), APPOINTMENTS.c.shown
+    )
 )

@@ -180,9 +180,18 @@ class SqlStore:
         """Remove the person of these keys; done again it changes nothing. Refused: they are several persons'."""
         self._commit(lambda connection: persons.forget(connection, hashes, deed, self._clock()))
 
-    def withdraw(self, appointment: str, deed: Deed) -> bool:
-        """Take an appointment from whoever has it; whether it was there."""
-        return self._commit(lambda connection: persons.withdraw(connection, appointment, deed, self._clock()))
+    def having(self, appointment: str, hashes: frozenset[str] = frozenset()) -> int:
+        """How many have an appointment or a copy of it, of these or of all."""
+        with self._database.write() as connection:
+            return persons.having(connection, appointment, hashes)
+
+    def withdraw(self, appointment: str, hashes: frozenset[str], deed: Deed) -> int:
+        """Take an appointment from whoever has it, or from these alone; from how many it was taken."""
+        return self._commit(lambda connection: persons.withdraw(connection, appointment, hashes, deed, self._clock()))
+
+    def release(self, appointment: str, hashes: frozenset[str], deed: Deed) -> int:
+        """Let whoever has it, or these alone, keep it as it is, and its number go to whoever comes next; how many have it."""
+        return self._commit(lambda connection: persons.release(connection, appointment, hashes, deed, self._clock()))
 
     def close(self) -> None:
         """See the port."""

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     text,
+    true,
 )
 
 METADATA: Final = MetaData(
@@ -81,10 +82,19 @@ APPOINTMENTS: Final = Table(
     Column("refs", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("came_with", Text, nullable=False, server_default=""),
+    Column("copy_of", Name),
+    Column("shown", Boolean, nullable=False, server_default=true()),
 )
 """The newest version of each; `since` is its person's version then, `refs` what it references, as Type/id on lines. `came_with`: the keys that it came
-with, on lines; empty where nobody kept them."""
+with, on lines; empty where nobody kept them. `copy_of`: the id by which messages name it, where this is one patient's copy of it. Not `shown`: the same
+person has a newer one of it, by a merge; it stays for when the two are parted."""
 Index("appointments_of_a_person", APPOINTMENTS.c.person, APPOINTMENTS.c.start_ms, APPOINTMENTS.c.id)
+Index(
+    "copies_of_an_appointment",
+    APPOINTMENTS.c.copy_of,
+    sqlite_where=text("copy_of IS NOT NULL"),
+    postgresql_where=text("copy_of IS NOT NULL"),
+)
 
 SUPERSEDED: Final = Table(
     "superseded_appointments",

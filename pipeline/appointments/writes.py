@@ -3,11 +3,11 @@
 On PostgreSQL a person's row is locked before anything of the person is read to be written; new keys queue at one row, and are read again behind it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Table, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Table, delete, func, insert, or_, select, update
 
 from pipeline.appointments.changes import as_own, copy_id, is_over, with_status_of, with_times_of
 from pipeline.appointments.port import Change, Key, Put
@@ -54,7 +54,8 @@ def put(connection: Connection, change: Change, at_ms: int) -> Put:
     if before is None:
         return Put.CREATED
     for row in mine:
-        _supersede(connection, row, version + 1, at_ms)
+        if row.shown:
+            supersede(connection, row, version + 1, at_ms)
     others = [row.id for row in mine if row.id != change.appointment]
     if others:
         connection.execute(delete(APPOINTMENTS).where(APPOINTMENTS.c.id.in_(others)))
@@ -65,34 +66,38 @@ def put(connection: Connection, change: Change, at_ms: int) -> Put:
 
 def _placed(connection: Connection, change: Change, person: int | None) -> tuple[Change, list[Row[Any]]] | None:
     """The change under the id that this person has it under, with what it goes over, newest first; None: it is another person's alone."""
-    mine = _mine(connection, change, person)
+    every = copies(connection, change.appointment)
+    mine = sorted((row for row in every if row.person == person), key=order_in, reverse=True)
     if mine:
-        own = next((row.id for row in mine if row.id == change.appointment), mine[0].id)
-        if own != change.appointment:
-            change = as_own(replace(change, own=own))
-        return _timed(change, mine[0]), mine
-    others = _there(connection, change.appointment)
-    if others is None:
+        return _timed(_under(change, mine), mine[0]), mine
+    if not every:
         return change, []
-    if change.own is None or _there(connection, change.own) is not None or not (change.shared or is_over(others.body)):
+    if change.own is None or not (change.shared or all(is_over(row.body) for row in every if row.shown)):
         return None
-    return as_own(change), []
+    if all(row.id != change.appointment for row in every):
+        return change, []
+    return as_own(replace(change, own=_free(connection, change.own))), []
 
 
-def _mine(connection: Connection, change: Change, person: int | None) -> list[Row[Any]]:
-    """What the person has of it, newest first: itself, and copies. Several, where two of whom each had one are one person now."""
-    if person is None:
-        return []
-    ids = {change.appointment}
-    if change.own is not None:
-        patients = select(RESOURCES.c.id).where(RESOURCES.c.person == person, RESOURCES.c.type == "Patient")
-        ids |= {copy_id(change.appointment, each) for each in connection.execute(patients).scalars()}
-    rows = connection.execute(select(APPOINTMENTS).where(APPOINTMENTS.c.id.in_(ids), APPOINTMENTS.c.person == person)).all()
-    return sorted(rows, key=order_in, reverse=True)
+def copies(connection: Connection, appointment: str) -> Sequence[Row[Any]]:
+    """Whatever anybody has of it: itself, and copies. One has several of it, where two of whom each had one are one person now."""
+    of_it = or_(APPOINTMENTS.c.id == appointment, APPOINTMENTS.c.copy_of == appointment)
+    return connection.execute(select(APPOINTMENTS).where(of_it).order_by(APPOINTMENTS.c.id)).all()
 
 
-def _there(connection: Connection, appointment: str) -> Row[Any] | None:
-    return connection.execute(select(APPOINTMENTS).where(APPOINTMENTS.c.id == appointment)).first()
+def _under(change: Change, mine: Sequence[Row[Any]]) -> Change:
+    """Under its own id where that is the person's, else under that of the newest copy."""
+    itself = next((row for row in mine if row.id == change.appointment), None)
+    if itself is None:
+        return as_own(replace(change, own=mine[0].id))
+    return replace(change, copy_of=itself.copy_of)
+
+
+def _free(connection: Connection, name: str) -> str:
+    """An id for a copy: the one that is asked for, unless it is somebody's."""
+    while connection.execute(select(APPOINTMENTS.c.id).where(APPOINTMENTS.c.id == name)).first() is not None:
+        name = copy_id(name, "")
+    return name
 
 
 def _person_held(connection: Connection, keys: tuple[Key, ...]) -> tuple[int | None, list[Key], int] | None:
@@ -163,8 +168,10 @@ def _write(connection: Connection, change: Change, person: int, version: int) ->
         "refs": "\n".join(f"{kind}/{name}" for kind, name in _referenced(change)),
         "body": change.resources["Appointment", change.appointment],
         "came_with": "\n".join(sorted({key.hash for key in change.keys})),
+        "copy_of": change.copy_of,
+        "shown": True,
     }
-    _upsert(connection, APPOINTMENTS, ("id",), values)
+    _upsert(connection, APPOINTMENTS, ("id", "person"), values)  # what somebody else wrote meanwhile is not taken from him
 
 
 def _referenced(change: Change) -> dict[tuple[str, str], bytes]:
@@ -188,7 +195,7 @@ def _resources(connection: Connection, change: Change, person: int) -> None:
             _upsert(connection, RESOURCES, ("person", "type", "id"), values)
 
 
-def _supersede(connection: Connection, before: Row[Any], version: int, at_ms: int) -> None:
+def supersede(connection: Connection, before: Row[Any], version: int, at_ms: int) -> None:
     """The older version, for the searches that began before."""
     values = {name: getattr(before, name) for name in ("id", "person", "start_ms", "since", "body")}
     connection.execute(insert(SUPERSEDED).values(**values, until=version, at_ms=at_ms))

@@ -138,13 +138,19 @@ def make_private(named: Named, path: Path) -> None:
         ) from None
 
 
+UNIQUE_VIOLATION: Final = "23505"
+"""Of PostgreSQL: another transaction made the same row, and is over now."""
+
+
 @contextmanager
 def one_line(named: Named, url: URL) -> Iterator[None]:
     """Every error of the database as the named one: which database, what, what to do, no value."""
     try:
         yield
-    except IntegrityError:
-        raise named.error("another session wrote the same at the same time: it is tried again", where=place(named, url)) from None
+    except IntegrityError as error:
+        told = named.error("another session wrote the same at the same time: it is tried again", where=place(named, url))
+        told.in_the_way = str(getattr(error.orig, "sqlstate", None)) == UNIQUE_VIOLATION
+        raise told from None
     except (SQLAlchemyError, sqlite3.Error) as error:
         told = named.error(_sentence(named, error), where=place(named, url))
         told.in_the_way = str(getattr(getattr(error, "orig", None), "sqlstate", None)).startswith("40")

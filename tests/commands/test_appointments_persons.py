@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.cli import main
 from pipeline.partners.medmij.parts import FILLER, own_id
+from pipeline.settings import load
 from tests.appointments.house import BSN, LOCAL, ROUTE, House, a40, house, siu
 
 Say = Callable[..., tuple[int, str]]
@@ -89,10 +91,44 @@ def test_an_appointment_that_is_another_persons_is_taken_from_there_and_comes_ag
     forget = ["appointments", "forget", "--appointment", name, "--why", "booked on the wrong patient"]
     assert "--yes does it" in say(*forget)[1]
     assert zuid.seen_by("CANARY-2") == ["1"]
-    assert say(*forget, "--yes") == (0, "the appointment is removed\n")
+    assert say(*forget, "--yes") == (0, "the appointment is removed from 1 person\n")
     assert say(*forget, "--yes") == (0, "there is no such appointment: nothing to do\n")
     replayed(zuid, say, "his.siu/0/1")
     assert (zuid.seen_by("CANARY-1"), zuid.seen_by("CANARY-2")) == (["1"], [])
+
+
+def test_a_number_that_the_his_gave_to_the_next_patient_shows_with_him_and_the_first_keeps_his(zuid: House, say: Say) -> None:
+    zuid.work(siu("CANARY-1", "1"))
+    zuid.work(siu("CANARY-2", "1", at=3))
+    assert zuid.ends()[1] == ("parked", "part_of_another")
+    name = own_id("Appointment", f"{FILLER}AGENDA", "1")
+    release = ["appointments", "release", "--appointment", name, "--why", "number given out again"]
+    assert say(*release)[1].startswith("the appointment of 1 person would stay as it is")
+    assert say(*release, *keys("CANARY-2"))[1].endswith("there is no such appointment: nothing to do\n")
+    assert say(*release, "--yes")[0] == 0
+    assert say(*release, "--yes") == (0, "there is no such appointment: nothing to do\n")
+    replayed(zuid, say, "his.siu/0/1")
+    zuid.work(siu("CANARY-2", "1", at=5, trigger="S13"))
+    assert zuid.ends()[1:] == [DELIVERED] * 2
+    assert (zuid.seen_by("CANARY-1"), zuid.seen_by("CANARY-2")) == (["1"], ["1"])
+    zuid.work(siu("CANARY-1", "1", at=9, trigger="S15"))
+    assert zuid.ends()[3] == ("parked", "part_of_another")
+    assert "released by" in say("appointments", "audit")[1]
+
+
+def test_of_a_group_one_is_taken_out_by_a_number_of_hers_or_all_are(zuid: House, say: Say) -> None:
+    tree = yaml.safe_load(zuid.path.read_text())
+    tree["partners"]["medmij"]["shared_numbers"] = "group"
+    zuid.path.write_text(yaml.safe_dump(tree))
+    zuid.settings = load(zuid.path)
+    zuid.work(siu("CANARY-1", "1"), siu("CANARY-2", "1"), siu("CANARY-3", "1"))
+    name = own_id("Appointment", f"{FILLER}AGENDA", "1")
+    forget = ["appointments", "forget", "--appointment", name, "--why", "ticket 15"]
+    assert "removed from 3 persons" in say(*forget)[1]
+    assert "removed from 1 person\n" in say(*forget, *keys("CANARY-2"), "--yes")[1]
+    assert [zuid.seen_by(f"CANARY-{number}") for number in (1, 2, 3)] == [["1"], [], ["1"]]
+    assert "removed from 2 persons\n" in say(*forget, "--yes")[1]
+    assert [zuid.seen_by(f"CANARY-{number}") for number in (1, 2, 3)] == [[], [], []]
 
 
 def test_a_person_is_removed_and_the_audit_says_so_without_a_word_of_whom(zuid: House, say: Say) -> None:
@@ -127,7 +163,8 @@ def test_what_was_done_and_by_what_message_is_shown_with_the_person(zuid: House,
         ["persons", "--key", f"{BSN}|999999999"],
         ["join", "--key", f"{LOCAL}|CANARY", "--why", "one is no pair"],
         ["forget", "--why", "nobody"],
-        ["forget", "--key", f"{LOCAL}|CANARY", "--appointment", "a", "--why", "both"],
+        ["forget", "--key", f"{LOCAL}|CANARY", "--appointment", "", "--why", "not the whole person"],
+        ["release", "--key", f"{LOCAL}|CANARY", "--appointment", " ", "--why", "of which appointment"],
         ["part", "--key", f"{LOCAL}|CANARY", "--why", " "],
     ],
 )

@@ -7,8 +7,8 @@ table identifier-systems-medmij has; a BSN in them is used for that, and masked 
 texts too (narrative, comment, description, display…); in an id or a reference it is a mistake. Where identifiers are masked already, the local ones do; or --patients names a CSV with the columns patient (the Patient's id in the files), system, value.
 meta.lastUpdated says how old a version is (else now): an older one never goes over a newer one.
 
-persons, join, part and forget are about whose numbers are whose; they show no number, no name and no appointment, and --yes does what is shown. audit lists
-what was done. A message that parked goes with a replay afterwards.
+persons, join, part and forget are about whose numbers are whose; forget and release about whose one appointment is. They show no number, no name and no
+appointment, and --yes does what is shown. audit lists what was done. A message that parked goes with a replay afterwards.
 """
 
 import csv
@@ -31,14 +31,13 @@ EXAMPLE: Final = """  emr-pipeline appointments load export/*.ndjson
   emr-pipeline appointments join --key 'urn:oid:1.2.3|4711' --key 'urn:oid:1.2.3|4712' --why 'ticket 12' --yes
   emr-pipeline appointments part --key 'urn:oid:1.2.3|4712' --why 'ticket 13' --yes
   emr-pipeline appointments forget --key 'urn:oid:1.2.3|4712' --why 'ticket 14' --yes
+  emr-pipeline appointments release --appointment 3d1f… --why 'number given out again, ticket 15' --yes
   emr-pipeline appointments audit"""
 COLUMNS: Final = ("patient", "system", "value")
 SHOWN: Final = 20
 """Mistakes of a file that are named one by one."""
 CONFLICT: Final = "its patient's identifiers are two persons', or one person would have two BSNs: emr-pipeline appointments persons shows them, join makes one of two"
-ANOTHERS: Final = (
-    "it is there as another person's: emr-pipeline appointments join makes them one, forget --appointment takes it from there"
-)
+ANOTHERS: Final = "it is there as another person's: emr-pipeline appointments join makes them one, forget --appointment takes it from there, release frees its number"
 
 
 def configure(parser: ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Whose numbers are whose in the store of appointments: shown, joined, parted, forgotten. Nothing here shows a number, a name or an appointment.
+"""Whose numbers are whose in the store of appointments: shown, joined, parted, forgotten; and whose one appointment is. Nothing here shows a number, a name or an appointment.
 
 Without --yes what would be done is shown, and nothing is done. Done twice, each changes nothing the second time.
 """
@@ -30,6 +30,7 @@ HELP: Final = {
     "join": "make one person of those who have these numbers",
     "part": "make these numbers a person of their own, with the appointments that came with them",
     "forget": "remove a person with all appointments, or one appointment",
+    "release": "leave an appointment with whoever has it, and its number to the next patient who comes with it",
     "audit": "show what was done to persons, newest first",
 }
 
@@ -37,18 +38,17 @@ HELP: Final = {
 def configure(actions: "Actions") -> None:
     """The arguments of each."""
     parsers = {name: actions.add_parser(name, help=text) for name, text in HELP.items()}
-    for name in ("persons", "join", "part", "forget"):
+    for name in ("persons", "join", "part", "forget", "release"):
         text = "a number of the person, as urn:oid:1.2.3|4711; several times for several; - reads them from stdin, one on a line"
         parsers[name].add_argument("--key", action="append", default=[], metavar="SYSTEM|VALUE", help=text)
-    for name in ("join", "part", "forget"):
+    for name in ("join", "part", "forget", "release"):
         parsers[name].add_argument("--why", required=True, metavar="TEXT", help="for the audit; no patient data")
         parsers[name].add_argument("--yes", action="store_true", help="do it; without it what would be done is shown")
     text = "where appointments go that came with numbers of both sides, or from before that was kept"
     parsers["part"].add_argument("--both", choices=("stay", "go"), help=text)
-    text = (
-        "instead of a person: this one appointment, by the id that map shows in its path; it may come again as another person's"
-    )
-    parsers["forget"].add_argument("--appointment", metavar="ID", help=text)
+    text = "this one appointment, by the id that map shows in its path; with --key of that person alone, else of all who have it"
+    for name in ("forget", "release"):
+        parsers[name].add_argument("--appointment", metavar="ID", required=name == "release", help=text)
     parsers["audit"].add_argument("--most", type=int, default=MOST, metavar="N", help=f"lines (else {MOST})")
     for parser in parsers.values():
         json_argument(parser, "the answer")
@@ -75,7 +75,8 @@ def run(arguments: Namespace) -> int:
         from pipeline.appointments.port import Deed
 
         deed = Deed(operator(), pseudonyms.seal(arguments.why))
-        return {"join": _join, "part": _part, "forget": _forget}[arguments.what](arguments, _Seen(keys, store, pseudonyms), deed)
+        does = {"join": _join, "part": _part, "forget": _forget, "release": _release}[arguments.what]
+        return does(arguments, _Seen(keys, store, pseudonyms), deed)
 
 
 @contextmanager
@@ -106,7 +107,10 @@ def _keys(arguments: Namespace, pseudonyms: "Pseudonyms") -> "tuple[Key, ...]":
                 where="--key",
             )
         found += keys
-    if bool(found) == bool(getattr(arguments, "appointment", None)):
+    named = getattr(arguments, "appointment", None)
+    if named is not None and not named.strip():
+        raise SettingsError("an id, as map shows it", where="--appointment")  # with --key the whole person would be meant
+    if not found and not named:
         raise SettingsError(
             "give the person's numbers" + (", or --appointment" if arguments.what == "forget" else ""), where="--key"
         )
@@ -177,11 +181,30 @@ def _forget(arguments: Namespace, seen: _Seen, deed: "Deed") -> int:
     return _say(arguments, seen, "removed; what is in topics stays there, and a replay would bring it back")
 
 
+NO_SUCH: Final = "there is no such appointment: nothing to do"
+
+
 def _withdraw(arguments: Namespace, seen: _Seen, deed: "Deed") -> int:
+    having = seen.store.having(arguments.appointment, seen.hashes)
+    if not having:
+        return _say(arguments, seen, NO_SUCH)
     if not arguments.yes:
-        return _say(arguments, seen, f"the appointment would be removed, if it is there; {NOT_YET}")
-    there = seen.store.withdraw(arguments.appointment, deed)
-    return _say(arguments, seen, "the appointment is removed" if there else "there is no such appointment: nothing to do")
+        return _say(arguments, seen, f"the appointment would be removed from {_plural(having, 'person')}; {NOT_YET}")
+    had = seen.store.withdraw(arguments.appointment, seen.hashes, deed)
+    return _say(arguments, seen, f"the appointment is removed from {_plural(had, 'person')}")
+
+
+def _release(arguments: Namespace, seen: _Seen, deed: "Deed") -> int:
+    having = seen.store.having(arguments.appointment, seen.hashes)
+    if not having:
+        return _say(arguments, seen, NO_SUCH)
+    stays = "stay as it is, and its number would be free for another patient"
+    if not arguments.yes:
+        return _say(arguments, seen, f"the appointment of {_plural(having, 'person')} would {stays}; {NOT_YET}")
+    had = seen.store.release(arguments.appointment, seen.hashes, deed)
+    return _say(
+        arguments, seen, f"the appointment of {_plural(had, 'person')} stays as it is; its number is free for another patient"
+    )
 
 
 # shown
