@@ -5,6 +5,7 @@ that meets a defect ends the pool, and `failed` says why: nothing is swallowed, 
 """
 
 import heapq
+import select
 import threading
 import time
 from collections import Counter, deque
@@ -24,12 +25,10 @@ from pipeline.transport.port import Flight, InAir, Pause
 
 T = TypeVar("T")
 
-THREADS: Final = 64
-"""At most, where steps fly. What came back always finds one of them: the others may be with what is new, or in what takes long."""
-STARTING: Final = 4
-"""One of so many threads takes up what is new: many tickets on few threads share what the ledger is asked, and the interpreter's lock goes round less."""
-APART: Final = 2
-"""One of so many threads may be in something that takes long, as to make a connection."""
+THREADS: Final = 32
+"""At most, where steps fly and threads bring along many tickets."""
+CROWD: Final = 64
+"""The same, where each thread has one ticket."""
 TOGETHER: Final = 16
 """Tickets that a thread brings along at once."""
 BRIEF: Final = 0.005
@@ -72,6 +71,13 @@ class _Role(Enum):
     """One ticket, which may have to wait for the partner."""
 
 
+PARTS: Final = {_Role.START: 8, _Role.LAND: 4, _Role.LONG: 2}
+"""One of so many threads may do it: many tickets on few threads share what the ledger is asked, and the interpreter's lock goes round less.
+
+What came back finds a thread, whatever waits for the partner.
+"""
+
+
 class Pool(Generic[T]):
     """See the module."""
 
@@ -83,7 +89,7 @@ class Pool(Generic[T]):
         *,
         name: str,
         flies: bool = False,
-        threads: int = THREADS,
+        threads: int | None = None,
         together: int = TOGETHER,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -94,11 +100,9 @@ class Pool(Generic[T]):
         """
         self._lanes, self._work, self._name, self._clock = lanes, work, name, clock
         self._in_flight, self._flies, self._together = in_flight, flies, together if flies else 1
+        threads = threads or (THREADS if together > 1 else CROWD)
         self._most = min(threads, in_flight) if flies else in_flight
-        self._most_of = {
-            _Role.START: max(self._most // STARTING, 1) if flies else self._most,
-            _Role.LONG: max(self._most // APART, 1),
-        }
+        self._most_of = {role: max(threads // part, 1) if flies else in_flight for role, part in PARTS.items()}
         lock = threading.Lock()
         self._turn = threading.Condition(lock)
         """What idle threads wait at."""
@@ -120,6 +124,10 @@ class Pool(Generic[T]):
         self._watch: Watch[_Step[T]] = Watch(self._landed, self._fail, name)
         self._brisk = True
         """Whether the last answer that was waited for without a thread came so soon that a thread may as well wait."""
+        self._idle = 0
+        """Threads without anything to do."""
+        self._roused = 0
+        """Of them, those that were told that there is something, and have not looked yet."""
         self._chores_running = 0
         self._stopping = False
         self._resting = False
@@ -237,9 +245,11 @@ class Pool(Generic[T]):
         """As many threads as there is work for, and one that looks at the clock where something comes back later."""
         new = _shared(min(len(self._ready), self._in_flight - len(self._running)), self._together)
         work = min(new, self._left(_Role.START)) + min(len(self._apart), self._left(_Role.LONG))
-        work += _shared(len(self._back), self._together) + len(self._chores) + bool(self._later)
-        self._turn.notify(work)
+        work += min(_shared(len(self._back), self._together), self._left(_Role.LAND)) + len(self._chores) + bool(self._later)
         free = len(self._threads) - self._busy
+        if (more := min(work, self._idle) - self._roused) > 0:
+            self._roused += more
+            self._turn.notify(more)
         for _ in range(min(work - free, self._most - len(self._threads))):
             thread = threading.Thread(target=self._run, name=f"{self._name}-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
@@ -271,15 +281,18 @@ class Pool(Generic[T]):
         on: list[_Step[T]] = []
         apart: list[_Step[T]] = []
         done: list[tuple[Ticket[T], Again | None]] = []
+        flown: list[_Step[T]] = []
         for step, stopped in [(step, self._stretch(step)) for step in steps]:
             if isinstance(stopped, Done):
                 done.append((step.ticket, stopped.again))
             elif not isinstance(stopped, Pause):
-                self._fly(replace(step, air=stopped, left_at=self._clock()), on, apart)
+                flown.append(replace(step, air=stopped, left_at=self._clock()))
             elif stopped is Pause.APART and self._flies and role is not _Role.LONG:
                 apart.append(step)
             else:
                 on.append(step)
+        if flown:
+            self._fly(flown, on, apart)
         if done or apart or not on:
             self._let_go(role if not on else None, apart, done)
         return on
@@ -297,17 +310,19 @@ class Pool(Generic[T]):
             if self._stopping and not self._running:
                 self._turn.notify_all()
 
-    def _fly(self, step: _Step[T], on: list[_Step[T]], apart: list[_Step[T]]) -> None:
-        """It is waited for by the watch; by this thread, where that is no loss, or cannot be otherwise."""
-        air = step.air
-        if air is None or not self._flies or air.fileno is None:
-            on.append(step)
-        elif not air.wait(BRIEF if self._brisk else 0):
+    def _fly(self, flown: list[_Step[T]], on: list[_Step[T]], apart: list[_Step[T]]) -> None:
+        """They are waited for by the watch; by this thread, where that is no loss, or cannot be otherwise."""
+        aloft: dict[int, tuple[InAir, _Step[T]]] = {}
+        for step in flown:
+            if step.air is None or not self._flies or step.air.fileno is None:
+                on.append(step)
+            else:
+                aloft[step.air.fileno] = (step.air, step)
+        for fileno in _came({fileno: air for fileno, (air, _) in aloft.items()}, BRIEF if self._brisk else 0):
+            air, step = aloft.pop(fileno)
+            (on if air.at_once() else apart).append(step)
+        for air, step in aloft.values():
             self._let_fly(air, step, on)
-        elif air.at_once():
-            on.append(step)
-        else:
-            apart.append(step)
 
     def _let_fly(self, air: InAir, step: _Step[T], on: list[_Step[T]]) -> None:
         try:
@@ -367,14 +382,21 @@ class Pool(Generic[T]):
                     return task
                 if self._stopping and not self._running:
                     return None
-                self._turn.wait(wait)
+                self._sleep(wait)
+
+    def _sleep(self, seconds: float | None) -> None:
+        """Until it is roused, or so long. Who was not roused and says so makes one more look in vain; never one too few."""
+        self._idle += 1
+        self._turn.wait(seconds)
+        self._idle -= 1
+        self._roused = max(self._roused - 1, 0)
 
     def _next(self) -> Callable[[], None] | None:
         """A chore, else what came back, else what waits for a thread of its own, else what is new."""
         if self._chores:
             self._chores_running += 1
             return partial(self._do_chore, self._chores.popleft())
-        if self._back:
+        if self._back and self._left(_Role.LAND) > 0:
             steps = [self._back.popleft() for _ in range(min(len(self._back), self._together))]
             return self._taken(steps, _Role.LAND)
         if self._apart and self._left(_Role.LONG) > 0:
@@ -425,6 +447,23 @@ class Pool(Generic[T]):
                 heapq.heappush(self._later, (self._clock() + seconds, next(self._number), ticket))
             else:
                 self._ready.append(ticket)
+
+
+def _came(aloft: dict[int, InAir], seconds: float) -> list[int]:
+    """Those for which something is there, once it is for all, or so many seconds are over."""
+    poll = select.poll()
+    for fileno in aloft:
+        poll.register(fileno, select.POLLIN)
+    came: list[int] = []
+    end = time.monotonic() + seconds
+    wait = seconds
+    while len(came) < len(aloft) and wait >= 0 and (readable := poll.poll(wait * 1000)):
+        for fileno, _ in readable:
+            if aloft[fileno].wait(0):
+                poll.unregister(fileno)
+                came.append(fileno)
+        wait = end - time.monotonic()
+    return came
 
 
 def _shared(tickets: int, together: int) -> int:

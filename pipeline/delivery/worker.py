@@ -1,7 +1,7 @@
 """The loop of one route: poll, read, give each record its place, commit. It sends nothing and waits for no partner.
 
     this loop   poll → flow.read → frontier, lanes                                    the only one that touches the consumer
-    pool        courier.work: a step of a delivery; when it ends, the ledger         up to `in_flight` at once, on up to 64 threads
+    pool        courier.work: a step of a delivery; when it ends, the ledger         up to `in_flight` at once, on few threads
     emitter     results and dead letters, durable; then the frontier                 one thread
 
 The order of writing is ledger, topics, offset (RELIABILITY section 3). A record that the ledger has settled already is emitted again and not
@@ -24,7 +24,7 @@ from pipeline.delivery.gate import Gate, Trouble
 from pipeline.delivery.intake import Intake, partition_of
 from pipeline.delivery.lanes import Lanes, Limits
 from pipeline.delivery.offsets import Offsets, Progress
-from pipeline.delivery.pool import THREADS, TOGETHER, Pool
+from pipeline.delivery.pool import TOGETHER, Pool
 from pipeline.delivery.replayer import Replayer
 from pipeline.delivery.steady import Outages, Steady, Stopped
 from pipeline.errors import BusError, BusGap, BusLost, BusRebalancing, BusUnavailable, Refused
@@ -90,7 +90,7 @@ class Worker:
         self.courier = Courier(plan, topics, bus, hands=hands, flood=self.flood, desk=self, tally=self.tally, hold=settings.hold)
         limits = Limits(settings.messages, settings.megabytes * 1_048_576, settings.per_patient, settings.hold)
         together = TOGETHER if slots is None else 1  # two that wait for a slot on one thread might wait for one another
-        flies = isinstance(transport, Splits) and in_flight > THREADS
+        flies = isinstance(transport, Splits)
         self.pool: Pool[Task] = Pool(Lanes(limits), self.courier.work, in_flight, name=plan.name, flies=flies, together=together)
         self.replayer = Replayer(plan.name, topics.source, ledger.replays)
         self.offsets = Offsets()

@@ -100,7 +100,7 @@ class _Asked:
         return self._came_at is not None
 
     def _spoke(self, seconds: float) -> bool:
-        if self._sock.pending():
+        if seconds <= 0 or self._sock.pending():
             return self._sock.spoke()
         poll = select.poll()
         poll.register(self.fileno, select.POLLIN)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from types import TracebackType
 from typing import Final, Self
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from pipeline.bus.port import TopicPartition
 from pipeline.delivery.lanes import Lanes, Limits, Ticket
-from pipeline.delivery.pool import Again, Pool, _Role
+from pipeline.delivery.pool import BRIEF, Again, Pool, _Role
 from pipeline.delivery.watch import Watch
 from pipeline.model import Position, Reply
 from pipeline.transport.port import Flight, Pause
@@ -32,9 +33,6 @@ def ticket(offset: int, *keys: str, partition: int = 0) -> Ticket[str]:
 class Air:
     """A request in the air, over a pair of sockets."""
 
-    patient = True
-    """Who waits a moment for its answer may get it; else it is in the air though its answer is there."""
-
     whole = True
     """What is there of its answer is all of it."""
 
@@ -50,8 +48,6 @@ class Air:
 
     def wait(self, seconds: float) -> bool:
         time.sleep(seconds)
-        if seconds and not self.patient:
-            return False
         try:
             return bool(self.ours.recv(1, socket.MSG_PEEK))
         except BlockingIOError:
@@ -359,6 +355,31 @@ def test_an_answer_that_drips_keeps_no_other_one_waiting() -> None:
     assert pool.drain(60)
 
 
+def test_answers_that_come_soon_are_read_by_the_thread_that_asked_and_keep_nobody_who_gets_none(sky: Sky) -> None:
+    asked, read = dict[str, int](), dict[str, int]()
+
+    def step(one: Ticket[str]) -> Flight[Again | None]:
+        name = str(one.content)
+        with Air() as air:
+            sky.up[name] = air
+            asked[name] = threading.get_ident()
+            if name != "0/1":
+                air.answer()
+            yield air
+            read[name] = threading.get_ident()
+        del sky.up[name]
+        return None
+
+    pool = Pool(Lanes(ROOMY), step, 40, flies=True, threads=8, together=4, name="route")
+    offered_at_once(pool, 4)
+    until(lambda: len(read) == 3)
+    assert read == {name: thread for name, thread in asked.items() if name != "0/1"}
+    until(lambda: len(pool._watch) == 1)
+    sky.clear()
+    assert pool.drain(60)
+    assert len(read) == 4
+
+
 def test_drop_waits_for_what_is_in_the_air_of_these_and_for_nothing_else(sky: Sky) -> None:
     pool = pool_of(sky, 10)
     pool.offer(ticket(0))
@@ -506,12 +527,12 @@ def test_each_is_done_once_by_one_thread_at_a_time_in_the_order_of_its_lanes_and
     running: set[int] = set()
     done: list[int] = []
     broken: list[str] = []
+    waits = cycle([0, 2 * BRIEF])
 
     def flown(seconds: float) -> Flight[None]:
         with Air(seconds) as air:
-            if seconds > 1:
-                air.patient = False
-                air.answer()
+            if seconds > 1:  # at once, or when it is with the watch
+                threading.Timer(next(waits), air.answer).start()
             yield air
 
     def work(one: Ticket[str]) -> Flight[Again | None]:
