@@ -3,8 +3,10 @@
 SQLite: WAL, synchronous=FULL, files readable by their owner alone. PostgreSQL: psycopg, synchronous_commit=on.
 """
 
+import errno
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -33,6 +35,10 @@ CACHE: Final = 1024
 """Kilobytes of pages that a connection to SQLite keeps, half of what it would: they fill as the file grows."""
 CONNECTIONS: Final = 8
 """Kept, and no more made for a rush: to open one costs more than to wait for one, and a worker has up to a thousand threads."""
+
+
+MAKING: Final = threading.Lock()
+"""So that no thread connects to a file that another one still holds as it made it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +131,18 @@ def _sqlite(url: URL) -> Engine:
 
 
 def make_private(named: Named, path: Path) -> None:
-    """Make the file and its folder where they are not there, for their owner alone; -wal and -shm take the file's rights (SQLite does that)."""
+    """Make the file and its folder where they are not there, for their owner alone; -wal and -shm take the file's rights (SQLite does that).
+
+    A file that is there is never opened: closing it would end all locks that this process has on it (POSIX), SQLite's of other connections too. Another process would
+    then take itself for the last one and remove the -wal in use, and what is written into that afterwards is lost.
+    """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        with MAKING:
+            if not path.exists():
+                _make(path)
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         for file in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
             if file.exists() and file.stat().st_mode & 0o077:
                 file.chmod(0o600)
@@ -136,6 +150,13 @@ def make_private(named: Named, path: Path) -> None:
         raise named.error(
             f"the file cannot be made or written ({error.strerror}): look at the folder's rights and space", where=str(path)
         ) from None
+
+
+def _make(path: Path) -> None:
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:  # another process was faster
+        return
 
 
 UNIQUE_VIOLATION: Final = "23505"

@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,29 @@ def test_postgresql_is_durable() -> None:
         setting = connection.exec_driver_sql("SHOW synchronous_commit").scalar()
     ledger.close()
     assert setting == "on"
+
+
+def test_a_file_that_is_opened_again_in_this_process_is_not_taken_from_it_by_another_that_goes(tmp_path: Path) -> None:
+    """Seen to fail when `check` opened and closed the file: its locks were gone, the other process removed the -wal, and neither saw the other's writes."""
+    first, again = of(tmp_path), of(tmp_path)
+    elsewhere = (
+        "import sqlite3, sys\n"
+        "connection = sqlite3.connect(sys.argv[1])\n"
+        "with connection:\n"
+        "    connection.execute(sys.argv[2])\n"
+        "connection.close()\n"
+    )
+    for statement in ("CREATE TABLE told (a)", "INSERT INTO told VALUES (1)", "INSERT INTO told VALUES (2)"):
+        subprocess.run([sys.executable, "-c", elsewhere, str(tmp_path / "ledger.sqlite"), statement], check=True)
+        assert (tmp_path / "ledger.sqlite-wal").exists()
+    for ledger in (first, again):
+        with ledger._write() as connection:
+            connection.exec_driver_sql("INSERT INTO told VALUES (3)")
+            assert connection.exec_driver_sql("SELECT count(*) FROM told WHERE a < 3").scalar() == 2
+    again.close()
+    first.close()
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as found:
+        assert found.execute("SELECT count(*) FROM told").fetchall() == [(4,)]
 
 
 def test_nothing_is_made_before_check(tmp_path: Path) -> None:
