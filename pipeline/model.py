@@ -133,6 +133,8 @@ class EventRule:
     behind: Behind = Behind.PASS
     only_known: bool = False
     """It is nothing to a partner that has nothing of its subject."""
+    older_goes: bool = False
+    """The partner weighs versions itself: what is older than the last delivered goes all the same."""
 
 
 @dataclass(frozen=True, slots=True)

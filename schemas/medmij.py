@@ -84,8 +84,9 @@ def _timed(one: Appointment) -> Appointment:
     """Section 5: app-2 (both or neither) and app-3 (both, but of what is proposed or cancelled), told at the one that is missing."""
     if one["status"] in WITHOUT_TIMES and ("start" in one) is ("end" in one):
         return one
+    there = {name.removeprefix("_") for name in one}  # of an absent one that is said to be unknown, the store may know
     for element in ("start", "end"):
-        if element not in one:
+        if element not in there:
             raise _refuse(FindingCode.PROFILE_MANDATORY, element)
     return one
 

@@ -16,7 +16,6 @@ from pipeline.pseudonyms import Pseudonyms
 OWN: Final = bytes.fromhex("e1c2b7a09d5f5d0f8a3c6b2e4f7d9013")
 """Namespace of the ids of copies (RFC 9562 section 5.5)."""
 EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
-BECAME: Final = frozenset({"arrived", "fulfilled", "cancelled", "noshow", "entered-in-error"})
 Place = tuple[str, str]
 
 
@@ -97,33 +96,13 @@ def is_over(body: bytes) -> bool:
     return orjson.loads(body).get("status") in {"cancelled", "entered-in-error"}
 
 
-def with_status_of(change: Change, before: bytes) -> Change:
-    """What tells no status leaves that of the version before, where something became of it; without times, with those too."""
-    if not change.keeps_status or (older := orjson.loads(before)).get("status") not in BECAME:
-        return change
+def with_body(change: Change, body: bytes) -> Change:
+    """The same with another body of the appointment, and its start."""
     place = ("Appointment", change.appointment)
-    now = orjson.loads(change.resources[place])
-    kept = {"status": older["status"]} | ({} if "start" in now else _times(older))
-    start = (now | kept).get("start")
-    body = orjson.dumps(now | kept)
+    if body == change.resources[place]:
+        return change
+    start = orjson.loads(body).get("start")
     return replace(change, start_ms=start and instant_ms(start), resources={**change.resources, place: body})
-
-
-def _times(older: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: older[name] for name in ("start", "end", "minutesDuration") if name in older}
-
-
-def with_times_of(change: Change, before: bytes) -> Change:
-    """What is cancelled in a message without times is found where it was: with those of the version before, if that had any."""
-    place = ("Appointment", change.appointment)
-    if change.start_ms is not None or (now := orjson.loads(change.resources[place])).get("status") != "cancelled":
-        return change
-    older = orjson.loads(before)
-    times = _times(older)
-    if "start" not in times:
-        return change
-    body = orjson.dumps(now | times)
-    return replace(change, start_ms=instant_ms(times["start"]), resources={**change.resources, place: body})
 
 
 def instant_ms(text: object) -> int:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select,
 
 from pipeline.appointments.changes import as_id, copy_id, named_only
 from pipeline.appointments.port import Both, Deed, Did, Done, Key, Merge, Person, Put
-from pipeline.appointments.tables import APPOINTMENTS, DEEDS, PARTED, PERSON_KEYS, PERSONS, RESOURCES, SUPERSEDED
+from pipeline.appointments.tables import APPOINTMENTS, DEEDS, PARTED, PERSON_KEYS, PERSONS, REMEMBERED, RESOURCES, SUPERSEDED
 from pipeline.appointments.writes import ORDER, copies, drop, known_of, lines, link, made, order_in, queue, supersede
 from pipeline.errors import Refused
 
@@ -73,6 +73,7 @@ def forget(connection: Connection, hashes: frozenset[str], deed: Deed, at_ms: in
     keys = set(connection.execute(select(PERSON_KEYS.c.hash).where(of)).scalars())
     connection.execute(delete(PARTED).where(or_(PARTED.c.hash.in_(keys), PARTED.c.other.in_(keys))))
     gone = connection.execute(delete(APPOINTMENTS).where(APPOINTMENTS.c.person == persons[0])).rowcount
+    connection.execute(delete(REMEMBERED).where(REMEMBERED.c.hash.in_(keys)))
     for table in (SUPERSEDED, RESOURCES, PERSON_KEYS):
         connection.execute(delete(table).where(table.c.person == persons[0]))
     connection.execute(delete(PERSONS).where(PERSONS.c.id == persons[0]))

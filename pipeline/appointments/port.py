@@ -1,6 +1,7 @@
 """What the store of appointments promises. Start here.
 
-- An older version never goes over a newer one, in whichever order they come: the event time decides, then the place in the topic.
+- An older version never goes over a newer one, in whichever order they come: the event time decides, then the place in the topic. It still tells of the
+  status or the times where nothing newer did.
 - A person is a set of keys (keyed hashes of identifiers). Keys that are two persons' link nothing: Put.CONFLICT, and somebody has to decide.
 - Two persons become one where the sender's merge says so, or an operator; two that have each a key of which a person has one never do.
 - All that is read is read of one person; what is another's is not told apart from what is not there.
@@ -42,6 +43,19 @@ class Key(NamedTuple):
     """A person has one of these at most (a BSN): two mean two persons."""
 
 
+class Says(StrEnum):
+    """What a message means by the status that it comes with."""
+
+    STATUS = "status"
+    """This is what became of it."""
+    AGAIN = "again"
+    """The same, of an event that takes back another: an update that still has the older word does not undo it."""
+    LEAST = "least"
+    """It is at least so: where no event has told of it."""
+    NOTHING = "nothing"
+    """It says nothing of what became of it: whoever came, left or was cancelled stays so."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One version of an appointment, with all that it references."""
@@ -62,8 +76,10 @@ class Change:
     """The id of this person's own copy, where the appointment's is another person's: one schedule, several patients."""
     shared: bool = False
     """It may have several patients: the other one's stays as it is. Else only where the other one's is cancelled or was an error."""
-    keeps_status: bool = False
-    """It says nothing of what became of it: whoever came, left or was cancelled stays so."""
+    says: Says = Says.STATUS
+    """What its status counts for."""
+    announces: bool = True
+    """Where nothing of it is there yet, it shows from now on. Else only what it says is remembered, for when it is announced."""
     copy_of: str | None = field(default=None, repr=False)
     """The id by which messages name it, where its id is that of a copy."""
 
@@ -91,6 +107,10 @@ class Put(StrEnum):
     """The keys are two persons': nothing was written and nothing linked."""
     ANOTHERS = "anothers"
     """The appointment is another person's: as above."""
+    REMEMBERED = "remembered"
+    """Nobody announced it: nothing shows and nothing is linked, and what it said counts once somebody does."""
+    UNTIMED = "untimed"
+    """It has a status that needs a time, and nothing ever told one: nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,10 +84,11 @@ APPOINTMENTS: Final = Table(
     Column("came_with", Text, nullable=False, server_default=""),
     Column("copy_of", Name),
     Column("shown", Boolean, nullable=False, server_default=true()),
+    Column("told", Text, nullable=False, server_default=""),
 )
 """The newest version of each; `since` is its person's version then, `refs` what it references, as Type/id on lines. `came_with`: the keys that it came
 with, on lines; empty where nobody kept them. `copy_of`: the id by which messages name it, where this is one patient's copy of it. Not `shown`: the same
-person has a newer one of it, by a merge; it stays for when the two are parted."""
+person has a newer one of it, by a merge; it stays for when the two are parted. `told`: the newest words of its messages (told.py); empty where nobody kept them."""
 Index("appointments_of_a_person", APPOINTMENTS.c.person, APPOINTMENTS.c.start_ms, APPOINTMENTS.c.id)
 Index(
     "copies_of_an_appointment",
@@ -111,6 +112,18 @@ SUPERSEDED: Final = Table(
 """Older versions, for as long as a search may go on: valid from version `since` of the person until before `until`."""
 Index("superseded_of_a_person", SUPERSEDED.c.person, SUPERSEDED.c.until)
 Index("superseded_by_age", SUPERSEDED.c.at_ms)
+
+REMEMBERED: Final = Table(
+    "remembered_words",
+    METADATA,
+    Column("id", Name, primary_key=True),
+    Column("hash", Text, primary_key=True),
+    Column("told", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+)
+"""What was told of an appointment that nobody announced yet, for each key that it came with: status and times, nothing else. Nobody can read it."""
+Index("remembered_of_a_key", REMEMBERED.c.hash)
+Index("remembered_by_age", REMEMBERED.c.at_ms)
 
 RESOURCES: Final = Table(
     "appointment_resources",

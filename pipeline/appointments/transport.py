@@ -2,8 +2,10 @@
 
 PUT /Appointment/{id} with a collection of the Appointment and what it references; headers `x-patient` (system|value, once for each identifier),
 `x-event-ms` (left out: not known), `x-position` (topic/partition/offset), `x-shared` (true: it may have several patients, each with a copy of its own),
-`x-keeps-status` (true: it says nothing of what became of it). Answers: 201 created, 200 updated, 412 something newer is there, 409 the identifiers are two
-persons', 403 the appointment is another's, 400, 404, 405.
+`x-says` (what its status counts for: port.Says; left out: it is the status), `x-announces` (false: it shows only where it is there already). A time that is
+not told and that FHIR wants is marked (`_start`, data-absent-reason). Answers: 201 created, 200 updated, 202 remembered, for when it is announced, 412
+something newer is there, which says all that this does, 409 the identifiers are two persons', 403 the appointment is another's, 422 nothing ever told its
+time, 400, 404, 405.
 POST /Person/$merge with `x-prior` (the identifiers that end) beside those headers, and no body. Answers: 201 and 200 they are one, 412 a person parted
 them since, 409 they are two persons by their BSNs. No header, id or body is in any error.
 """
@@ -18,13 +20,21 @@ import orjson
 
 from pipeline.appointments.bsns import known, without
 from pipeline.appointments.changes import Unusable, change_of, keys_of, own_id
-from pipeline.appointments.port import Key, Merge, Put, Store
+from pipeline.appointments.port import Key, Merge, Put, Says, Store
 from pipeline.errors import NotSent, StoreError
 from pipeline.model import Clock, Position, Reply, Request
 from pipeline.pseudonyms import Pseudonyms
 from schemas.outcomes import Reason
 
-STATUS: Final = {Put.CREATED: 201, Put.UPDATED: 200, Put.STALE: 412, Put.CONFLICT: 409, Put.ANOTHERS: 403}
+STATUS: Final = {
+    Put.CREATED: 201,
+    Put.UPDATED: 200,
+    Put.REMEMBERED: 202,
+    Put.STALE: 412,
+    Put.CONFLICT: 409,
+    Put.ANOTHERS: 403,
+    Put.UNTIMED: 422,
+}
 MERGE: Final = "/Person/$merge"
 PATH: Final = re.compile(r"/Appointment/([A-Za-z0-9.\-]{1,64})")
 PATIENT: Final = "x-patient"
@@ -32,7 +42,8 @@ PRIOR: Final = "x-prior"
 EVENT: Final = "x-event-ms"
 POSITION: Final = "x-position"
 SHARED: Final = "x-shared"
-KEEPS: Final = "x-keeps-status"
+SAYS: Final = "x-says"
+ANNOUNCES: Final = "x-announces"
 
 
 class StoreTransport:
@@ -72,8 +83,9 @@ class StoreTransport:
             _event_ms(headers.get(EVENT, ())[:1]),
             _position(headers.get(POSITION, ())[:1]),
         )
-        shared, keeps = (headers.get(name) == ["true"] for name in (SHARED, KEEPS))
-        return self._store.put(replace(change, own=own_id(change), shared=shared, keeps_status=keeps))
+        shared, hidden = headers.get(SHARED) == ["true"], headers.get(ANNOUNCES) == ["false"]
+        says = _says(headers.get(SAYS, ()))
+        return self._store.put(replace(change, own=own_id(change), shared=shared, says=says, announces=not hidden))
 
     def _merge(self, request: Request) -> Put:
         headers = _headers(request)
@@ -132,6 +144,13 @@ def _event_ms(given: Sequence[str]) -> int | None:
             return int(text)
         case _:
             raise Unusable("an event time that is no number")
+
+
+def _says(given: Sequence[str]) -> Says:
+    try:
+        return Says(given[0]) if given else Says.STATUS
+    except ValueError:
+        raise Unusable("a status that counts for nothing known") from None
 
 
 def _position(given: Sequence[str]) -> Position | None:

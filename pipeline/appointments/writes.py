@@ -7,16 +7,29 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Table, delete, func, insert, or_, select, update
+import orjson
+from sqlalchemy import Connection, Row, Table, and_, delete, func, insert, or_, select, update
+from sqlalchemy.sql import ColumnElement
 
-from pipeline.appointments.changes import as_own, copy_id, is_over, with_status_of, with_times_of
+from pipeline.appointments.changes import as_own, copy_id, instant_ms, is_over, with_body
 from pipeline.appointments.port import Change, Key, Put
-from pipeline.appointments.tables import APPOINTMENT_FACTS, APPOINTMENTS, NEVER, PERSON_KEYS, PERSONS, RESOURCES, SUPERSEDED
+from pipeline.appointments.tables import (
+    APPOINTMENT_FACTS,
+    APPOINTMENTS,
+    NEVER,
+    PERSON_KEYS,
+    PERSONS,
+    REMEMBERED,
+    RESOURCES,
+    SUPERSEDED,
+)
+from pipeline.appointments.told import Order, Untimed, Words, as_text, joined, of_row, of_texts, shown, words_of
 
 LINKS: Final = "links"
 ORDER: Final = ("event_ms", "topic", "partition", "offset")
 KEPT: Final = (RESOURCES.c.type, RESOURCES.c.id, *(RESOURCES.c[name] for name in ORDER), RESOURCES.c.body.is_(None).label("gone"))
-Order = tuple[int, str, int, int]
+REMEMBER_MS: Final = 400 * 24 * 3_600_000
+"""How long is remembered what was told of what nobody announced: an older announcement may come by a replay."""
 
 
 def order_of(change: Change) -> Order:
@@ -40,28 +53,88 @@ def put(connection: Connection, change: Change, at_ms: int) -> Put:
     if placed is None:
         return Put.ANOTHERS
     change, mine = placed
-    before = mine[0] if mine else None
-    if before is not None and order_of(change) < order_in(before):
-        return Put.STALE
-    if before is not None:
-        change = with_times_of(with_status_of(change, before.body), before.body)
+    remembered = _remembered(connection, change, person)
+    told = joined(_words_of(change), remembered, *map(_words_in, mine))
+    if not mine and not change.announces:
+        _remember(connection, change, told, at_ms)
+        return Put.REMEMBERED
+    if mine and order_of(change) < order_in(mine[0]):
+        return _told_late(connection, mine[0], told, (version + 1, at_ms))
+    try:
+        change = with_body(change, shown(told, change.resources["Appointment", change.appointment]))
+    except Untimed:
+        return Put.UNTIMED
     if person is None:
         person = made(connection)
     link(connection, person, new)
-    connection.execute(update(PERSONS).where(PERSONS.c.id == person).values(version=version + 1))
-    _write(connection, change, person, version + 1)
-    _resources(connection, change, person)
-    if before is None:
+    _write(connection, change, person, version + 1, as_text(told))
+    if remembered:
+        connection.execute(delete(REMEMBERED).where(_of_keys(change, person)))
+    return _over(connection, change, mine, (version + 1, at_ms))
+
+
+def _over(connection: Connection, change: Change, mine: list[Row[Any]], at: tuple[int, int]) -> Put:
+    """What the new version leaves of the older ones."""
+    version, at_ms = at
+    if not mine:
         return Put.CREATED
     for row in mine:
         if row.shown:
-            supersede(connection, row, version + 1, at_ms)
+            supersede(connection, row, version, at_ms)
     others = [row.id for row in mine if row.id != change.appointment]
     if others:
         connection.execute(delete(APPOINTMENTS).where(APPOINTMENTS.c.id.in_(others)))
     refs = set[str]().union(*(lines(row.refs) for row in mine))
-    drop(connection, person, refs - {f"{kind}/{name}" for kind, name in _referenced(change)})
+    drop(connection, mine[0].person, refs - {f"{kind}/{name}" for kind, name in _referenced(change)})
     return Put.UPDATED
+
+
+# what was told
+
+
+def _words_of(change: Change) -> Words:
+    return words_of(orjson.loads(change.resources["Appointment", change.appointment]), order_of(change), change.says)
+
+
+def _words_in(row: Row[Any]) -> Words:
+    return of_row(row.told, row.body, order_in(row))
+
+
+def _told_late(connection: Connection, before: Row[Any], told: Words, at: tuple[int, int]) -> Put:
+    """An older message: the newer version stays, with what this one says of its status and its times where nothing newer did."""
+    version, at_ms = at
+    body = shown(told, before.body)
+    here = APPOINTMENTS.c.id == before.id
+    connection.execute(update(APPOINTMENTS).where(here).values(told=as_text(told)))
+    if body == before.body:
+        return Put.STALE
+    start = orjson.loads(body).get("start")
+    values = {"body": body, "since": version, "start_ms": NEVER if start is None else instant_ms(start)}
+    connection.execute(update(PERSONS).where(PERSONS.c.id == before.person).values(version=version))
+    connection.execute(update(APPOINTMENTS).where(here).values(**values))
+    supersede(connection, before, version, at_ms)
+    return Put.UPDATED
+
+
+def _remembered(connection: Connection, change: Change, person: int | None) -> Words:
+    """What was told of it before anybody announced it, of this person."""
+    return of_texts(connection.execute(select(REMEMBERED.c.told).where(_of_keys(change, person))).scalars())
+
+
+def _of_keys(change: Change, person: int | None) -> ColumnElement[bool]:
+    """The person's words of it: under the keys that the change has, and under all others of the person's."""
+    known = select(PERSON_KEYS.c.hash).where(PERSON_KEYS.c.person == person)
+    mine = or_(REMEMBERED.c.hash.in_([key.hash for key in change.keys]), REMEMBERED.c.hash.in_(known))
+    return and_(REMEMBERED.c.id == (change.copy_of or change.appointment), mine)
+
+
+def _remember(connection: Connection, change: Change, told: Words, at_ms: int) -> None:
+    for key in sorted({key.hash for key in change.keys}):
+        values = {"id": change.copy_of or change.appointment, "hash": key, "told": as_text(told), "at_ms": at_ms}
+        _upsert(connection, REMEMBERED, ("id", "hash"), values)
+
+
+# where it stands
 
 
 def _placed(connection: Connection, change: Change, person: int | None) -> tuple[Change, list[Row[Any]]] | None:
@@ -159,7 +232,7 @@ def link(connection: Connection, person: int, new: Iterable[Key]) -> None:
         connection.execute(insert(PERSON_KEYS), rows)
 
 
-def _write(connection: Connection, change: Change, person: int, version: int) -> None:
+def _write(connection: Connection, change: Change, person: int, version: int, told: str) -> None:
     values = dict(zip(ORDER, order_of(change), strict=True)) | {
         "id": change.appointment,
         "person": person,
@@ -170,8 +243,11 @@ def _write(connection: Connection, change: Change, person: int, version: int) ->
         "came_with": "\n".join(sorted({key.hash for key in change.keys})),
         "copy_of": change.copy_of,
         "shown": True,
+        "told": told,
     }
+    connection.execute(update(PERSONS).where(PERSONS.c.id == person).values(version=version))
     _upsert(connection, APPOINTMENTS, ("id", "person"), values)  # what somebody else wrote meanwhile is not taken from him
+    _resources(connection, change, person)
 
 
 def _referenced(change: Change) -> dict[tuple[str, str], bytes]:
@@ -218,6 +294,7 @@ def purge(connection: Connection, before_ms: int) -> None:
     last = select(func.max(SUPERSEDED.c.until)).where(old, SUPERSEDED.c.person == PERSONS.c.id).scalar_subquery()
     connection.execute(update(PERSONS).where(PERSONS.c.id.in_(select(SUPERSEDED.c.person).where(old))).values(purged=last))
     connection.execute(delete(SUPERSEDED).where(old))
+    connection.execute(delete(REMEMBERED).where(REMEMBERED.c.at_ms < before_ms - REMEMBER_MS))
 
 
 def order_in(row: Row[Any]) -> Order:

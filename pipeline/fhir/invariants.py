@@ -203,7 +203,10 @@ INVARIANTS: Final[dict[str, tuple[Invariant, ...]]] = {
     "Appointment": (
         Invariant("app-2", "", lambda node: ("start" in node) != ("end" in node)),
         Invariant(
-            "app-3", "start", lambda node: "start" not in node and node.get("status") not in {"proposed", "cancelled"}, STU3
+            "app-3",
+            "start",
+            lambda node: not {"start", "_start"} & node.keys() and node.get("status") not in {"proposed", "cancelled"},
+            STU3,
         ),
         Invariant(
             "app-3",

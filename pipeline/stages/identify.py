@@ -63,9 +63,10 @@ def _stale(routed: Routed, knowledge: Knowledge) -> bool:
     """Only what says all of its subject, by event time; equal, missing or ambiguous: the position decides (RELIABILITY section 2).
 
     That is a snapshot, and what takes back a visit or a result: it goes out whole with it, and sent in its order the newer one would have gone over it.
+    A partner that weighs what is older itself gets it (`older: goes`).
     """
     whole = routed.rule.kind is Kind.SNAPSHOT or (routed.rule.kind is Kind.CANCEL and routed.about is not None)
-    if not whole or not _older(routed, knowledge.last_event_ms, knowledge.last_position):
+    if not whole or routed.rule.older_goes or not _older(routed, knowledge.last_event_ms, knowledge.last_position):
         return False
     return routed.rule.kind is Kind.CANCEL or not _is_of_another(routed, knowledge)
 

@@ -23,6 +23,8 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
     event = decoded.event
     rule = _rule(decoded, plan)
     identities, prior = _identities(event, plan)
+    if event.others:
+        identities = _of_one_patient(event, identities, plan)
     value = decoded.received.value or b""
     event_ms, noticed = _event_ms(decoded, plan)
     pseudonyms = plan.pseudonyms
@@ -117,7 +119,7 @@ def _rule(decoded: Decoded, plan: Plan) -> EventRule:
         _part2(decoded, plan)
     if rule.action is Action.PARK:
         raise Parked(rule.reason, where=where)
-    if event.others:
+    if event.others and event.appointment is None:
         raise Parked(Reason.SEVERAL_PATIENTS, where="PID[2]")
     return rule
 
@@ -151,6 +153,17 @@ def _identities(event: Event, plan: Plan) -> tuple[tuple[Identity, ...], tuple[I
     )
     # A number that stands in PID-3 and MRG-1 alike, as a national one does, is the survivor's: it does not end.
     return identities, tuple(identity for identity in prior if identity not in identities)
+
+
+def _of_one_patient(event: Event, identities: tuple[Identity, ...], plan: Plan) -> tuple[Identity, ...]:
+    """Of a schedule with several PID (HL7's SIU_S12 lets them repeat) that share a number: one patient's, with all numbers. Else there are several patients."""
+    every = dict.fromkeys(identities)
+    for nth, other in enumerate(event.others, 2):
+        theirs = _accepted(other.patient.identifiers, f"PID[{nth}]-3", plan, plan.partner.under(event))
+        if not every.keys() & set(theirs):
+            raise Parked(Reason.SEVERAL_PATIENTS, where=f"PID[{nth}]")
+        every |= dict.fromkeys(theirs)
+    return tuple(every)
 
 
 def _accepted(identifiers: Iterable[Identifier], place: str, plan: Plan, under: str) -> list[Identity]:

@@ -281,6 +281,8 @@ def _compiled(partner: str, files: Files, stamp: tuple[tuple[str, int, int], ...
     rules = events.rules(partner, *files.events)
     if fields is not None and rules.by_status:
         fields |= events.RESULT_FIELDS
+    if fields is not None and rules.by_class:
+        fields |= events.CLASS_FIELDS
     return Compiled(
         version=_version(files),
         release=_release(files.mapping),

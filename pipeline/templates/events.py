@@ -23,8 +23,13 @@ STATUSES: Final = (*"ABCDFINOPRSUVWXYZ", CONTRADICTING)
 """Of results (tables 0085 and 0123), and `?`: the message's results do not agree on one (Event.result_status)."""
 RESULT_FIELDS: Final = frozenset({"reports", "observations", "status"})
 """What of the event is read where a row asks for a status."""
-ROW_KEYS: Final = frozenset({"events", "status", "kind", "subject", "action", "reason", "behind", "only", "why"})
+ROW_KEYS: Final = frozenset(
+    {"events", "status", "kind", "subject", "action", "reason", "behind", "only", "older", "class", "why"}
+)
 KNOWN: Final = "known"
+GOES: Final = "goes"
+CLASS_FIELDS: Final = frozenset({"visit", "patient_class"})
+"""What of the event is read where a row asks for a class of patients."""
 BEHIND: Final = {Kind.SNAPSHOT: Behind.PASS, Kind.MERGE: Behind.PASS, Kind.CHANGE_OF_ID: Behind.PASS}
 """Where a row does not say: a snapshot goes ahead and makes the parked one needless; a merge is recorded here, and waiting would hold the survivor up
 for the prior's mistake. What takes something back or moves it holds. A fact has to say."""
@@ -42,17 +47,21 @@ class Row:
 class Rules(Mapping[str, EventRule]):
     """Rules by `TYPE^TRIGGER`; a type's row `TYPE^*` stands for its events that have none of their own.
 
-    A rule of one status is `TYPE^TRIGGER/F`: `of` looks for it first.
+    A rule of one status is `TYPE^TRIGGER/F`, of one class of patients `TYPE^TRIGGER:P`: `of` looks for it first.
     """
 
     def __init__(self, rules: Mapping[str, EventRule]) -> None:
         self._rules = dict(rules)
         self.by_status: Final = frozenset(event.partition("^")[0] for event in rules if "/" in event)
         """Types of which some row asks for a status."""
+        self.by_class: Final = frozenset(event.partition(":")[0] for event in rules if ":" in event)
+        """Events of which some row asks for a class of patients (PV1-2)."""
 
     def of(self, event: Event) -> EventRule | None:
         """The rule of an event: its own row of its status, its own row, its type's of its status, its type's. None: not even the type has one."""
         rules, name, kind = self._rules, f"{event.type}^{event.trigger}", f"{event.type}^*"
+        if name in self.by_class and (rule := rules.get(f"{name}:{event.visit.patient_class if event.visit else ''}")):
+            return rule
         if event.type not in self.by_status:
             return rules.get(name) or rules.get(kind)
         status = event.result_status
@@ -115,20 +124,34 @@ def _row(row: object, path: Path, line: int) -> Iterator[tuple[str, Row]]:
     if (action in {Action.FILTER, Action.PARK}) != (reason is not None):
         raise YamlMistake(path, row.line, "filter and park need a reason, the other actions have none")
     behind = _member(row, "behind", Behind, path) if row.get("behind") else BEHIND.get(kind, Behind.HOLD)
-    if "only" in row and (row["only"] != KNOWN or action is not Action.UPSERT or subject is Subject.PATIENT):
-        raise YamlMistake(path, row.line_of("only"), "only is known, of what is sent and is about something of the patient's")
+    _weighed(row, action, subject, path)
     if kind is Kind.FACT and action is Action.UPSERT and not row.get("behind"):
         raise YamlMistake(path, row.line, "a fact that is sent must say behind: pass or hold, where an earlier one is parked")
     for event, status in product(events, _statuses(row, path)):
         name = str(event) if "^" in event else f"ADT^{event}"
         if name not in ADT_EVENTS and (name.startswith("ADT^") or name.partition("^")[0] not in OTHER_TYPES):
             raise YamlMistake(path, row.line_of("events"), f"HL7 has no event {event} here")
-        rule = EventRule(name, kind, subject, action, reason, behind, only_known="only" in row)
+        rule = EventRule(name, kind, subject, action, reason, behind, only_known="only" in row, older_goes="older" in row)
         yield f"{name}{status}", Row(rule, path, row.line_of("events"))
 
 
+def _weighed(row: Lined, action: Action, subject: Subject, path: Path) -> None:
+    """What a row asks of what the partner has."""
+    if "only" in row and (row["only"] != KNOWN or action is not Action.UPSERT or subject is Subject.PATIENT):
+        raise YamlMistake(path, row.line_of("only"), "only is known, of what is sent and is about something of the patient's")
+    if "older" in row and (row["older"] != GOES or action is not Action.UPSERT):
+        raise YamlMistake(path, row.line_of("older"), "older is goes, of what is sent")
+
+
 def _statuses(row: Lined, path: Path) -> list[str]:
-    """What stands behind an event's name for each status of the row: nothing where it does not ask for one."""
+    """What stands behind an event's name for each status or class of the row: nothing where it does not ask for one."""
+    if "class" in row:
+        classes = row["class"]
+        if "status" in row or not isinstance(classes, list) or not classes:
+            raise YamlMistake(
+                path, row.line_of("class"), "class must be a list of codes of table 0004, without a status beside it"
+            )
+        return [f":{one}" for one in classes]
     if "status" not in row:
         return [""]
     statuses = row["status"]

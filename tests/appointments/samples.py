@@ -1,5 +1,7 @@
 """Changes of appointments, as small as they can be."""
 
+import orjson
+
 from pipeline.appointments.port import Change, Key
 from pipeline.model import Position
 
@@ -18,7 +20,7 @@ def change(
     refs: tuple[tuple[str, str], ...] = (),
     ref_body: bytes = b"{}",
 ) -> Change:
-    resources = {("Appointment", name): body or f'{{"id":"{name}","event":{event_ms}}}'.encode()}
+    resources = {("Appointment", name): body or orjson.dumps({"id": name, "event": event_ms})}
     return Change(
         appointment=name,
         keys=(*(Key(key) for key in keys), *((Key(bsn, sole=True),) if bsn else ())),

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.outcomes import Reason, State
-from tests.appointments.agenda import Agenda, Made
+from tests.appointments.agenda import LOCAL, Agenda, Made
+from tests.appointments.visits import EXPECTED, adt, pv2
 from tests.partners.medmij_samples import BSN, PID, siu
 
 DELIVERED = (State.DELIVERED, None)
@@ -33,26 +34,13 @@ def made(tmp_path: Path) -> Iterator[Made]:
 # admissions
 
 
-def pv2(expected: str) -> str:
-    return f"PV2||||||||{expected}|"
-
-
-def adt(trigger: str, day: int, *group: str, visit: str = "V-1^^^HIS", pid: str = PID) -> bytes:
-    """A visit's message of that day in March."""
-    sent = f"202603{day:02}120000+0100"
-    msh = f"MSH|^~\\&|HIS|ZIEKENHUIS|PIPE|MEDMIJ|{sent}||ADT^{trigger}^ADT_A01|M-{trigger}-{day}|P|2.5|||||NLD|UNICODE UTF-8"
-    pv1 = f"PV1|1|I|C4^12|||||||0320{'|' * 9}{visit}"
-    return "\r".join((msh, f"EVN|{trigger}|{sent}", pid, pv1, *group, "")).encode()
-
-
-EXPECTED = pv2("20260701080000+0200")
 NOT_KNOWN = (State.FILTERED, Reason.APPOINTMENT_NOT_KNOWN)
 
 
 def test_an_admission_shows_from_when_it_is_announced_to_its_end_and_of_one_that_was_not_nothing_shows(made: Made) -> None:
     """Seen to fail without `only: known` in mappings/events.yaml."""
     agenda = made()
-    assert agenda.take(adt("A01", 1, EXPECTED), adt("A08", 2, EXPECTED), adt("A03", 3), adt("A38", 4)) == [NOT_KNOWN] * 4
+    assert agenda.take(adt("A01", 1, EXPECTED), adt("A08", 2, EXPECTED), adt("A03", 3), adt("A13", 4)) == [NOT_KNOWN] * 4
     assert agenda.sees(BSN) == []
     seen: list[str] = []
     for trigger in ("A05", "A05", "A01", "A11", "A01", "A03", "A13", "A03"):
@@ -65,7 +53,7 @@ def test_an_admission_shows_from_when_it_is_announced_to_its_end_and_of_one_that
 def test_what_is_cancelled_is_found_where_it_was_though_the_message_says_nothing_of_when(
     made: Made, announced: str, cancelled: str
 ) -> None:
-    """Seen to fail without with_times_of (pipeline/appointments/changes.py)."""
+    """Seen to fail without `times` among the words (pipeline/appointments/told.py)."""
     agenda = made()
     moved = pv2("20260708080000+0200")
     assert agenda.take(adt(announced, 1, EXPECTED), adt(announced, 2, moved), adt(cancelled, 3)) == [DELIVERED] * 3
@@ -78,7 +66,7 @@ def test_what_is_cancelled_is_found_where_it_was_though_the_message_says_nothing
 
 
 def test_an_update_leaves_what_became_of_an_admission_unless_the_visit_says_it(made: Made) -> None:
-    """Seen to fail without with_status_of (pipeline/appointments/changes.py)."""
+    """Seen to fail with `status` for whatever an A08 says (pipeline/partners/medmij/admissions.py)."""
     agenda, seen = made(), []
     admitted = adt("A01", 2, EXPECTED)
     for message in (adt("A05", 1, EXPECTED), admitted, adt("A08", 3, EXPECTED), adt("A11", 4, EXPECTED), adt("A08", 5, EXPECTED)):
@@ -164,6 +152,34 @@ def test_each_of_a_group_has_a_copy_of_its_own_that_follows_its_own_messages(mad
     assert agenda.take(at("S14", 7, BERT), at("S17", 8))[3:] == [DELIVERED] * 2
     assert (agenda.statuses(BSN), agenda.statuses(OTHER)) == (["entered-in-error"], ["booked"])
     assert agenda.take(at("S13", 1, BERT))[5] == (State.SUPERSEDED, Reason.STALE)
+
+
+ANNA_ELSEWHERE = f"PID|2||99000199^^^ZGDEMO^PI~{BSN}^^^NLMINBIZA^NNNLD||de Vries^Anna"
+
+
+@pytest.mark.parametrize("second", [ANNA_ELSEWHERE, PID.replace("PID|1", "PID|2")])
+def test_a_schedule_whose_several_pid_share_a_number_is_one_patients(made: Made, second: str) -> None:
+    """Seen to fail where every further PID parks (pipeline/stages/route.py)."""
+    agenda = made()
+    assert agenda.take(at("S12", 1, f"{PID}\r{second}")) == [DELIVERED]
+    assert agenda.statuses(BSN) == ["booked"]
+    assert agenda.statuses("99000199", LOCAL) == (["booked"] if "99000199" in second else [])
+
+
+@pytest.mark.parametrize(
+    ("others", "end"),
+    [
+        ([BERT], (State.PARKED, Reason.SEVERAL_PATIENTS)),
+        ([ANNA_ELSEWHERE, BERT], (State.PARKED, Reason.SEVERAL_PATIENTS)),
+        ([f"PID|2||99000111^^^ZGDEMO^PI~{OTHER}^^^NLMINBIZA^NNNLD||Bos^Bert"], (State.PARKED, Reason.IDENTITY_CONFLICT)),
+    ],
+)
+def test_a_schedule_of_several_patients_parks_and_nobody_sees_it(
+    made: Made, others: list[str], end: tuple[State, Reason]
+) -> None:
+    agenda = made(shared_numbers="group")
+    assert agenda.take(at("S12", 1, "\r".join([PID, *others]))) == [end]
+    assert (agenda.sees(BSN), agenda.sees(OTHER)) == ([], [])
 
 
 def test_who_booked_first_keeps_the_id_that_it_has_without_the_setting(

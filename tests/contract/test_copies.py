@@ -173,7 +173,8 @@ def test_what_was_stored_before_copies_were_known_as_such_is_brought_up_to_date(
     merge(store, "old", "anna")
     with store._database.write() as connection:
         connection.exec_driver_sql("DROP INDEX copies_of_an_appointment")
-        for column in ("copy_of", "shown"):
+        connection.exec_driver_sql("DROP TABLE remembered_words")
+        for column in ("copy_of", "shown", "told"):
             connection.exec_driver_sql(f"ALTER TABLE appointments DROP COLUMN {column}")
         connection.exec_driver_sql("UPDATE appointments_version SET version_num = '0002'")
     again = open_it()
@@ -272,7 +273,7 @@ def test_a_row_that_somebody_else_wrote_meanwhile_is_not_taken(store: SqlStore) 
     put(store, "bert", "booked", 1, name="y")
     late = version("x", (Key("bert"),), "booked", (9, 9))
     with pytest.raises(StoreError), store._database.write() as connection:
-        writes._write(connection, late, whose(store, "bert"), 2)
+        writes._write(connection, late, whose(store, "bert"), 2, "")
     assert (seen(store, "anna"), len(seen(store, "bert"))) == (["booked"], 1)
 
 

@@ -83,6 +83,11 @@ def test_stale_is_decided_by_event_time_and_where_that_does_not_tell_by_position
         assert isinstance(identify(ROUTED, knowledge), Identified)
 
 
+def test_what_the_partner_weighs_itself_goes_though_it_is_older() -> None:
+    weighed = replace(ROUTED, rule=replace(ROUTED.rule, older_goes=True))
+    assert isinstance(identify(weighed, Knowledge(last_event_ms=TIME + 1)), Identified)
+
+
 def test_while_a_create_of_the_patient_is_open_no_other_leaves() -> None:
     with pytest.raises(Parked) as ended:
         identify(ROUTED, Knowledge(open_create=Position("his.adt", 0, 1)))

@@ -128,6 +128,8 @@ EDITS = [
     Edit(Rule.EVENTS, EVENTS, "events: [A14], ", "events: [A08], "),
     Edit(Rule.EVENTS, EVENTS, "events: [A14]", "events: [A84]"),
     Edit(Rule.EVENTS, EVENTS, "{events: [A20], kind: fact", "{events: [A20], kind: facts"),
+    Edit(Rule.EVENTS, EVENTS, "{events: [A20], kind", "{events: [A20], older: goes, kind"),
+    Edit(Rule.EVENTS, EVENTS, "{events: [A20], kind", "{events: [A20], class: P, kind"),
     Edit(Rule.EVENTS, EVENTS, "{events: [A20], kind", "{events: [A20], status: [final], kind"),
     Edit(
         Rule.EVENTS,

@@ -14,8 +14,14 @@ from schemas.outcomes import Reason
 
 VISIT_NUMBER: Final = "urn:emr-pipeline:visit-number:"
 ANNOUNCES: Final = frozenset({"A05", "A14"})
-NEEDS_A_TIME: Final = frozenset({*ANNOUNCES, "A08", "A11"})
-"""These book it: without any time they say nothing of an appointment. The others say what became of it."""
+NEEDS_A_TIME: Final = frozenset({*ANNOUNCES, "A08"})
+"""These book it: without any time they say nothing of an appointment. The others say what became of it, and the store knows when it is."""
+TAKES_BACK: Final = frozenset({"A11", "A13"})
+"""These take an event back: an update (A08) that still has what was taken back, PV1-44 or PV1-45, does not undo them."""
+CANCELS: Final = frozenset({"A27", "A38"})
+"""Of a pending admission: one that has its time was told to somebody."""
+PENDING: Final = "P"
+"""Of PV1-2 (table 0004): nobody has come yet."""
 
 
 def admission_of(event: Event) -> tuple[Identity, ...]:
@@ -34,23 +40,52 @@ def admission_of(event: Event) -> tuple[Identity, ...]:
     return (Identity(Subject.APPOINTMENT, VISIT_NUMBER + quote(str(whose), safe=""), number.value, "PV1-19.1"),)
 
 
-def says_when(event: Event, hl7: Hl7) -> None:
-    """Filtered, EXPECTED_MISSING, where it does not. That it is not known any more (an explicit null) says it too, and what cannot be read parks."""
-    visit = event.visit
-    there = visit is not None and event.trigger not in ANNOUNCES and bool(visit.admitted or visit.discharged)
-    if event.trigger in NEEDS_A_TIME and not there and hl7("PV2-8") is None:
+def says_when(event: Event, hl7: Hl7, *, known: bool) -> None:
+    """Filtered, EXPECTED_MISSING, where it does not. That it is not known any more (an explicit null) says it too, and what cannot be read parks.
+
+    What is not `known` yet is announced by PV2-8 alone.
+    """
+    if (
+        event.trigger in NEEDS_A_TIME
+        and hl7("PV2-8") is None
+        and not (known and event.trigger not in ANNOUNCES and _has_times(event))
+    ):
         raise Filtered(Reason.EXPECTED_MISSING, where="PV2-8")
+
+
+def leaves_when(event: Event, hl7: Hl7) -> bool:
+    """Whether the time is left to what was told before, where the message has none to show."""
+    return event.type == "ADT" and event.trigger not in ANNOUNCES and hl7("PV2-8") is None
 
 
 def is_withdrawn(event: Event) -> bool:
     """Whether the admission is still to come, and its time is not known any more."""
     visit = event.visit
-    return event.trigger in NEEDS_A_TIME and visit is not None and visit.expected is NULL
+    to_come = event.trigger in {*ANNOUNCES, "A08", "A11"} and not (event.trigger == "A08" and _has_begun(event))
+    return to_come and visit is not None and visit.expected is NULL
 
 
-def says_no_status(event: Event) -> bool:
-    """An update (A08) of a visit that nobody is said to have come to: it may be of one that was cancelled, or that has begun."""
+def says(event: Event) -> str:
+    """What its status counts for (appointments/port.py, Says). An update (A08) may be of one that was cancelled, or that has begun or is over."""
+    if event.type == "ADT" and event.trigger == "A08":
+        return "least" if _has_begun(event) else "nothing"
+    return "again" if event.type == "ADT" and event.trigger in TAKES_BACK else "status"
+
+
+def announces(event: Event, *, timed: bool) -> bool:
+    """Whether it shows from now on. A cancel of a pending admission that tells when it was to be does: whoever read of it elsewhere must know.
+
+    Of one without a time there is nothing to show, and what was deleted (A23) was nobody's to expect.
+    """
+    return event.type != "ADT" or event.trigger not in {*CANCELS, "A23"} or (event.trigger in CANCELS and timed)
+
+
+def _has_times(event: Event) -> bool:
     visit = event.visit
-    if event.type != "ADT" or event.trigger != "A08" or visit is None:
-        return False
-    return not (visit.discharged or (visit.admitted and visit.patient_class != "P"))
+    return visit is not None and bool(visit.admitted or visit.discharged)
+
+
+def _has_begun(event: Event) -> bool:
+    """Whether the visit says that somebody came, or left."""
+    visit = event.visit
+    return visit is not None and bool(visit.discharged or (visit.admitted and visit.patient_class != PENDING))

@@ -28,7 +28,7 @@ from pipeline.model import (
 )
 from pipeline.partners import packing
 from pipeline.partners.medmij import parts as medmij_parts
-from pipeline.partners.medmij.admissions import is_withdrawn, says_no_status, says_when
+from pipeline.partners.medmij.admissions import announces, is_withdrawn, leaves_when, says, says_when
 from pipeline.partners.medmij.left import description, is_left, service_status
 from pipeline.partners.medmij.parts import BSN, own_id, whole_bsn
 from pipeline.partners.medmij.times import Times, expected_times, times
@@ -50,7 +50,10 @@ PRIOR_HEADER: Final = "x-prior"
 TIME_HEADER: Final = "x-event-ms"
 POSITION_HEADER: Final = "x-position"
 SHARED_HEADER: Final = "x-shared"
-KEEPS_HEADER: Final = "x-keeps-status"
+SAYS_HEADER: Final = "x-says"
+ANNOUNCES_HEADER: Final = "x-announces"
+REMEMBERED: Final = 202
+"""Nothing shows: the appointment is not known by it."""
 HOUR_MS: Final = 3_600_000
 
 
@@ -93,9 +96,9 @@ class Medmij:
 
     def variables(self, identified: Identified) -> Mapping[str, Variable]:
         """See partners/port.py. Filtered: EXPECTED_MISSING."""
-        event, hospital = identified.routed.decoded.event, self._settings.organization
+        event, hl7, hospital = identified.routed.decoded.event, identified.routed.decoded.hl7, self._settings.organization
         if event.type == "ADT":
-            says_when(event, identified.routed.decoded.hl7)
+            says_when(event, hl7, known=bool(identified.part_ids))
         booked, visit, about = event.appointment, event.visit, medmij_parts.about(identified)
         when = self._times(event)
         people, places = self._taking_part(event)
@@ -112,6 +115,7 @@ class Medmij:
             "service_status": service_status(booked) if booked else None,
             "description": description(booked) if booked else None,
             "withdrawn": is_withdrawn(event),
+            "left": when.start is None and leaves_when(event, hl7),
             "minutes": None if when.minutes is None else str(when.minutes),
             "practitioner_ids": people,
             "role_ids": tuple([self._role(one, identified) for one in people]),
@@ -144,6 +148,8 @@ class Medmij:
     def _times(self, event: Event) -> Times:
         if event.appointment is not None:
             return times(event.appointment, self._settings.default_minutes)
+        if is_withdrawn(event):
+            return Times(None, None, None)
         return expected_times(event, self._settings.admission_time)
 
     def _doctors(self, event: Event) -> tuple[str | None, str | None]:
@@ -195,7 +201,7 @@ class Medmij:
                 ("Content-Type", "application/fhir+json"),
                 *_headers(identified),
                 *self._shared(identified),
-                *_keeps(identified),
+                *_weighed(identified, mapped.resources),
             ),
             body=body,
             request_id=identified.routed.request_id,
@@ -242,13 +248,14 @@ class Medmij:
 
     def judge(self, packed: Packed, request: Request, came: Reply | NoAnswer, *, after_unknown: bool) -> Verdict:  # noqa: ARG002 - the port's signature
         """See partners/port.py and verdicts.py."""
-        answered = isinstance(came, Reply)
         row = row_of(Operation(request.operation), came.status if isinstance(came, Reply) else 0)
         done = row.decision.value == "delivered"
         return Verdict(
             row.decision,
             row.reason if isinstance(came, Reply) else row.reason or came.reason,
-            learned=medmij_parts.learned(packed.mapped.identified) if answered and done else (),
+            learned=medmij_parts.learned(packed.mapped.identified, shown=came.status != REMEMBERED)
+            if isinstance(came, Reply) and done
+            else (),
             retry_after=self._settings.again_after if row.pause else None,
         )
 
@@ -269,8 +276,13 @@ def _headers(identified: Identified, *, or_recorded: bool = False) -> tuple[tupl
     )
 
 
-def _keeps(identified: Identified) -> tuple[tuple[str, str], ...]:
-    return ((KEEPS_HEADER, "true"),) if says_no_status(identified.routed.decoded.event) else ()
+def _weighed(identified: Identified, resources: Iterable[Resource]) -> Iterable[tuple[str, str]]:
+    """What the store is to make of it beside what it has; nothing where it is the appointment, whole."""
+    event = identified.routed.decoded.event
+    if (means := says(event)) != "status":
+        yield SAYS_HEADER, means
+    if not announces(event, timed=any("start" in one for one in resources)):
+        yield ANNOUNCES_HEADER, "false"
 
 
 def _people(header: str, identities: Iterable[Identity]) -> tuple[tuple[str, str], ...]:

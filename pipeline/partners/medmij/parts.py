@@ -106,13 +106,13 @@ def patient_id(identified: Identified) -> str:
     return identified.partner_id or own_id("Patient", lane)
 
 
-def learned(identified: Identified) -> tuple[Learned, ...]:
-    """The patient, under every number that the message has, and the appointment; not whose it is, which the store knows better."""
+def learned(identified: Identified, *, shown: bool = True) -> tuple[Learned, ...]:
+    """The patient, under every number that the message has, and the appointment where it shows; not whose it is, which the store knows better."""
     routed = identified.routed
     least = min(routed.identities, key=lambda one: (one.system, one.value))
     created = Learned(least, None, created_with=identified.intent is Intent.CREATE)
     others = (Learned(one, None) for one in (*routed.identities, *routed.prior) if one != least)
-    parts = (Learned(about(identified), appointment_id(identified)),) if routed.parts else ()
+    parts = (Learned(about(identified), appointment_id(identified)),) if routed.parts and shown else ()
     return (created, *others, *parts)
 
 

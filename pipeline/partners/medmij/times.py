@@ -85,16 +85,18 @@ def _minutes(duration: Text, units: Coded | None) -> int | None:
 def expected_times(event: Event, time_of_day: str | None) -> Times:
     """When a patient is expected (PV2-8), else was admitted (PV1-44), else came (EVN-6); until PV2-9, PV1-45, or the end of the day on which it begins.
 
-    How long somebody stays is not told in minutes. `time_of_day`: of PV2-8 where it is a day alone.
+    What is taken back (the admission of an A11, the discharge of an A13) is no time of it. How long somebody stays is not told in minutes. `time_of_day`: of PV2-8 where it is a day alone.
     """
     visit = event.visit
     assert visit is not None  # noqa: S101 - a message without one has no number, and parks
     came = event.occurred if event.trigger in {"A01", "A04"} else None
-    begins = (_instant(visit.expected), _on(visit.expected, time_of_day), _instant(visit.admitted), _instant(came))
+    admitted = visit.admitted if event.trigger != "A11" else None
+    discharged = visit.discharged if event.trigger not in {"A11", "A13"} else None
+    begins = (_instant(visit.expected), _on(visit.expected, time_of_day), _instant(admitted), _instant(came))
     start = next(filter(None, begins), None)
     if start is None:
         return Times(None, None, None)
-    ends = (_instant(visit.expected_end), _last_minute(visit.expected_end), _instant(visit.discharged))
+    ends = (_instant(visit.expected_end), _last_minute(visit.expected_end), _instant(discharged))
     of_the_day = max(start.replace(hour=23, minute=59, second=0, microsecond=0), start + timedelta(minutes=1))
     end = next((end for end in ends if end and end > start), of_the_day)
     return Times(_text(start), _text(end.astimezone(start.tzinfo)), None)
