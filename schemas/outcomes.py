@@ -105,6 +105,7 @@ class Reason(StrEnum):
         "merge_refused",
         "the merge is of two who have each a BSN of their own, or its survivor's numbers are two persons': an operator decides",
     )
+    NUMBER_MOVED = "number_moved", "a number goes from one patient to another, and an operator says what goes with it"
     MERGE_CYCLE = "merge_cycle", "the merge would make a patient its own survivor"
     MERGED_PRIOR = "merged_prior", "the message is of a patient who was merged into another"
     # mapping and checks

@@ -85,6 +85,7 @@ OWN: Final = frozenset(
         Reason.PART_OF_ANOTHER,
         Reason.MERGE_NEEDS_REKEY,
         Reason.MERGE_REFUSED,
+        Reason.NUMBER_MOVED,
         Reason.MERGE_CYCLE,
         Reason.MERGED_PRIOR,
         # an outcome that is being found out
