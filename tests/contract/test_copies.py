@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -266,6 +267,58 @@ def test_two_of_a_group_who_come_by_two_workers_at_the_same_moment_have_each_one
         thread.join()
     assert came == {key: [Put.CREATED] * rounds for key in stores}
     assert [len(seen(store, key)) for key in stores] == [rounds + 1] * 2
+
+
+def test_a_merge_that_two_workers_replay_at_once_with_all_messages_of_both_ends_as_told_once(
+    open_it: Open, store: SqlStore
+) -> None:
+    """Seen to fail with the queue of merges taken away (persons.merge), on PostgreSQL."""
+    workers, rounds = (store, open_it()), 12
+    together = threading.Barrier(len(workers), timeout=300)
+    failed: list[str] = []
+
+    def replay(turn: int) -> None:
+        own = workers[turn]
+        for number in range(rounds):
+            told: list[Callable[[], Put]] = [
+                *(
+                    partial(put, own, f"{key}{number}", status, event_ms, name=f"x{number}")
+                    for key, status, event_ms in (
+                        ("anna", "booked", 1),
+                        ("old", "booked", 2),
+                        ("old", "arrived", 3),
+                        ("anna", "cancelled", 4),
+                    )
+                ),
+                partial(put, own, f"old{number}", "booked", 1, name=f"y{number}", shared=False),
+            ]
+            told.insert((number + turn * 3) % 6, partial(merge, own, f"old{number}", f"anna{number}"))
+            together.wait()
+            failed.extend(str(came) for came in map(until_written, told) if came not in OF_A_REPLAY)
+
+    threads = [threading.Thread(target=replay, args=(turn,)) for turn in range(len(workers))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    for number in range(rounds):
+        assert sorted(seen(store, f"old{number}")) == sorted(seen(store, f"anna{number}")) == ["booked", "cancelled"]
+        (one,) = store.persons(hashes(f"old{number}", f"anna{number}"))
+        assert (one.keys, one.appointments, [each.did for each in one.done]) == (2, 2, [Did.MERGED])
+
+
+OF_A_REPLAY = (Put.CREATED, Put.UPDATED, Put.STALE)
+
+
+def until_written(deed: Callable[[], Put]) -> Put | StoreError:
+    """As the worker does: what was in another's way is tried again."""
+    for _ in range(20):
+        try:
+            return deed()
+        except StoreError as error:
+            last = error
+    return last
 
 
 def test_a_row_that_somebody_else_wrote_meanwhile_is_not_taken(store: SqlStore) -> None:
