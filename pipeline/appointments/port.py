@@ -189,7 +189,7 @@ class Found(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Some of what was found, by start and id; those without a start come last."""
+    """Some of what was found, by start and id, or backwards; those without a start come last."""
 
     found: tuple[Found, ...]
     after: Cursor | None
@@ -228,8 +228,9 @@ class Store(Protocol):
         after: Cursor | None = None,
         count: int,
         at: Snapshot | None = None,
+        backwards: bool = False,
     ) -> Page | Literal[Gone.GONE]:
-        """Appointments whose start lies in one range of each parameter; without parameters all.
+        """Appointments whose start lies in one range of each parameter; without parameters all. `backwards`: the latest first; those without a start are last all the same.
 
         GONE: the snapshot is too old, or the person became another's meanwhile: ask who it is, and search anew.
         """

@@ -26,6 +26,12 @@ def meet(parameters: Sequence[Alternatives]) -> tuple[Stretch, ...]:
     return left
 
 
+def last_first(stretches: Sequence[Stretch]) -> tuple[Stretch, ...]:
+    """The same from the last one to the first; what has no start stays behind all others."""
+    timed = [(a, min(b, NEVER)) for a, b in reversed(stretches) if a < NEVER]
+    return (*timed, *((NEVER, b) for _, b in stretches if b > NEVER))
+
+
 def joined(alternatives: Sequence[Range]) -> tuple[Stretch, ...]:
     """The alternatives of one parameter without overlaps."""
     bounded = sorted((_bound(a, FIRST), _bound(b, NEVER)) for a, b in alternatives)

@@ -29,7 +29,7 @@ from pipeline.appointments.port import (
     Put,
     Snapshot,
 )
-from pipeline.appointments.ranges import FIRST, Stretch, meet
+from pipeline.appointments.ranges import FIRST, Stretch, last_first, meet
 from pipeline.appointments.tables import APPOINTMENT_FACTS, NEVER
 from pipeline.database.commits import Commits
 from pipeline.database.engine import Database
@@ -45,6 +45,9 @@ PURGE_MS: Final = 60_000
 NOTHING: Final[Stretch] = (FIRST, FIRST)
 """Asked where nothing can be found: the person's version is wanted all the same."""
 BEGINNING: Final = Cursor(FIRST - 1, "")
+END: Final = Cursor(NEVER + 1, "")
+Step = tuple[Stretch, Cursor]
+"""A stretch, and behind which appointment it is looked through."""
 
 
 def now_ms() -> int:
@@ -140,10 +143,11 @@ class SqlStore:
         after: Cursor | None = None,
         count: int,
         at: Snapshot | None = None,
+        backwards: bool = False,
     ) -> Page | Literal[Gone.GONE]:
         """See the port."""
-        stretches = meet(ranges)
-        return self._ask(lambda connection: _search(connection, person, stretches, after or BEGINNING, count=count, at=at))
+        steps = _backwards(meet(ranges), after) if backwards else [(one, after or BEGINNING) for one in meet(ranges)]
+        return self._ask(lambda connection: _search(connection, person, steps, count=count, at=at, backwards=backwards))
 
     def read(self, person: int, kind: str, name: str) -> bytes | Literal[Gone.GONE] | None:
         """See the port."""
@@ -206,19 +210,24 @@ class _TakenBack(Exception):
         self.done = done
 
 
+def _backwards(stretches: Sequence[Stretch], after: Cursor | None) -> list[Step]:
+    """The cursor counts in the stretch that it is in: those before it are done, those behind it are whole."""
+    if after is None:
+        return [(one, END) for one in last_first(stretches)]
+    if after.start_ms is None:
+        return [(one, after) for one in last_first(stretches) if one[0] == NEVER]
+    return [(one, END if one[0] == NEVER else after) for one in last_first(stretches)]
+
+
 def _search(
-    connection: Connection, person: int, stretches: Sequence[Stretch], after: Cursor, *, count: int, at: Snapshot | None
+    connection: Connection, person: int, steps: Sequence[Step], *, count: int, at: Snapshot | None, backwards: bool
 ) -> Page | Literal[Gone.GONE]:
     """Stretch by stretch, until there is one more than asked for: then there is a next page."""
-    bound = {
-        "person": person,
-        "after_ms": NEVER if after.start_ms is None else after.start_ms,
-        "after_id": after.id,
-        "count": count + 1,
-    }
     found: list[Found] = []
-    for from_ms, until_ms in stretches or (NOTHING,):
-        rows = _rows(connection, {**bound, "from_ms": from_ms, "until_ms": until_ms}, at)
+    for (from_ms, until_ms), after in steps or ((NOTHING, BEGINNING),):
+        after_ms = NEVER if after.start_ms is None else after.start_ms
+        bound = {"person": person, "after_ms": after_ms, "after_id": after.id, "count": count + 1}
+        rows = _rows(connection, {**bound, "from_ms": from_ms, "until_ms": until_ms}, at, backwards=backwards)
         if rows is GONE:
             return GONE
         at, more = rows
@@ -231,14 +240,14 @@ def _search(
 
 
 def _rows(
-    connection: Connection, bound: dict[str, Any], at: Snapshot | None
+    connection: Connection, bound: dict[str, Any], at: Snapshot | None, *, backwards: bool
 ) -> tuple[Snapshot, list[Found]] | Literal[Gone.GONE]:
-    rows = reads.NOW.all(connection, bound)
+    rows = reads.NOW[backwards].all(connection, bound)
     if not rows:  # no such person: merged into another since the token was looked up, or forgotten
         return GONE
     if at is None or rows[0].version == at:
         return int(rows[0].version), _found(rows)
-    rows = reads.THEN.all(connection, {**bound, "at": at})
+    rows = reads.THEN[backwards].all(connection, {**bound, "at": at})
     return GONE if rows[0].purged > at else (at, _found(rows))
 
 

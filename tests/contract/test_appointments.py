@@ -227,22 +227,23 @@ def filled(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqlS
 
 
 @settings(max_examples=60, deadline=None)
-@given(ranges=SEARCH, count=st.integers(1, 5), key=st.sampled_from(["anna", "bert"]))
+@given(ranges=SEARCH, count=st.integers(1, 5), key=st.sampled_from(["anna", "bert"]), backwards=st.booleans())
 def test_pages_together_are_what_one_looks_for_one_by_one(
-    filled: SqlStore, ranges: list[list[tuple[int | None, int | None]]], count: int, key: str
+    filled: SqlStore, ranges: list[list[tuple[int | None, int | None]]], count: int, key: str, backwards: bool
 ) -> None:
     everything = list(page(filled, key).found)
     wanted = [each for each in everything if all(any(_in(each.start_ms, one) for one in several) for several in ranges)]
     seen: list[object] = []
     after, at = None, None
     while True:
-        found = page(filled, key, ranges=ranges, count=count, after=after, at=at)
+        found = page(filled, key, ranges=ranges, count=count, after=after, at=at, backwards=backwards)
         seen += found.found
         after, at = found.after, found.at
         assert len(found.found) <= count
         if after is None:
             break
-    assert seen == sorted(wanted, key=lambda each: (each.start_ms is None, each.start_ms, each.id.encode()))
+    by_start = sorted(wanted, key=lambda each: (each.start_ms or 0, each.id.encode()), reverse=backwards)
+    assert seen == sorted(by_start, key=lambda each: each.start_ms is None)
     assert {each.id for each in everything} <= {f"{'aB-'[n % 3]}{n}" for n in range(24) if ("anna", "bert")[n % 2] == key}
 
 
@@ -263,6 +264,19 @@ def test_a_search_goes_on_at_its_snapshot_whatever_changes(store: SqlStore) -> N
     assert [(each.id, each.start_ms) for each in rest.found] == [("a2", 2), ("a3", 3), ("a4", 4), ("a5", 5)]
     assert rest.at == first.at
     assert names(store, "anna") == ["a0", "a1", "a3", "a3b", "a4", "a5", "a2"]
+
+
+def test_backwards_a_search_goes_on_at_its_snapshot_too(store: SqlStore) -> None:
+    for number in range(5):
+        store.put(change(f"a{number}", start_ms=number or None))
+    first = page(store, "anna", count=2, backwards=True)
+    store.put(change("a1", event_ms=2_000, start_ms=9))
+    store.put(change("a2", event_ms=2_000, start_ms=None))
+    rest = [page(store, "anna", after=first.after, at=first.at, count=many, backwards=True) for many in (1, 2, 9)]
+    assert [each.id for each in first.found] == ["a4", "a3"]
+    assert [[each.id for each in one.found] for one in rest] == [["a2"], ["a2", "a1"], ["a2", "a1", "a0"]]
+    last = page(store, "anna", after=rest[1].after, at=first.at, backwards=True)
+    assert [each.id for each in last.found] == ["a0"]
 
 
 def test_what_was_over_before_a_search_began_is_on_none_of_its_pages(store: SqlStore) -> None:

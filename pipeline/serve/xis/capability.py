@@ -20,6 +20,7 @@ SEARCHED: Final = (
     ("status", "Appointment-status", "token"),
     ("_id", "Resource-id", "token"),
 )
+ORDER: Final = "Searches are sorted by start: the first one first, with _sort=-date the last one first."
 DATE: Final = "2026-11-22"
 """When this statement was last changed."""
 
@@ -56,4 +57,5 @@ def _resource(kind: str) -> dict[str, Any]:
         {"name": name, "definition": f"http://hl7.org/fhir/SearchParameter/{definition}", "type": kind}
         for name, definition, kind in SEARCHED
     ]
-    return said | {"interaction": [{"code": "read"}, {"code": "search-type"}], "searchParam": searched}
+    interactions = [{"code": "read"}, {"code": "search-type"}]
+    return said | {"documentation": ORDER, "interaction": interactions, "searchParam": searched}

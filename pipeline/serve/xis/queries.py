@@ -55,6 +55,8 @@ class Query:
     """`_summary=count`, and `_count=0`, which STU3 says is the same."""
     patients: tuple[tuple[Patient, ...], ...] = field(repr=False)
     """Each of these has to be the token's; of the alternatives one."""
+    backwards: bool
+    """`_sort=-date`: the latest first."""
     ids: frozenset[str] | None = field(repr=False)
     """`_id`: one of these; None: any."""
     statuses: frozenset[str] | None
@@ -112,6 +114,7 @@ def query(given: Sequence[Pair], zone: ZoneInfo, now_ms: int, limits: Limits, *,
         count=count or limits.usual,
         only_total=count == 0 or one(given, "_summary") == "count",
         patients=tuple(_patients(pair) for pair in given if _names_patient(pair)),
+        backwards=one(given, "_sort") == BACKWARDS,
         ids=_each(given, "_id", str),
         statuses=_each(given, "status", _status),
         used=tuple(Pair(pair.name, str(count) if pair.name == "_count" else pair.value) for pair in given if _used(pair)),
@@ -121,8 +124,9 @@ def query(given: Sequence[Pair], zone: ZoneInfo, now_ms: int, limits: Limits, *,
 
 USED: Final = frozenset({"date", "_id", "status", "_sort", "_count", "_format", "_summary"})
 SUMMARIES: Final = frozenset({None, "false", "count"})
-SORTS: Final = frozenset({None, "date"})
-"""It is how they come: by start."""
+BACKWARDS: Final = "-date"
+SORTS: Final = frozenset({None, "date", BACKWARDS})
+"""By start is how they come anyway."""
 STATUS: Final = "http://hl7.org/fhir/appointmentstatus"
 
 
@@ -181,7 +185,7 @@ def _summary(given: Sequence[Pair]) -> list[str]:
 
 def _sort(given: Sequence[Pair]) -> list[str]:
     said = one(given, "_sort")
-    return [] if said in SORTS else ["_sort is supported as date only: appointments come by their start, the first one first"]
+    return [] if said in SORTS else ["_sort is supported as date and -date only: appointments come by their start"]
 
 
 def _names_patient(pair: Pair) -> bool:

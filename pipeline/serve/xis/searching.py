@@ -15,7 +15,7 @@ from pipeline.appointments.port import GONE, Cursor, Found, Page, Store
 from pipeline.errors import SettingsError
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.serve.xis.context import BSN, Context, Identity
-from pipeline.serve.xis.dates import EVER, Spans
+from pipeline.serve.xis.dates import EVER
 from pipeline.serve.xis.faults import Fault, Kind
 from pipeline.serve.xis.queries import CURSOR, Limits, Pair, Patient, Query, one, query
 from pipeline.serve.xis.searchset import Links, bundle, url
@@ -107,12 +107,12 @@ class Searching:
     def _wanted(self, person: int, asked: Query, count: int, after: Cursor | None, at: int | None) -> Page:
         """A page of what matches; the store looks for dates, and what else was asked for is looked at here."""
         if asked.ids is None and asked.statuses is None:
-            return self._found(person, asked.spans, count, after, at)
+            return self._found(person, asked, count, after, at)
         found: list[Found] = []
-        page = self._found(person, asked.spans, COUNTED, after, at)
+        page = self._found(person, asked, COUNTED, after, at)
         found += (one for one in page.found if _matches(one, asked))
         while page.after is not None and len(found) <= count:
-            page = self._found(person, asked.spans, COUNTED, page.after, page.at)
+            page = self._found(person, asked, COUNTED, page.after, page.at)
             found += (one for one in page.found if _matches(one, asked))
         shown = tuple(found[:count])
         return Page(shown, Cursor(shown[-1].start_ms, shown[-1].id) if len(found) > count else None, page.at)
@@ -127,8 +127,9 @@ class Searching:
             raise Fault(Kind.NOT_FOUND, "there is no such resource for this patient")
         return found
 
-    def _found(self, person: int, spans: Spans | None, count: int, after: Cursor | None, at: int | None) -> Page:
-        page = self.store.search(person, () if spans is None else (spans,), after=after, count=count, at=at)
+    def _found(self, person: int, asked: Query, count: int, after: Cursor | None, at: int | None) -> Page:
+        ranges = () if asked.spans is None else (asked.spans,)
+        page = self.store.search(person, ranges, after=after, count=count, at=at, backwards=asked.backwards)
         if page is GONE:
             raise Fault(Kind.PAGE_GONE, "this page is too old: search again from the first one")
         return page

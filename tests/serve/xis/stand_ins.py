@@ -93,6 +93,7 @@ class MemoryStore:
         after: Cursor | None = None,
         count: int,
         at: Snapshot | None = None,
+        backwards: bool = False,
     ) -> Page | Literal[Gone.GONE]:
         """See Store."""
         if self.broken is not None:
@@ -101,8 +102,12 @@ class MemoryStore:
         if at < self.version - OLDEST:
             return GONE
         seen = [self._at(versions, at) for (whose, _), versions in self.kept.items() if whose == person]
-        found = sorted((one for one in seen if one is not None and self._within(one.start_ms, ranges)), key=_place)
-        rest = [one for one in found if after is None or _place(one) > _place(after)]
+        found = sorted(
+            (one for one in seen if one is not None and self._within(one.start_ms, ranges)), key=_place, reverse=backwards
+        )
+        found.sort(key=lambda one: one.start_ms is None)
+        place = next((number for number, one in enumerate(found, 1) if after is not None and one.id == after.id), 0)
+        rest = found[place:]
         page, more = rest[:count], rest[count:]
         return Page(tuple(page), Cursor(page[-1].start_ms, page[-1].id) if more else None, at)
 

@@ -96,6 +96,8 @@ def many() -> House:
         ("status=booked,cancelled&_id=a0,a1", ["a0", "a1"]),
         ("status=waitlist", []),
         ("_sort=date&status=booked", ["a0", "a2", "a4"]),
+        ("_sort=-date&status=booked", ["a4", "a2", "a0"]),
+        ("_sort=-date", ["a5", "a4", "a3", "a2", "a1", "a0"]),
     ],
 )
 def test_an_id_a_status_and_the_order_by_date_may_be_asked_for(query: str, expected: list[str]) -> None:
@@ -113,6 +115,13 @@ def test_pages_of_a_status_have_all_of_it_and_no_more() -> None:
     assert [ids(page) for page in many().pages("status=cancelled&_count=3")] == [["a1", "a3", "a5"]]
 
 
+def test_pages_from_the_last_one_to_the_first_have_each_once_and_say_so() -> None:
+    pages = list(many().pages("_sort=-date&_count=4"))
+    assert [ids(page) for page in pages] == [["a5", "a4", "a3", "a2"], ["a1", "a0"]]
+    assert self_link(pages[0]) == f"{BASE}/Appointment?_sort=-date&_count=4"
+    assert [ids(page) for page in many().pages("_sort=-date&status=cancelled&_count=2")] == [["a5", "a3"], ["a1"]]
+
+
 def test_what_is_looked_through_for_a_status_has_no_end_before_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fails where only the first ones of a person are looked through."""
     monkeypatch.setattr(searching, "COUNTED", 2)
@@ -124,8 +133,8 @@ def test_what_is_looked_through_for_a_status_has_no_end_before_the_last_one(monk
 @pytest.mark.parametrize(
     "query",
     [
-        "_sort=-date",
-        "_sort=date,status",
+        "_sort=-status",
+        "_sort=-date,status",
         "_elements=start",
         "_pretty=true",
         "_lastUpdated=gt2020",
