@@ -29,6 +29,9 @@ CHECK_SECONDS: Final = 1.0
 """How soon the cluster is asked again what it could not say when a partition was assigned."""
 METADATA_MS: Final = 15_000
 """How soon a partition that was added is noticed, and a topic that was made anew where no fetch failed meanwhile."""
+PARTITION_BYTES: Final = 256 * 1024
+"""Of one partition in one fetch; a record that is larger comes alone. What is fetched ahead is memory: a worker had 40 MB more with the client's own megabyte."""
+FETCH_BYTES: Final = 2 * 1024 * 1024
 POSITION_SECONDS: Final = 0.5
 JOIN_SECONDS: Final = 3.0
 JOIN_SLICE: Final = 0.1
@@ -82,6 +85,8 @@ class KafkaBusConsumer:
             metrics_enabled=False,
             metadata_max_age_ms=METADATA_MS,
             fetch_max_wait_ms=250,
+            max_partition_fetch_bytes=PARTITION_BYTES,
+            fetch_max_bytes=FETCH_BYTES,
         )
         bridge = Bridge(self._member.tell)
         bridge.loop = self._kafka._net  # noqa: SLF001 - its loop has no public name, and the listener must get back to it

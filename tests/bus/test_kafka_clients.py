@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from kafka import errors as kafka_errors
+from kafka.record.util import crc32c_c
 
 from pipeline.bus import kafka, kafka_client
 from pipeline.bus.kafka import KafkaBus
@@ -117,3 +118,8 @@ def test_threads_that_fetch_ask_one_after_the_other(monkeypatch: pytest.MonkeyPa
     for each in threads:
         each.join(60)
     assert (len(refused), most) == (12, [1])
+
+
+def test_checksums_of_records_are_not_worked_out_in_python() -> None:
+    assert crc32c_c is not None
+    assert crc32c_c(b"123456789") == 0xE3069283  # the check value of CRC-32C
