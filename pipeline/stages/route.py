@@ -119,7 +119,7 @@ def _rule(decoded: Decoded, plan: Plan) -> EventRule:
         _part2(decoded, plan)
     if rule.action is Action.PARK:
         raise Parked(rule.reason, where=where)
-    if event.others and event.appointment is None:
+    if event.others and event.type != "SIU":
         raise Parked(Reason.SEVERAL_PATIENTS, where="PID[2]")
     return rule
 
