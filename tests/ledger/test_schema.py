@@ -49,13 +49,14 @@ def test_a_database_of_a_newer_program_is_refused(tmp_path: Path) -> None:
 
 
 def test_of_appointments_the_ledger_forgets_whose_they_are_and_of_the_others_nothing(tmp_path: Path) -> None:
+    """Whatever their partner is called: seen to fail without 0010."""
     database = Database(LEDGER, f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     database.make()
     bring_up_to_date(database, OF_THE_LEDGER)
     columns = "partner, hash, kind, system, known, created_with, partner_id, merged_into, merged_ms, belongs_to, at_ms"
     with database.write() as connection:
-        for partner in ("medmij", "roqua"):
-            for kind in ("patient", "appointment"):
+        for partner, part in (("medmij", "appointment"), ("zuid", "appointment"), ("roqua", "result")):
+            for kind in ("patient", part):
                 row = f"'{partner}', '{kind}', '{kind}', 's', true, true, 'id', 'into', 1, 'whose', 1"
                 connection.exec_driver_sql(f"INSERT INTO identities ({columns}) VALUES ({row})")  # noqa: S608 - ours
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0008'")
@@ -67,6 +68,8 @@ def test_of_appointments_the_ledger_forgets_whose_they_are_and_of_the_others_not
         assert [tuple(row) for row in rows] == [
             ("medmij", "patient", None, None, "whose"),
             ("medmij", "appointment", "id", "into", None),
+            ("roqua", "result", "id", "into", "whose"),
             ("roqua", "patient", "id", "into", "whose"),
-            ("roqua", "appointment", "id", "into", "whose"),
+            ("zuid", "patient", None, None, "whose"),
+            ("zuid", "appointment", "id", "into", None),
         ]
