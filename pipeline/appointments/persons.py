@@ -61,10 +61,11 @@ def part(connection: Connection, hashes: frozenset[str], both: Both | None, deed
 
 
 def forget(connection: Connection, hashes: frozenset[str], deed: Deed, at_ms: int) -> None:
-    """Remove the one person of these keys, with all that is kept. Refused: they are several persons'."""
+    """Remove the one person of these keys, with all that is kept; of keys nobody is known by, what is remembered. Refused: they are several persons'."""
     queue(connection)
     persons = sorted(_persons(connection, hashes))
     if not persons:
+        connection.execute(delete(REMEMBERED).where(REMEMBERED.c.hash.in_(hashes)))
         return
     if len(persons) > 1:
         raise Refused("these numbers are several persons': forget them one by one")
@@ -73,7 +74,7 @@ def forget(connection: Connection, hashes: frozenset[str], deed: Deed, at_ms: in
     keys = set(connection.execute(select(PERSON_KEYS.c.hash).where(of)).scalars())
     connection.execute(delete(PARTED).where(or_(PARTED.c.hash.in_(keys), PARTED.c.other.in_(keys))))
     gone = connection.execute(delete(APPOINTMENTS).where(APPOINTMENTS.c.person == persons[0])).rowcount
-    connection.execute(delete(REMEMBERED).where(REMEMBERED.c.hash.in_(keys)))
+    connection.execute(delete(REMEMBERED).where(REMEMBERED.c.hash.in_(keys | hashes)))
     for table in (SUPERSEDED, RESOURCES, PERSON_KEYS):
         connection.execute(delete(table).where(table.c.person == persons[0]))
     connection.execute(delete(PERSONS).where(PERSONS.c.id == persons[0]))

@@ -344,9 +344,11 @@ def test_what_is_remembered_of_one_is_nothing_to_another_until_they_are_one(stor
     assert [status for status, _, _ in shows(store)] == ["cancelled"]
 
 
-def test_what_is_remembered_goes_with_its_person(store: SqlStore) -> None:
-    """Seen to fail without the line of REMEMBERED in persons.forget."""
-    store.put(change("a2"))
+@pytest.mark.parametrize("known", [True, False])
+def test_what_is_remembered_goes_with_its_person(store: SqlStore, *, known: bool) -> None:
+    """Seen to fail without the lines of REMEMBERED in persons.forget."""
+    if known:
+        store.put(change("a2"))
     store.put(said("cancelled", 2, announces=False))
     store.forget(frozenset({"anna"}), Deed("somebody", "a test"))
     store.put(said("booked", 1, start=JULY))

@@ -172,6 +172,8 @@ def _forget(arguments: Namespace, seen: _Seen, deed: "Deed") -> int:
         return _withdraw(arguments, seen, deed)
     persons = seen.persons
     if not persons:
+        if arguments.yes:  # what a cancel said that showed nothing
+            seen.store.forget(seen.hashes, deed)
         return _say(arguments, seen, "nobody is known by it: nothing to do")
     if not arguments.yes and len(persons) == 1:
         return _say(
