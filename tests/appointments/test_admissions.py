@@ -212,9 +212,9 @@ def visit_of(story: list[Told], number: str) -> list[bytes]:
     ]
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @example(several=[LATE_CANCEL, LATE_MOVE, LATE_START])
-@given(several=st.lists(histories(), min_size=5, max_size=5))
+@given(several=st.lists(histories(), min_size=4, max_size=4))
 def test_any_order_of_an_admissions_messages_ends_as_their_own(
     tmp_path_factory: pytest.TempPathFactory, several: list[History]
 ) -> None:
