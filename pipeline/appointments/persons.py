@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select,
 from pipeline.appointments.changes import as_id, copy_id, named_only
 from pipeline.appointments.port import Both, Deed, Did, Done, Key, Merge, Person, Put
 from pipeline.appointments.tables import APPOINTMENTS, DEEDS, PARTED, PERSON_KEYS, PERSONS, REMEMBERED, RESOURCES, SUPERSEDED
-from pipeline.appointments.writes import ORDER, copies, drop, known_of, lines, link, made, order_in, queue, supersede
+from pipeline.appointments.writes import ORDER, copies, drop, free, known_of, lines, link, made, order_in, queue, supersede
 from pipeline.errors import Refused
 
 TWO_SOLE: Final = "each of them has a BSN of its own: two persons, as long as one of the BSNs is not parted from its numbers"
@@ -107,7 +107,7 @@ def release(connection: Connection, appointment: str, hashes: frozenset[str], de
         *older, last = sorted(rows, key=order_in)
         connection.execute(delete(APPOINTMENTS).where(APPOINTMENTS.c.id.in_([row.id for row in older])))
         supersede(connection, last, versions[person] + 1, at_ms)
-        name = copy_id(last.id, f"released {at_ms}")
+        name = free(connection, copy_id(last.id, f"released {at_ms}"))
         values = {"id": name, "body": as_id(last.body, name), "copy_of": None, "since": versions[person] + 1}
         connection.execute(update(APPOINTMENTS).where(APPOINTMENTS.c.id == last.id).values(**values))
         connection.execute(update(PERSONS).where(PERSONS.c.id == person).values(version=versions[person] + 1))

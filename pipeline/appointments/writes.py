@@ -149,7 +149,7 @@ def _placed(connection: Connection, change: Change, person: int | None) -> tuple
         return None
     if all(row.id != change.appointment for row in every):
         return change, []
-    return as_own(replace(change, own=_free(connection, change.own))), []
+    return as_own(replace(change, own=free(connection, change.own))), []
 
 
 def copies(connection: Connection, appointment: str) -> Sequence[Row[Any]]:
@@ -166,7 +166,7 @@ def _under(change: Change, mine: Sequence[Row[Any]]) -> Change:
     return replace(change, copy_of=itself.copy_of)
 
 
-def _free(connection: Connection, name: str) -> str:
+def free(connection: Connection, name: str) -> str:
     """An id for a copy: the one that is asked for, unless it is somebody's."""
     while connection.execute(select(APPOINTMENTS.c.id).where(APPOINTMENTS.c.id == name)).first() is not None:
         name = copy_id(name, "")
