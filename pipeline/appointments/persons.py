@@ -106,6 +106,7 @@ def release(connection: Connection, appointment: str, hashes: frozenset[str], de
     for person, rows in had.items():
         *older, last = sorted(rows, key=order_in)
         connection.execute(delete(APPOINTMENTS).where(APPOINTMENTS.c.id.in_([row.id for row in older])))
+        drop(connection, person, set[str]().union(*(lines(row.refs) for row in older)))
         supersede(connection, last, versions[person] + 1, at_ms)
         name = free(connection, copy_id(last.id, f"released {at_ms}"))
         values = {"id": name, "body": as_id(last.body, name), "copy_of": None, "since": versions[person] + 1}

@@ -234,6 +234,18 @@ def test_a_number_that_is_given_out_again_is_the_next_patients_and_the_first_kee
     assert [seen(store, key) for key in ("anna", "bert", "carl")] == [["fulfilled"], ["booked"], ["booked"]]
 
 
+def test_of_what_is_released_nothing_stays_that_only_an_older_copy_referenced(store: SqlStore) -> None:
+    """Seen to fail without drop in persons.release, and the part after it with a defect."""
+    put(store, "anna", "booked", 1)
+    put(store, "old", "booked", 2)
+    merge(store, "old", "anna")
+    assert store.release("x", NOBODY, DEED) == 1
+    anna = whose(store, "anna")
+    assert (store.read(anna, "Patient", "of-anna"), store.read(anna, "Patient", "of-old")) == (GONE, b'{"id":"of-old"}')
+    store.part(hashes("old"), None, DEED)
+    assert (seen(store, "anna"), seen(store, "old")) == ([], ["booked"])
+
+
 @pytest.mark.parametrize("name", ["-x", "x"])
 def test_what_one_has_booked_is_nobody_elses_also_where_a_third_one_had_it_before(store: SqlStore, name: str) -> None:
     """Seen to fail when only the first one's was looked at, which was cancelled."""
