@@ -104,7 +104,7 @@ def release(connection: Connection, appointment: str, hashes: frozenset[str], de
     had = _had_by(connection, appointment, hashes)
     versions = _held(connection, sorted(had))
     for person, rows in had.items():
-        *older, last = sorted(rows, key=order_in)
+        *older, last = sorted(rows, key=lambda row: (order_in(row), row.shown))
         connection.execute(delete(APPOINTMENTS).where(APPOINTMENTS.c.id.in_([row.id for row in older])))
         drop(connection, person, set[str]().union(*(lines(row.refs) for row in older)))
         supersede(connection, last, versions[person] + 1, at_ms)
@@ -135,7 +135,7 @@ def _had_by(connection: Connection, appointment: str, hashes: frozenset[str]) ->
     named = select(APPOINTMENTS.c.person, APPOINTMENTS.c.copy_of).where(APPOINTMENTS.c.id == appointment)
     copy = connection.execute(named.where(APPOINTMENTS.c.copy_of.is_not(None))).first()
     if copy is not None:
-        appointment, whose = copy.copy_of, {copy.person} & (whose or {copy.person})
+        appointment, whose = copy.copy_of, {copy.person} if whose is None else {copy.person} & whose
     found: dict[int, list[Row[Any]]] = {}
     _held(connection, sorted({row.person for row in copies(connection, appointment)}))
     for row in copies(connection, appointment):

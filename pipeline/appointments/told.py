@@ -60,6 +60,11 @@ def joined(*told: Words) -> Words:
     return reduce(_newer, told, {})
 
 
+def without(told: Words, order: Order) -> Words:
+    """What others told: the same version may come again and say something else, by a mended table or a file that was loaded again."""
+    return {about: word for about, word in told.items() if word.order != order}
+
+
 def _newer(one: Words, other: Words) -> Words:
     both = {**one, **other}
     return both | {about: one[about] for about in one if about in other and one[about].order > other[about].order}

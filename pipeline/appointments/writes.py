@@ -23,7 +23,7 @@ from pipeline.appointments.tables import (
     RESOURCES,
     SUPERSEDED,
 )
-from pipeline.appointments.told import Order, Untimed, Words, as_text, joined, of_row, of_texts, shown, words_of
+from pipeline.appointments.told import Order, Untimed, Words, as_text, joined, of_row, of_texts, shown, without, words_of
 
 LINKS: Final = "links"
 ORDER: Final = ("event_ms", "topic", "partition", "offset")
@@ -54,7 +54,8 @@ def put(connection: Connection, change: Change, at_ms: int) -> Put:
         return Put.ANOTHERS
     change, mine = placed
     remembered = _remembered(connection, change, person)
-    told = joined(_words_of(change), remembered, *map(_words_in, mine))
+    others = (without(each, order_of(change)) for each in (remembered, *map(_words_in, mine)))
+    told = joined(_words_of(change), *others)
     if not mine and not change.announces:
         _remember(connection, change, told, at_ms)
         return Put.REMEMBERED

@@ -364,6 +364,26 @@ def test_what_is_remembered_is_gone_after_a_year(store: SqlStore, open_it: Open,
     assert shows(store) == [("booked", JULY, 1_782_885_600_000)]
 
 
+@pytest.mark.parametrize("again", [("cancelled", None), ("proposed", None), ("booked", "2026-07-02T08:00:00+02:00")])
+@pytest.mark.parametrize("offset", [1, None])
+def test_the_same_version_again_is_shown_as_it_is_told_now(
+    store: SqlStore, again: tuple[str, str | None], offset: int | None
+) -> None:
+    """A message after a table was mended, or a file of FHIR that says no time. Seen to fail without `without` in writes.put, and where only what it tells was replaced."""
+    status, start = again
+    for told in (said("booked", 1, start=JULY), said(status, 1, start=start)):
+        store.put(told if offset else replace(told, position=None, event_ms=None))
+    assert [(status, start) for status, start, _ in shows(store)] == [again]
+
+
+def test_what_others_told_of_it_stays_when_a_message_comes_again(store: SqlStore) -> None:
+    store.put(said("booked", 1, start=JULY))
+    store.put(said("arrived", 2))
+    for _ in range(2):
+        store.put(said("booked", 3, start=JULY, says=Says.NOTHING))
+    assert [status for status, _, _ in shows(store)] == ["arrived"]
+
+
 def test_a_late_word_makes_a_version_that_a_search_from_before_does_not_see(store: SqlStore) -> None:
     """Seen to fail without _supersede in _told_late (pipeline/appointments/writes.py)."""
     store.put(said("booked", 1, start=JULY))

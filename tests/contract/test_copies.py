@@ -246,6 +246,28 @@ def test_of_what_is_released_nothing_stays_that_only_an_older_copy_referenced(st
     assert (seen(store, "anna"), seen(store, "old")) == ([], ["booked"])
 
 
+@pytest.mark.parametrize("statuses", [("booked", "cancelled"), ("cancelled", "booked")])
+def test_of_two_copies_of_one_age_the_one_that_was_shown_is_released(store: SqlStore, statuses: tuple[str, str]) -> None:
+    """Seen to fail without `shown` in the order of persons.release."""
+    for key, status in zip(("anna", "old"), statuses, strict=True):
+        put(store, key, status, 1)
+    merge(store, "old", "anna")
+    before = seen(store, "anna")
+    assert store.release("x", NOBODY, DEED) == 1
+    assert seen(store, "anna") == before
+
+
+def test_a_copy_is_not_taken_by_a_number_that_nobody_is_known_by(store: SqlStore) -> None:
+    """Seen to fail when that was taken for no number."""
+    put(store, "anna", "booked", 1)
+    put(store, "bert", "booked", 2)
+    copy = copy_id("x", "of-bert")
+    assert store.having(copy) == 1
+    assert store.having(copy, hashes("nobody")) == store.withdraw(copy, hashes("nobody"), DEED) == 0
+    assert store.release(copy, hashes("nobody"), DEED) == 0
+    assert (seen(store, "anna"), seen(store, "bert")) == (["booked"], ["booked"])
+
+
 @pytest.mark.parametrize("name", ["-x", "x"])
 def test_what_one_has_booked_is_nobody_elses_also_where_a_third_one_had_it_before(store: SqlStore, name: str) -> None:
     """Seen to fail when only the first one's was looked at, which was cancelled."""
