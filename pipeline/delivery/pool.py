@@ -117,8 +117,10 @@ class Pool(Generic[T]):
         """With a thread, in the air, or back from there."""
         self._back: deque[_Step[T]] = deque()
         """Whose answer is there, or whose time is over."""
+        self._dripping: deque[_Step[T]] = deque()
+        """Of whose answer not all is there: a thread each, the first to come first."""
         self._apart: deque[_Step[T]] = deque()
-        """What follows may take long: a thread each."""
+        """What follows may take long, as a connection that is to be made: a thread each, after those."""
         self._at: Counter[_Role] = Counter()
         """Threads with tickets."""
         self._watch: Watch[_Step[T]] = Watch(self._landed, self._fail, name)
@@ -244,7 +246,7 @@ class Pool(Generic[T]):
     def _wake(self) -> None:
         """As many threads as there is work for, and one that looks at the clock where something comes back later."""
         new = _shared(min(len(self._ready), self._in_flight - len(self._running)), self._together)
-        work = min(new, self._left(_Role.START)) + min(len(self._apart), self._left(_Role.LONG))
+        work = min(new, self._left(_Role.START)) + min(len(self._dripping) + len(self._apart), self._left(_Role.LONG))
         work += min(_shared(len(self._back), self._together), self._left(_Role.LAND)) + len(self._chores) + bool(self._later)
         free = len(self._threads) - self._busy
         if (more := min(work, self._idle) - self._roused) > 0:
@@ -302,7 +304,8 @@ class Pool(Generic[T]):
         with self._turn:
             if role is not None:
                 self._at[role] -= 1
-            self._apart.extend(apart)
+            for step in apart:
+                self._set_apart(step)
             for ticket, again in done:
                 self._put_back(ticket, again)
             self._wake()  # also who sleeps until a later time, or without one, looks again
@@ -351,8 +354,12 @@ class Pool(Generic[T]):
                 if step.air is None or step.air.at_once():
                     self._back.append(step)
                 else:
-                    self._apart.appendleft(step)  # an answer goes before a connection that is to be made
+                    self._set_apart(step)
             self._wake()
+
+    def _set_apart(self, step: _Step[T]) -> None:
+        """It waits for a thread of its own, and that one may wait for the partner."""
+        (self._apart if step.air is None else self._dripping).append(step)
 
     def _do_chore(self, action: Callable[[], None]) -> None:
         try:
@@ -399,8 +406,8 @@ class Pool(Generic[T]):
         if self._back and self._left(_Role.LAND) > 0:
             steps = [self._back.popleft() for _ in range(min(len(self._back), self._together))]
             return self._taken(steps, _Role.LAND)
-        if self._apart and self._left(_Role.LONG) > 0:
-            return self._taken([self._apart.popleft()], _Role.LONG)
+        if (long := self._dripping or self._apart) and self._left(_Role.LONG) > 0:
+            return self._taken([long.popleft()], _Role.LONG)
         if self._left(_Role.START) > 0 and not (self._stopping or self._resting) and (steps := self._started()):
             return self._taken(steps, _Role.START)
         return None

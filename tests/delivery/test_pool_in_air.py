@@ -485,7 +485,9 @@ def test_an_answer_goes_before_a_connection_that_is_to_be_made(sky: Sky) -> None
 
     def step(one: Ticket[str]) -> Flight[Again | None]:
         if one.content == "0/0":
-            return (yield from sky(one))
+            yield from sky(one)
+            made.append("0/0")
+            return None
         yield Pause.APART
         made.append(str(one.content))
         free.wait(60)
@@ -499,11 +501,37 @@ def test_an_answer_goes_before_a_connection_that_is_to_be_made(sky: Sky) -> None
         pool.offer(ticket(offset))
     until(lambda: len(made) == 1 and len(pool._apart) == 3)
     sky.clear()
-    until(lambda: len(pool._apart) == 4)
+    until(lambda: len(pool._dripping) == 1)
     free.set()
-    until(lambda: bool(sky.landed))
+    until(lambda: len(made) == 5)
+    assert made[1] == "0/0", "after the one that was being made"
     assert pool.drain(60)
     assert pool.failed is None
+
+
+def test_answers_that_drip_are_read_in_the_order_in_which_they_came(sky: Sky) -> None:
+    free, read = threading.Event(), list[str]()
+
+    def step(one: Ticket[str]) -> Flight[Again | None]:
+        yield from sky(one)
+        read.append(str(one.content))
+        free.wait(60)
+        return None
+
+    pool = Pool(Lanes(ROOMY), step, 40, flies=True, threads=2, together=8, name="route")
+    for offset in range(5):
+        pool.offer(ticket(offset))
+    all_up(pool, sky, 5)
+    names = list(sky.up)
+    for air in sky.up.values():
+        air.whole = False
+    for number, name in enumerate(names):
+        sky.up[name].answer()
+        until(lambda number=number: len(pool._dripping) + len(read) == number + 1)  # type: ignore[misc]
+    free.set()
+    until(lambda: len(read) == 5)
+    assert read == names
+    assert pool.drain(60)
 
 
 # whatever comes
