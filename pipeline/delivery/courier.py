@@ -258,6 +258,7 @@ class Courier:
             if again is not None:
                 return (yield from self._waits_too(task, task.ahead)) if again.parked else again
             task.ahead = None
+            return Again(0)  # who has read an answer waits for no other slot: whoever has that may need this thread to land
         try:
             stepped = task.work if isinstance(task.work, Outcome) else (yield from task.work.step())
         except Elsewhere:

@@ -18,8 +18,10 @@ import pytest
 from pipeline import flow, wiring
 from pipeline.bus.port import Bus, TopicPartition, Where
 from pipeline.delivery.attempts import Later
+from pipeline.delivery.courier import Task
 from pipeline.delivery.gate import Gate
 from pipeline.delivery.lanes import Ticket
+from pipeline.delivery.pool import Again
 from pipeline.delivery.worker import Worker
 from pipeline.errors import NoAnswer
 from pipeline.ledger.port import Ledger, Query, Settlement
@@ -38,7 +40,7 @@ from pipeline.model import (
     Verdict,
 )
 from pipeline.stages.settle import settle
-from pipeline.transport.port import landed
+from pipeline.transport.port import Flight, landed
 from schemas.outcomes import Reason, State
 from tests import postgres_server
 from tests.delivery.partner_script import (
@@ -342,6 +344,52 @@ def test_what_a_crash_left_open_is_flagged_though_it_was_parked_for_its_lane(
         worker.emitter.flush(60)
     told = [one for one in house.results() if (one.source_partition, one.source_offset, one.settled) == (0, 1, True)]
     assert [(one.state, one.reason, one.possible_duplicate) for one in told] == [(*BLOCKED, False), (*DELIVERED, True)]
+    house.close()
+
+
+class Slots:
+    """A partner's slots, and who took how many in one go."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.taken: list[int] = []
+        self._here = threading.local()
+        self._work = worker.courier.work
+        worker.courier.hands = replace(worker.courier.hands, slots=self)
+        worker.pool._work = self.work
+
+    def work(self, ticket: Ticket[Task]) -> Flight[Again | None]:
+        flight, mine = self._work(ticket), list[None]()
+        try:
+            while True:
+                self._here.taken = mine
+                yield next(flight)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return] # what the generator returns
+        finally:
+            self.taken.append(len(mine))
+
+    def __enter__(self) -> None:
+        self._here.taken.append(None)
+
+    def __exit__(self, *_: object) -> None:
+        """It is free again."""
+
+
+def test_a_step_waits_for_one_slot_at_most_also_where_another_record_goes_first(tmp_path: Path) -> None:
+    """Who waits for the second one has an answer's thread, and whoever has the slot may need that to land."""
+    house = House(tmp_path, change=change, partitions=2)
+    house.send(create(1))
+    house.work()
+    house.send(update(2))
+    with pytest.raises(Killed):
+        house.work([Killed()])
+    house.send(update(3), partition=1)  # which is read first, and finds the other one open
+    worker = house.worker()
+    slots = Slots(worker)
+    with working(house, worker):
+        until(lambda: states(house) == ["delivered"] * 3)
+    assert sent(house)[-2:] == ["PUT 2", "PUT 3"]
+    assert max(slots.taken) == 1
     house.close()
 
 
