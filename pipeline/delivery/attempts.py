@@ -47,6 +47,8 @@ from schemas.outcomes import Reason, State
 
 T = TypeVar("T")
 
+AT_ONCE: Final = 16 * 1024
+"""Bytes of a request that leave without waiting for the partner: what a system takes in before a connection has had an answer (Linux: some 40 KB)."""
 GRACE: Final = 5.0
 """Seconds that may pass between asking for an intent and the first byte; a process that stood still for longer sends nothing."""
 CLOCKS: Final = 3600.0
@@ -273,12 +275,12 @@ class Delivery:
         if self.unknown and self.early and (wait := self._until_probe(request)) > 0:
             return Later(wait, Reason.AWAITING_PROBE)
         request = self.plan.partner.of_attempt(packed, request, self.attempt + 1)
-        yield from self._on_hand()
+        yield from self._on_hand(request)
         if self.hands.stopping():
             return Later(HELD_PAUSE)
         asked = self._now()
         yield from self._begin(packed, request, is_probe=False)
-        yield from self._on_hand()
+        yield from self._on_hand(request)
         if self._stood_since(asked):
             return (yield from self._next(packed, self._stood_still(request)))
         transport, partner = self.hands.transport, self.plan.partner
@@ -296,20 +298,23 @@ class Delivery:
             return self._outcome(packed, None, State.PARKED, Reason.PROBE_CANNOT_TELL)
         if (wait := self._until_probe(request)) > 0:
             return Later(wait, Reason.AWAITING_PROBE)
-        yield from self._on_hand()
+        yield from self._on_hand(question)
         if self.hands.stopping():
             return Later(HELD_PAUSE)
         asked = self._now()
         yield from self._begin(packed, question, is_probe=True)
-        yield from self._on_hand()
+        yield from self._on_hand(question)
         if self._stood_since(asked):
             return (yield from self._next(packed, self._stood_still(question, is_probe=True)))
         answer = yield from probe(packed, question, self.hands.transport, self.plan.partner, attempt=self.attempt)
         return (yield from self._next(packed, answer))
 
-    def _on_hand(self) -> Flight[None]:
-        """A connection that is to be made keeps nobody else waiting. Asked once more with the intent written, since another thread may have had it."""
-        if not at_hand(self.hands.transport):
+    def _on_hand(self, request: Request) -> Flight[None]:
+        """A connection that is to be made keeps nobody else waiting. Asked once more with the intent written, since another thread may have had it.
+
+        Nor does a large request, which leaves only as fast as the partner takes it.
+        """
+        if len(request.body) > AT_ONCE or not at_hand(self.hands.transport):
             yield Pause.APART
 
     def _now(self) -> tuple[float, float]:

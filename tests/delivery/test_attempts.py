@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from pipeline.model import Decision, Learned, Outcome, Packed, Position, Reply, 
 from pipeline.settings import BreakerSettings
 from pipeline.settings_partners import RocheSettings
 from pipeline.stages.settle import settle
-from pipeline.transport.port import landed
+from pipeline.transport.port import Flight, InAir, Pause, landed
 from schemas.outcomes import Reason, State
 from tests.delivery.partner_script import ROUTE, House, Killed, Scripted, adt, created, issue, reply, settings_with, updated
 from tests.delivery.promises import soon
@@ -82,6 +82,23 @@ def knows(desk: Desk, value: bytes) -> None:
 def test_an_unknown_create_is_probed_after_the_published_worst_time_and_its_margin(desk: Desk) -> None:
     outcome = desk.run(adt(), NoAnswer(Reason.TIMEOUT), updated())
     assert (outcome.state, outcome.confirmed_by, desk.waits) == (State.DELIVERED, "probe", [15.0])
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_request_that_leaves_only_as_fast_as_the_partner_takes_it_goes_apart_before_its_intent_and_before_it_is_sent(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, *, at_once: bool
+) -> None:
+    monkeypatch.setattr("pipeline.delivery.attempts.AT_ONCE", 1_000_000 if at_once else 0)
+    flight = Delivery(desk.routed(adt()), desk.plan, desk.hands()).step()
+    stops = [stop for stop in stops_of(flight) if isinstance(stop, Pause)]
+    asks = [Pause.TOGETHER, Pause.TOGETHER]  # what is known; the intent
+    assert stops == (asks if at_once else [asks[0], Pause.APART, asks[1], Pause.APART])
+
+
+def stops_of(flight: Flight[object]) -> Iterator[InAir | Pause]:
+    with suppress(StopIteration):
+        while True:
+            yield next(flight)
 
 
 def test_a_probe_without_an_answer_leaves_it_unknown_and_is_asked_again(desk: Desk) -> None:
