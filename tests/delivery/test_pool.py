@@ -112,6 +112,26 @@ def test_what_comes_when_the_one_before_has_ended_needs_no_second_thread(work: W
     assert pool.drain(60)
 
 
+def test_what_was_behind_one_ticket_goes_at_once_when_it_ends_and_wakes_as_many_threads_as_there_is_work(work: Work) -> None:
+    pool = pool_of(work, 5)
+    for offset in range(5):
+        pool.offer(ticket(offset))
+    until(lambda: len(work.begun) == 5)
+    work.door.set()
+    until(lambda: pool._idle == 5)
+    work.door.clear()
+    pool.offer(ticket(5, *"abcde"))
+    for offset, key in enumerate("abcde", start=6):
+        pool.offer(ticket(offset, key))
+    until(lambda: len(work.begun) == 6)
+    opened, work.door = work.door, threading.Event()
+    opened.set()
+    until(lambda: len(work.begun) == 11)
+    assert pool.running == 5
+    work.door.set()
+    assert pool.drain(60)
+
+
 def test_one_patients_messages_need_one_thread_and_go_in_order(work: Work) -> None:
     pool = pool_of(work, 64)
     work.door.set()

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from pipeline.bus.port import TopicPartition
 from pipeline.delivery.lanes import Lanes, Limits, Ticket
-from pipeline.delivery.pool import BRIEF, Again, Pool, _Role
+from pipeline.delivery.pool import BRIEF, Again, Pool, _came, _Role
 from pipeline.delivery.watch import Watch
 from pipeline.model import Position, Reply
-from pipeline.transport.port import Flight, Pause
+from pipeline.transport.port import Flight, InAir, Pause
 from tests.delivery.partner_script import until
 
 ROOMY: Final = Limits(messages=1_000, size=1_000_000, per_key=1_000, seconds=60)
@@ -378,6 +378,54 @@ def test_answers_that_come_soon_are_read_by_the_thread_that_asked_and_keep_nobod
     sky.clear()
     assert pool.drain(60)
     assert len(read) == 4
+
+
+class Ticketed(Air):
+    """TLS speaks first, for itself, as with a session ticket: readable, and no answer."""
+
+    def wait(self, seconds: float) -> bool:
+        if super().wait(seconds) and self.ours.recv(1, socket.MSG_PEEK) == b"T":
+            self.ours.recv(1)
+        return super().wait(0)
+
+
+def test_a_thread_waits_for_all_that_it_has_sent_and_takes_nothing_that_is_no_answer_for_one() -> None:
+    with Ticketed() as first, Ticketed() as second:
+        first.answer(b"T")
+        second.answer(b"T")
+        aloft: dict[int, InAir] = {first.fileno: first, second.fileno: second}
+        assert _came(aloft, 0.05) == []
+        first.answer(b"Tanswer")
+        assert _came(aloft, 0.05) == [first.fileno]
+        later = threading.Timer(0.1, second.answer)
+        later.start()
+        assert _came(aloft, 60) == [first.fileno, second.fileno]
+        later.join()
+
+
+def test_no_more_threads_than_their_share_go_on_with_what_came_back() -> None:
+    free, sky = threading.Event(), Sky()
+
+    def step(one: Ticket[str]) -> Flight[Again | None]:
+        again = yield from sky(one)
+        free.wait(60)
+        return again
+
+    pool = Pool(Lanes(ROOMY), step, 20, flies=True, threads=8, together=1, name="route")
+    for offset in range(6):
+        pool.offer(ticket(offset))
+    all_up(pool, sky, 6)
+    sky.clear()
+    until(lambda: len(sky.landed) + len(pool._back) == 6)
+    until(lambda: len(sky.landed) == 2)
+    looked = threading.Semaphore(0)
+    for _ in range(12):  # who does one looks for more afterwards
+        pool.chore(looked.release)
+        assert looked.acquire(timeout=60)
+    assert pool._at[_Role.LAND] == 2
+    free.set()
+    assert pool.drain(60)
+    assert len(sky.landed) == 6
 
 
 def test_drop_waits_for_what_is_in_the_air_of_these_and_for_nothing_else(sky: Sky) -> None:
