@@ -67,7 +67,9 @@ class Metric(Enum):
         ("route", "operation"),
         "How long the partner took to answer, of requests that it answered.",
     )
-    IN_FLIGHT = Declared("emr_in_flight", Kind.GAUGE, ("route",), "Messages that were begun: with a thread, or waiting for their answer.")
+    IN_FLIGHT = Declared(
+        "emr_in_flight", Kind.GAUGE, ("route",), "Messages that were begun: with a thread, or waiting for their answer."
+    )
     LANES_WAITING = Declared(
         "emr_lanes_waiting",
         Kind.GAUGE,
