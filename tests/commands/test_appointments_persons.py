@@ -131,6 +131,21 @@ def test_of_a_group_one_is_taken_out_by_a_number_of_hers_or_all_are(zuid: House,
     assert [zuid.seen_by(f"CANARY-{number}") for number in (1, 2, 3)] == [[], [], []]
 
 
+def test_whom_a_moved_number_made_one_before_the_new_patient_was_known_are_two_again(zuid: House, say: Say) -> None:
+    """A43, and its new patient's first message has both numbers."""
+    zuid.work(siu("CANARY-1^^^ZGDEMO^PI~CANARY-2", "1"), a40("CANARY-2", "CANARY-3", at=2, event="A43"))
+    zuid.work(siu("CANARY-3^^^ZGDEMO^PI~CANARY-2", "2", at=3))
+    assert zuid.ends()[1] == ("parked", "number_moved")
+    both, old = keys("CANARY-2", "CANARY-3"), keys("CANARY-1")
+    assert "\none person" in say("appointments", "persons", *both, *old)[1]
+    part = ["appointments", "part", *both, "--why", "ticket 17"]
+    assert "with 1 appointment, and 1 appointment that came with numbers of both sides" in say(*part)[1]
+    assert say(*part, "--both", "stay", "--yes")[0] == 0
+    assert "\none person" in say("appointments", "persons", *both)[1]
+    assert "not one person" in say("appointments", "persons", *both, *old)[1]
+    assert [zuid.seen_by(each) for each in ("CANARY-1", "CANARY-2", "CANARY-3")] == [["1"], ["2"], ["2"]]
+
+
 def test_a_person_is_removed_and_the_audit_says_so_without_a_word_of_whom(zuid: House, say: Say) -> None:
     zuid.work(siu("CANARY-1", "1", bsn=ANNA))
     forget = ["appointments", "forget", *keys("CANARY-1"), "--why", "ticket 14"]
