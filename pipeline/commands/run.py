@@ -60,6 +60,12 @@ def configure(parser: ArgumentParser) -> None:
         help="with --drain: stop after so long, with exit 3 and a line that says how much waits, and for what; nothing is lost",
     )
     parser.add_argument("--http", metavar="HOST:PORT", help="answer /healthz, /readyz and /metrics here, and nowhere else")
+    parser.add_argument(
+        "--core",
+        type=int,
+        metavar="N",
+        help="stay on this core (Linux, from 0): Python works on one at a time, and to change costs up to a quarter of the rate; one worker a core",
+    )
     settings_argument(parser)
 
 
@@ -70,6 +76,8 @@ def run(arguments: Namespace) -> int:
         raise SettingsError("it bounds --drain, and means nothing without it", where="--within")
     loaded = settings.load(settings.find(arguments.settings))
     routes, watches = wiring.what_runs(loaded, arguments.routes)
+    if arguments.core is not None:
+        _stay_on(arguments.core)
     _as_many_files_as_allowed()
     _few_heaps()
     metrics = _metrics() if arguments.http else None
@@ -90,6 +98,17 @@ def run(arguments: Namespace) -> int:
                 *((one.name, one) for one in those.watchers),
             ]
             return work(named, arguments.within)
+
+
+def _stay_on(core: int) -> None:
+    """All threads of this process, those that come later too."""
+    import os
+
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
+    if core not in allowed:
+        found = ", ".join(str(each) for each in sorted(allowed)) or "none: this is not Linux"
+        raise SettingsError(f"is not a core that this process may use; there are {found}", where=f"--core {core}")
+    os.sched_setaffinity(0, {core})
 
 
 def _as_many_files_as_allowed() -> None:

@@ -40,7 +40,7 @@ ELSEWHERE_PAUSE: Final = 0.5
 """Seconds until the ledger is asked again about a record that another process has in hand."""
 LATE: Final = 60.0
 """Seconds at most that an answer is waited for after its time."""
-OLDER: Final = 256
+OLDER: Final = 64
 """Parked messages that are kept as they were read."""
 
 

@@ -87,12 +87,16 @@ class Trial:
         self.ground.ledger()
         with ExitStack() as stack:
             workers = [
-                stack.enter_context(working(self.ground.path, self.ground.folder / f"worker-{number}.log"))
+                stack.enter_context(working(self.ground.path, self.ground.folder / f"worker-{number}.log", *self._core(number)))
                 for number in range(self.row.workers)
             ]
             self._begun = time.monotonic()
             self.sample(workers)
             yield workers
+
+    def _core(self, number: int) -> tuple[str, ...]:
+        first = self.where.core
+        return () if first is None else ("--core", str(first + number))
 
     def sample(self, workers: Sequence[Worker]) -> Sample:
         """Look at all of it now."""

@@ -36,6 +36,8 @@ class Where:
     """Bootstrap servers."""
     ledger: str | None = field(default=None, repr=False)
     """postgresql://…, of an empty schema."""
+    core: int | None = None
+    """Where the first worker stays, the next ones on those behind it; None: where it likes."""
 
     @property
     def bus(self) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import json
+import os
 import re
 import signal
 import subprocess
@@ -144,6 +145,23 @@ def asked(port: int, path: str) -> tuple[int, bytes]:
         connection.request("GET", path)
         answer = connection.getresponse()
         return answer.status, answer.read()
+
+
+def test_a_worker_stays_on_the_core_that_it_is_given(settings: Path, partner: RocheSandbox) -> None:
+    core = max(os.sched_getaffinity(0))
+    fill(load(settings), [(b"1", adt())])
+    worker = start(settings, "--core", str(core))
+    sending(partner)
+    assert os.sched_getaffinity(worker.pid) == {core}
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(60) == 0
+
+
+def test_a_core_that_is_not_there_is_one_line(settings: Path) -> None:
+    worker = start(settings, "--core", "4711", stderr=subprocess.PIPE)
+    _, said = worker.communicate(timeout=60)
+    assert (worker.returncode, said.count("\n")) == (2, 1)
+    assert f"--core 4711: is not a core that this process may use; there are {min(os.sched_getaffinity(0))}" in said
 
 
 def test_an_address_that_is_none_is_one_line(settings: Path) -> None:

@@ -26,6 +26,9 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--kafka", metavar="HOST:PORT", help=f"on this Kafka (else ${ADDRESS}, else the embedded bus)")
     parser.add_argument("--ledger", metavar="URL", help="postgresql://…, where a schema is made for each row and dropped again")
+    parser.add_argument(
+        "--core", type=int, metavar="N", help="the worker stays on this core (`run --core`), further ones on those behind it"
+    )
     json_argument(parser, "the figures")
 
 
@@ -70,7 +73,7 @@ def _where(arguments: Namespace) -> "Where":
     from pipeline.trial.ground import Where
 
     servers = arguments.kafka or os.environ.get(ADDRESS, "")
-    return Where(tuple(one for one in servers.split(",") if one), arguments.ledger)
+    return Where(tuple(one for one in servers.split(",") if one), arguments.ledger, arguments.core)
 
 
 def show(found: list[dict[str, Any]], machine: dict[str, Any]) -> None:
