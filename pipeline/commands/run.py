@@ -64,7 +64,7 @@ def configure(parser: ArgumentParser) -> None:
         "--core",
         type=int,
         metavar="N",
-        help="stay on this core (Linux, from 0): Python works on one at a time, and to change costs up to a quarter of the rate; one worker a core",
+        help="stay on this core (Linux, from 0): Python works on one at a time, and to change costs up to a third of the rate; one worker a core",
     )
     settings_argument(parser)
 
