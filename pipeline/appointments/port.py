@@ -205,7 +205,7 @@ class Store(Protocol):
         ...
 
     def put_all(self, changes: Sequence[Change]) -> tuple[Put, ...]:
-        """Write all of them, or none where one of them is a conflict (the others are then STALE, CREATED or UPDATED as they would have been)."""
+        """Write all of them, or none where one of them is CONFLICT, ANOTHERS or UNTIMED (the others are then STALE, CREATED or UPDATED as they would have been)."""
         ...
 
     def merge(self, merge: Merge) -> Put:

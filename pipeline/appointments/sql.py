@@ -117,7 +117,7 @@ class SqlStore:
 
     def _all(self, connection: Connection, changes: Sequence[Change]) -> tuple[Put, ...]:
         done = tuple(self._put(change, connection) for change in changes)
-        if {Put.CONFLICT, Put.ANOTHERS} & set(done):
+        if {Put.CONFLICT, Put.ANOTHERS, Put.UNTIMED} & set(done):
             raise _TakenBack(done)
         return done
 

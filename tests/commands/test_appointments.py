@@ -350,6 +350,21 @@ def test_two_persons_are_a_conflict_and_nothing_of_the_file_goes(house: Path, ca
     assert found(house, LOCAL, "CANARY-2") == {}
 
 
+def test_one_that_needs_a_time_and_whose_time_is_marked_absent_is_a_mistake(
+    house: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = {"extension": [{"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}]}
+    untimed = changed(APPOINTMENT, id="a2", start=None, end=None) | {"_start": absent, "_end": absent}
+    file = put(house, "in", bundle([*ALL, untimed]))
+    assert main(["appointments", "load", file]) == 2
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"{file}: ")
+    assert "entry 6 (Appointment)" in first
+    assert "its status needs a time" in first
+    assert last == f"{file}: nothing of it was loaded"
+    assert found(house, LOCAL, "CANARY-1") == {}
+
+
 def test_a_number_that_a_family_shares_makes_no_two_patients_one(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
     policy = {"system": "http://insurer.example.org/policy", "value": "CANARY-P"}
     sister = changed(PATIENT, id="p2", identifier=[{"system": LOCAL, "value": "CANARY-2"}, policy])

@@ -39,6 +39,8 @@ SHOWN: Final = 20
 CONFLICT: Final = "its patient's identifiers are two persons', or one person would have two BSNs: emr-pipeline appointments persons shows them, join makes one of two"
 ANOTHERS: Final = "it is there as another person's: emr-pipeline appointments join makes them one, forget --appointment takes it from there, release frees its number"
 
+UNTIMED: Final = "its status needs a time, and neither it nor what is there of it has one: give it a start, or the status proposed or cancelled"
+
 
 def configure(parser: ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="what", metavar="ACTION", required=True)
@@ -96,7 +98,7 @@ def _load(store: "Store", maker: "Maker", file: "File") -> dict[str, Any]:
         else:
             changes.append(each)
     done = () if mistakes else store.put_all([change for _, change in changes])
-    refusals = {Put.CONFLICT: CONFLICT, Put.ANOTHERS: ANOTHERS}
+    refusals = {Put.CONFLICT: CONFLICT, Put.ANOTHERS: ANOTHERS, Put.UNTIMED: UNTIMED}
     mistakes += [Mistake(where, refusals[put]) for (where, _), put in zip(changes, done, strict=False) if put in refusals]
     counts = {str(put): 0 if mistakes else done.count(put) for put in (Put.CREATED, Put.UPDATED, Put.STALE)}
     told = {"file": file.name, "appointments": len(changes), **counts}
