@@ -8,7 +8,7 @@ from typing import Any, Final
 import orjson
 
 from pipeline.appointments.bsns import BSN
-from pipeline.appointments.port import Change, Key
+from pipeline.appointments.port import Change, Key, Says
 from pipeline.ids import uuid5
 from pipeline.model import Position, Resource
 from pipeline.pseudonyms import Pseudonyms
@@ -94,6 +94,12 @@ def named_only(patient: bytes, name: str, appointment: bytes) -> bytes:
 def is_over(body: bytes) -> bool:
     """Whether nobody goes on seeing it as booked."""
     return orjson.loads(body).get("status") in {"cancelled", "entered-in-error"}
+
+
+def books(change: Change) -> bool:
+    """Whether it says that somebody is to come, and takes nothing back."""
+    status = orjson.loads(change.resources["Appointment", change.appointment]).get("status")
+    return status in {"proposed", "pending", "booked"} and change.says is not Says.AGAIN
 
 
 def with_body(change: Change, body: bytes) -> Change:

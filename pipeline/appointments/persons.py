@@ -99,7 +99,10 @@ def withdraw(connection: Connection, appointment: str, hashes: frozenset[str], d
 
 
 def release(connection: Connection, appointment: str, hashes: frozenset[str], deed: Deed, at_ms: int) -> int:
-    """Leave one appointment with whoever has it as it is, and its number to the next who comes with it; how many have it."""
+    """Leave one appointment with whoever has it as it is, and its number to the next who comes with it, but for them; how many have it.
+
+    Theirs it is again only by a message that books it, of an event since.
+    """
     queue(connection)
     had = _had_by(connection, appointment, hashes)
     versions = _held(connection, sorted(had))
@@ -109,7 +112,9 @@ def release(connection: Connection, appointment: str, hashes: frozenset[str], de
         drop(connection, person, set[str]().union(*(lines(row.refs) for row in older)))
         supersede(connection, last, versions[person] + 1, at_ms)
         name = free(connection, copy_id(last.id, f"released {at_ms}"))
+        number = last.released_of or last.copy_of or last.id
         values = {"id": name, "body": as_id(last.body, name), "copy_of": None, "since": versions[person] + 1}
+        values |= {"released_of": number, "released_ms": at_ms}
         connection.execute(update(APPOINTMENTS).where(APPOINTMENTS.c.id == last.id).values(**values))
         connection.execute(update(PERSONS).where(PERSONS.c.id == person).values(version=versions[person] + 1))
         _tell(connection, _Deed(at_ms, Did.RELEASED, deed.who, deed.why), (person, None), (0, 1))

@@ -85,16 +85,25 @@ APPOINTMENTS: Final = Table(
     Column("copy_of", Name),
     Column("shown", Boolean, nullable=False, server_default=true()),
     Column("told", Text, nullable=False, server_default=""),
+    Column("released_of", Name),
+    Column("released_ms", BigInteger),
 )
 """The newest version of each; `since` is its person's version then, `refs` what it references, as Type/id on lines. `came_with`: the keys that it came
 with, on lines; empty where nobody kept them. `copy_of`: the id by which messages name it, where this is one patient's copy of it. Not `shown`: the same
-person has a newer one of it, by a merge; it stays for when the two are parted. `told`: the newest words of its messages (told.py); empty where nobody kept them."""
+person has a newer one of it, by a merge; it stays for when the two are parted. `told`: the newest words of its messages (told.py); empty where nobody kept them. `released_of`: the
+id by which messages named it until an operator, at `released_ms`, gave its number free for another patient."""
 Index("appointments_of_a_person", APPOINTMENTS.c.person, APPOINTMENTS.c.start_ms, APPOINTMENTS.c.id)
 Index(
     "copies_of_an_appointment",
     APPOINTMENTS.c.copy_of,
     sqlite_where=text("copy_of IS NOT NULL"),
     postgresql_where=text("copy_of IS NOT NULL"),
+)
+Index(
+    "released_appointments",
+    APPOINTMENTS.c.released_of,
+    sqlite_where=text("released_of IS NOT NULL"),
+    postgresql_where=text("released_of IS NOT NULL"),
 )
 
 SUPERSEDED: Final = Table(

@@ -11,7 +11,7 @@ import orjson
 from sqlalchemy import Connection, Row, Table, and_, delete, func, insert, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
-from pipeline.appointments.changes import as_own, copy_id, instant_ms, is_over, with_body
+from pipeline.appointments.changes import as_own, books, copy_id, instant_ms, is_over, with_body
 from pipeline.appointments.port import Change, Key, Put
 from pipeline.appointments.tables import (
     APPOINTMENT_FACTS,
@@ -144,6 +144,8 @@ def _placed(connection: Connection, change: Change, person: int | None) -> tuple
     mine = sorted((row for row in every if row.person == person), key=order_in, reverse=True)
     if mine:
         return _timed(_under(change, mine), mine[0]), mine
+    if person is not None and _is_released(connection, change, person):
+        return None
     if not every:
         return change, []
     if change.own is None or not (change.shared or all(is_over(row.body) for row in every if row.shown)):
@@ -151,6 +153,13 @@ def _placed(connection: Connection, change: Change, person: int | None) -> tuple
     if all(row.id != change.appointment for row in every):
         return change, []
     return as_own(replace(change, own=free(connection, change.own))), []
+
+
+def _is_released(connection: Connection, change: Change, person: int) -> bool:
+    """Whether the number was taken from this person for another one, and the message does not book it anew since."""
+    named = and_(APPOINTMENTS.c.released_of == (change.copy_of or change.appointment), APPOINTMENTS.c.person == person)
+    since = connection.execute(select(func.max(APPOINTMENTS.c.released_ms)).where(named)).scalar()
+    return since is not None and not (books(change) and change.event_ms is not None and change.event_ms > since)
 
 
 def copies(connection: Connection, appointment: str) -> Sequence[Row[Any]]:

@@ -98,8 +98,10 @@ def test_an_appointment_that_is_another_persons_is_taken_from_there_and_comes_ag
 
 
 def test_a_number_that_the_his_gave_to_the_next_patient_shows_with_him_and_the_first_keeps_his(zuid: House, say: Say) -> None:
-    zuid.work(siu("CANARY-1", "1"))
-    zuid.work(siu("CANARY-2", "1", at=3))
+    before = [siu("CANARY-1", "1"), siu("CANARY-2", "1", at=3), siu("CANARY-1", "1", at=4, trigger="S14")]
+    first, parked, late = (each.replace(b"20260301", b"20200301") for each in before)  # before the release by any clock
+    zuid.work(first)
+    zuid.work(parked)
     assert zuid.ends()[1] == ("parked", "part_of_another")
     name = own_id("Appointment", f"{FILLER}AGENDA", "1")
     release = ["appointments", "release", "--appointment", name, "--why", "number given out again"]
@@ -107,12 +109,14 @@ def test_a_number_that_the_his_gave_to_the_next_patient_shows_with_him_and_the_f
     assert say(*release, *keys("CANARY-2"))[1].endswith("there is no such appointment: nothing to do\n")
     assert say(*release, "--yes")[0] == 0
     assert say(*release, "--yes") == (0, "there is no such appointment: nothing to do\n")
+    zuid.work(late)
+    assert zuid.ends()[2] == ("parked", "part_of_another")
     replayed(zuid, say, "his.siu/0/1")
     zuid.work(siu("CANARY-2", "1", at=5, trigger="S13"))
-    assert zuid.ends()[1:] == [DELIVERED] * 2
+    assert [zuid.ends()[place] for place in (1, 3)] == [DELIVERED] * 2
     assert (zuid.seen_by("CANARY-1"), zuid.seen_by("CANARY-2")) == (["1"], ["1"])
     zuid.work(siu("CANARY-1", "1", at=9, trigger="S15"))
-    assert zuid.ends()[3] == ("parked", "part_of_another")
+    assert zuid.ends()[4] == ("parked", "part_of_another")
     assert "released by" in say("appointments", "audit")[1]
 
 

@@ -30,7 +30,7 @@ HELP: Final = {
     "join": "make one person of those who have these numbers",
     "part": "make these numbers a person of their own, with the appointments that came with them",
     "forget": "remove a person with all appointments, or one appointment",
-    "release": "leave an appointment with whoever has it, and its number to the next patient who comes with it",
+    "release": "leave an appointment with whoever has it as it is, and its number to another patient; his again if it is booked for him since",
     "audit": "show what was done to persons, newest first",
 }
 
