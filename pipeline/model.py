@@ -136,6 +136,11 @@ class EventRule:
     older_goes: bool = False
     """The partner weighs versions itself: what is older than the last delivered goes all the same."""
 
+    @property
+    def holds_all(self) -> bool:
+        """Whether all later messages of its patients wait until a person has dealt with it: by a number that moved (A43) nobody can tell whose they are."""
+        return self.action is Action.PARK and (self.kind, self.subject) == (Kind.MOVE, Subject.PATIENT)
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:

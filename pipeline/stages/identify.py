@@ -32,6 +32,10 @@ def identify(routed: Routed, knowledge: Knowledge) -> Identified:
     """Decide by what the ledger knows; Duplicate, Superseded, Filtered or Parked where the message ends here."""
     if knowledge.same is not None:
         raise Duplicate(str(knowledge.same.position))
+    if routed.rule.action is Action.PARK:
+        raise Parked(routed.rule.reason, where="MRG-1")
+    if _has_moved(routed, knowledge):
+        raise Parked(Reason.BLOCKED_BEHIND)
     if routed.rule.action is Action.MERGE:
         _merge(routed, knowledge)
     if routed.rule.action is Action.JOIN and not routed.prior:
@@ -94,6 +98,13 @@ def _holds(routed: Routed, knowledge: Knowledge) -> bool:
         parked.subject is routed.rule.subject and parked.about in (None, routed.about) and not _after(parked.position, here)
         for parked in knowledge.parked
     )
+
+
+def _has_moved(routed: Routed, knowledge: Knowledge) -> bool:
+    """Whether a number of its patient, or one that came with it, went to another patient (EventRule.holds_all), and nobody has dealt with that yet."""
+    here = routed.decoded.received.position
+    moves = (parked for parked in knowledge.parked if (parked.kind, parked.subject) == (Kind.MOVE, Subject.PATIENT))
+    return any(not _after(parked.position, here) for parked in moves)
 
 
 NOT_KNOWN: Final = {

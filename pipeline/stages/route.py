@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 from hashlib import sha256
-from typing import Final
+from typing import Final, NoReturn
 
 from pipeline.errors import Filtered, Parked, ProfileNotMet
 from pipeline.ids import uuid5
 from pipeline.model import Action, Decoded, EventRule, Finding, Identity, Outcome, Received, Routed, Subject
 from pipeline.stages.plan import Plan
-from schemas.event import Event, Identifier, Timestamp
+from schemas.event import Event, Identifier, Merge, Timestamp
 from schemas.outcomes import FindingCode, Reason
 
 NAMESPACE: Final = bytes.fromhex("6f0a0f6e53a55f0c9d0a6d1d3c1f7a52")
@@ -22,9 +22,7 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
     """Find the row of the events table and the patient's identities; Filtered or Parked where the message ends here."""
     event = decoded.event
     rule = _rule(decoded, plan)
-    identities, prior = _identities(event, plan)
-    if event.others:
-        identities = _of_one_patient(event, identities, plan)
+    identities, prior = (_all_numbers(event, plan), ()) if rule.action is Action.PARK else _identities(event, plan)
     value = decoded.received.value or b""
     event_ms, noticed = _event_ms(decoded, plan)
     pseudonyms = plan.pseudonyms
@@ -117,9 +115,9 @@ def _rule(decoded: Decoded, plan: Plan) -> EventRule:
         raise Filtered(rule.reason, where=where)
     if rule.action is not Action.MERGE and plan.partner.part2:  # a merge is recorded here, and nothing of it goes
         _part2(decoded, plan)
-    if rule.action is Action.PARK:
+    if rule.action is Action.PARK and not rule.holds_all:
         raise Parked(rule.reason, where=where)
-    if event.others and event.type != "SIU":
+    if event.others and event.type != "SIU" and not rule.holds_all:
         raise Parked(Reason.SEVERAL_PATIENTS, where="PID[2]")
     return rule
 
@@ -133,33 +131,58 @@ def _part2(decoded: Decoded, plan: Plan) -> None:
 
 
 def _identities(event: Event, plan: Plan) -> tuple[tuple[Identity, ...], tuple[Identity, ...]]:
-    patient, under = event.patient, plan.partner.under(event)
-    identities = tuple(dict.fromkeys(_accepted(patient.identifiers, "PID-3", plan, under))) if patient else ()
+    """The patient's, and of a merge those that end."""
+    identities = _of_patient(event, plan)
     if not identities:
-        if patient is None or not any(identifier.value for identifier in patient.identifiers):
-            raise Parked(Reason.PATIENT_MISSING, where="PID-3" if patient else "PID")
-        raise ProfileNotMet(
-            Reason.IDENTIFIER_SYSTEM,
-            where="PID-3.4",
-            message=Reason.IDENTIFIER_SYSTEM.sentence
-            + "; add the assigning authority to the identifier systems table of the site",
-        )
-    if not event.prior:
-        return identities, ()
-    prior = tuple(
-        identity
-        for number, merge in enumerate(event.prior, 1)
-        for identity in _accepted(merge.identifiers, f"MRG[{number}]-1" if number > 1 else "MRG-1", plan, under)
-    )
+        _nobody(event)
+    if event.others:
+        identities = _of_one_patient(event, identities, plan)
     # A number that stands in PID-3 and MRG-1 alike, as a national one does, is the survivor's: it does not end.
-    return identities, tuple(identity for identity in prior if identity not in identities)
+    return identities, tuple(identity for identity in _of_merges(event.prior, event, plan) if identity not in identities)
+
+
+def _all_numbers(event: Event, plan: Plan) -> tuple[Identity, ...]:
+    """Of a number that goes to another patient (A43): those of all whom it names. Which of them goes where, a person says."""
+    others = [one for nth, _ in enumerate(event.others, 2) for one in _of_other(event, nth, plan)]
+    prior = _of_merges((*event.prior, *(merge for other in event.others for merge in other.prior)), event, plan)
+    return tuple(dict.fromkeys((*_of_patient(event, plan), *others, *prior))) or _nobody(event)
+
+
+def _nobody(event: Event) -> NoReturn:
+    patient = event.patient
+    if patient is None or not any(identifier.value for identifier in patient.identifiers):
+        raise Parked(Reason.PATIENT_MISSING, where="PID-3" if patient else "PID")
+    raise ProfileNotMet(
+        Reason.IDENTIFIER_SYSTEM,
+        where="PID-3.4",
+        message=Reason.IDENTIFIER_SYSTEM.sentence + "; add the assigning authority to the identifier systems table of the site",
+    )
+
+
+def _of_patient(event: Event, plan: Plan) -> tuple[Identity, ...]:
+    patient = event.patient
+    return tuple(dict.fromkeys(_accepted(patient.identifiers, "PID-3", plan, plan.partner.under(event)))) if patient else ()
+
+
+def _of_other(event: Event, nth: int, plan: Plan) -> list[Identity]:
+    """Of the PID of this number; the second is 2."""
+    return _accepted(event.others[nth - 2].patient.identifiers, f"PID[{nth}]-3", plan, plan.partner.under(event))
+
+
+def _of_merges(merges: tuple[Merge, ...], event: Event, plan: Plan) -> tuple[Identity, ...]:
+    under = plan.partner.under(event)
+    return tuple(
+        identity
+        for nth, merge in enumerate(merges, 1)
+        for identity in _accepted(merge.identifiers, f"MRG[{nth}]-1" if nth > 1 else "MRG-1", plan, under)
+    )
 
 
 def _of_one_patient(event: Event, identities: tuple[Identity, ...], plan: Plan) -> tuple[Identity, ...]:
     """Of a schedule with several PID (HL7's SIU_S12 lets them repeat) that share a number: one patient's, with all numbers. Else there are several patients."""
     every = dict.fromkeys(identities)
-    for nth, other in enumerate(event.others, 2):
-        theirs = _accepted(other.patient.identifiers, f"PID[{nth}]-3", plan, plan.partner.under(event))
+    for nth, _ in enumerate(event.others, 2):
+        theirs = _of_other(event, nth, plan)
         if not every.keys() & set(theirs):
             raise Parked(Reason.SEVERAL_PATIENTS, where=f"PID[{nth}]")
         every |= dict.fromkeys(theirs)

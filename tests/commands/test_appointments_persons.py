@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -40,6 +41,15 @@ def say(zuid: House, capsys: pytest.CaptureFixture[str]) -> Say:
 def keys(*values: str) -> list[str]:
     numbers = (f"{BSN}|{value}" if value in {ANNA, BERT} else f"{LOCAL}|{value}" for value in values)
     return [word for number in numbers for word in ("--key", number)]
+
+
+def settings_with(zuid: House, **changed: dict[str, Any]) -> None:
+    """Its settings with these instead; of a partner, beside what it has."""
+    tree = yaml.safe_load(zuid.path.read_text())
+    for name, partner in changed.pop("partners", {}).items():
+        tree["partners"][name] |= partner
+    zuid.path.write_text(yaml.safe_dump(tree | changed))
+    zuid.settings = load(zuid.path)
 
 
 def replayed(zuid: House, say: Say, position: str) -> None:
@@ -121,10 +131,7 @@ def test_a_number_that_the_his_gave_to_the_next_patient_shows_with_him_and_the_f
 
 
 def test_of_a_group_one_is_taken_out_by_a_number_of_hers_or_all_are(zuid: House, say: Say) -> None:
-    tree = yaml.safe_load(zuid.path.read_text())
-    tree["partners"]["medmij"]["shared_numbers"] = "group"
-    zuid.path.write_text(yaml.safe_dump(tree))
-    zuid.settings = load(zuid.path)
+    settings_with(zuid, partners={"medmij": {"shared_numbers": "group"}})
     zuid.work(siu("CANARY-1", "1"), siu("CANARY-2", "1"), siu("CANARY-3", "1"))
     name = own_id("Appointment", f"{FILLER}AGENDA", "1")
     forget = ["appointments", "forget", "--appointment", name, "--why", "ticket 15"]
@@ -135,11 +142,32 @@ def test_of_a_group_one_is_taken_out_by_a_number_of_hers_or_all_are(zuid: House,
     assert [zuid.seen_by(f"CANARY-{number}") for number in (1, 2, 3)] == [[], [], []]
 
 
-def test_whom_a_moved_number_made_one_before_the_new_patient_was_known_are_two_again(zuid: House, say: Say) -> None:
-    """A43, and its new patient's first message has both numbers."""
+def test_of_a_number_that_moved_nothing_goes_until_somebody_has_said_whose_it_is(zuid: House, say: Say) -> None:
+    """A43. What comes under it, and under any number of the two, would show one patient what is the other's."""
+    settings_with(zuid, delivery={"hold": 1})
     zuid.work(siu("CANARY-1^^^ZGDEMO^PI~CANARY-2", "1"), a40("CANARY-2", "CANARY-3", at=2, event="A43"))
-    zuid.work(siu("CANARY-3^^^ZGDEMO^PI~CANARY-2", "2", at=3))
-    assert zuid.ends()[1] == ("parked", "number_moved")
+    zuid.work(
+        siu("CANARY-3^^^ZGDEMO^PI~CANARY-2", "2", at=3),
+        siu("CANARY-2", "3", at=4),
+        siu("CANARY-1", "4", at=5),
+        siu("CANARY-4", "5", at=6),
+    )
+    assert zuid.ends() == [DELIVERED, ("parked", "number_moved"), *[("parked", "blocked_behind")] * 2, DELIVERED, DELIVERED]
+    assert zuid.seen_by("CANARY-3") == []
+    assert say("appointments", "part", *keys("CANARY-2"), "--both", "stay", "--why", "ticket 17", "--yes")[0] == 0
+    zuid.work()
+    assert zuid.ends()[2:4] == [("parked", "blocked_behind")] * 2
+    assert say("discard", "his.siu/0/1", "--route", ROUTE, "--why", "ticket 17")[0] == 0
+    zuid.work()
+    assert zuid.ends()[2:] == [DELIVERED] * 4
+    assert [zuid.seen_by(f"CANARY-{number}") for number in (1, 2, 3, 4)] == [["1", "4"], ["2", "3"], ["2", "3"], ["5"]]
+
+
+def test_whom_a_moved_number_made_one_before_it_was_told_are_two_again(zuid: House, say: Say) -> None:
+    """Its new patient's first message has both numbers, and was read before the A43."""
+    zuid.work(siu("CANARY-1^^^ZGDEMO^PI~CANARY-2", "1"))
+    zuid.work(siu("CANARY-3^^^ZGDEMO^PI~CANARY-2", "2", at=3), a40("CANARY-2", "CANARY-3", at=2, event="A43"))
+    assert zuid.ends()[2] == ("parked", "number_moved")
     both, old = keys("CANARY-2", "CANARY-3"), keys("CANARY-1")
     assert "\none person" in say("appointments", "persons", *both, *old)[1]
     part = ["appointments", "part", *both, "--why", "ticket 17"]

@@ -194,6 +194,26 @@ def test_what_an_operator_decided_and_could_not_tell_is_told_at_the_next_start(
     assert house.ledger.unemitted(ROUTE, house.topics.source, 0) == []
 
 
+def test_after_a_number_that_moved_both_patients_wait_and_go_when_it_is_discarded(house: Hospital) -> None:
+    later = "20240503101500+0200"
+    delivered(house, adt("A04", "1", patient="PRIOR1"))
+    delivered(
+        house,
+        adt("A43", "2", patient="NEW1", prior="PRIOR1"),
+        adt("A08", "3", patient="PRIOR1", time=later),
+        adt("A04", "4", patient="NEW1", time=later),
+        adt("A04", "5", patient="OTHER1"),
+    )
+    waits = (State.PARKED, Reason.BLOCKED_BEHIND)
+    gone = (State.DELIVERED, None)
+    assert [house.state(number) for number in range(5)] == [gone, (State.PARKED, Reason.NUMBER_MOVED), waits, waits, gone]
+    assert [path.split()[0] for path in house.paths()] == ["POST", "POST"]
+    assert main(["discard", "his.adt/0/1", "--why", "PRIOR1 is the old one's", "--settings", str(house.settings_file)]) == 0
+    house.work()
+    assert [house.state(number) for number in range(1, 5)] == [(State.DISCARDED, Reason.OPERATOR), gone, gone, gone]
+    assert [path.split()[0] for path in house.paths()] == ["POST", "POST", "PUT", "POST"]
+
+
 # killed
 
 

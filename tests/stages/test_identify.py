@@ -209,3 +209,38 @@ def test_a_patient_who_was_merged_away_is_never_sent_again(merged_ms: int, kind:
     merged = Known(None, merged_into="hash", merged_ms=merged_ms)
     with pytest.raises(kind):
         identify(ROUTED, Knowledge(known={ROUTED.identities[0]: merged}))
+
+
+# a number that moves
+
+MOVE = read(adt("A43", prior="PRIOR1"), PLAN)
+
+
+def moved(offset: int, kind: Kind = Kind.MOVE, subject: Subject = Subject.PATIENT) -> Knowledge:
+    return Knowledge(parked=(ParkedBefore(Position("his.adt", 0, offset), kind, subject),))
+
+
+@pytest.mark.parametrize("knowledge", [Knowledge(), moved(-1), Knowledge(creating=Position("his.adt", 0, 1))])
+def test_a_number_that_moves_waits_for_a_person_whatever_is_known(knowledge: Knowledge) -> None:
+    with pytest.raises(Parked) as ended:
+        identify(MOVE, knowledge)
+    assert (ended.value.reason, ended.value.where) == (Reason.NUMBER_MOVED, "MRG-1")
+
+
+def test_told_again_a_move_is_a_duplicate() -> None:
+    with pytest.raises(Duplicate):
+        identify(MOVE, Knowledge(same=seen(State.PARKED)))
+
+
+@pytest.mark.parametrize("routed", [held(Behind.PASS), held(Behind.HOLD), MERGE])
+def test_all_that_comes_after_a_move_that_nobody_has_dealt_with_waits(routed: Routed) -> None:
+    for offset in (-1, -7):
+        with pytest.raises(Parked) as ended:
+            identify(routed, moved(offset))
+        assert ended.value.reason == Reason.BLOCKED_BEHIND
+
+
+def test_what_came_before_a_move_goes_and_the_move_of_a_visit_holds_nobody() -> None:
+    assert identify(ROUTED, moved(ROUTED.decoded.received.position.offset + 1)).intent is Intent.CREATE
+    assert identify(ROUTED, moved(-1, subject=Subject.VISIT)).intent is Intent.CREATE
+    assert identify(ROUTED, moved(-1, Kind.MERGE)).intent is Intent.CREATE

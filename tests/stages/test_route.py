@@ -52,6 +52,31 @@ def test_a_number_that_stands_in_pid_and_mrg_alike_is_no_prior() -> None:
     assert read(adt("A40", prior="12345678Z"), PLAN).prior == ()
 
 
+MOVED = adt("A43", prior="OLD1")
+
+
+@pytest.mark.parametrize(
+    ("message", "numbers"),
+    [
+        (MOVED, ["12345678Z", "OLD1"]),
+        (adt("A43", prior="12345678Z"), ["12345678Z"]),
+        (MOVED + b"\rPID|2||B2^^^CIP^PI\rMRG|OLD2^^^CIP^PI\r", ["12345678Z", "B2", "OLD1", "OLD2"]),
+        (MOVED.replace(b"12345678Z^^^CIP^PI", b"99^^^LOCAL^MR"), ["OLD1"]),
+    ],
+)
+def test_a_number_that_moves_has_the_lanes_of_all_whom_it_names(message: bytes, numbers: list[str]) -> None:
+    """Whichever segments name them, and where one has a number of ours."""
+    routed = read(message, PLAN)
+    assert [identity.value for identity in routed.identities] == numbers
+    lanes = {read(adt(patient=number), PLAN).lane for number in numbers}
+    assert (set(routed.lanes), routed.prior) == (lanes, ())
+
+
+def test_a_number_that_moves_and_names_nobody_parks_for_that() -> None:
+    nobody = b"\r".join(line for line in adt("A43").split(b"\r") if not line.startswith(b"PID"))
+    assert ended(nobody, PLAN).reason == Reason.PATIENT_MISSING
+
+
 def test_the_sender_is_a_hash_and_duplicates_are_told_by_the_whole_of_it() -> None:
     one, other = read(adt(), PLAN), read(adt().replace(b"|HIS|", b"|HI\x00S|"), PLAN)
     assert "HIS" not in one.sender
