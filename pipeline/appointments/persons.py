@@ -11,9 +11,11 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
 
 from pipeline.appointments.changes import as_id, copy_id, named_only
+from pipeline.appointments.newest import order_in, settled, show_newest, supersede
 from pipeline.appointments.port import Both, Deed, Did, Done, Key, Merge, Person, Put
 from pipeline.appointments.tables import APPOINTMENTS, DEEDS, PARTED, PERSON_KEYS, PERSONS, REMEMBERED, RESOURCES, SUPERSEDED
-from pipeline.appointments.writes import ORDER, copies, drop, free, known_of, lines, link, made, order_in, queue, supersede
+from pipeline.appointments.told import as_text
+from pipeline.appointments.writes import ORDER, copies, drop, free, known_of, lines, link, made, queue
 from pipeline.errors import Refused
 
 TWO_SOLE: Final = "each of them has a BSN of its own: two persons, as long as one of the BSNs is not parted from its numbers"
@@ -114,7 +116,7 @@ def release(connection: Connection, appointment: str, hashes: frozenset[str], de
         name = free(connection, copy_id(last.id, f"released {at_ms}"))
         number = last.released_of or last.copy_of or last.id
         values = {"id": name, "body": as_id(last.body, name), "copy_of": None, "since": versions[person] + 1}
-        values |= {"released_of": number, "released_ms": at_ms}
+        values |= {"released_of": number, "released_ms": at_ms, "told": as_text(settled(connection, rows, person))}
         connection.execute(update(APPOINTMENTS).where(APPOINTMENTS.c.id == last.id).values(**values))
         connection.execute(update(PERSONS).where(PERSONS.c.id == person).values(version=versions[person] + 1))
         _tell(connection, _Deed(at_ms, Did.RELEASED, deed.who, deed.why), (person, None), (0, 1))
@@ -197,7 +199,7 @@ def _one(connection: Connection, keys: Sequence[Key], known: dict[str, int], dee
     others = [person for person in persons if person != kept]
     version = versions.get(kept, 0) + 1
     went = _moved(connection, others, kept, version) if others else 0
-    _show_newest(connection, kept, version, deed.at_ms)
+    show_newest(connection, kept, version, deed.at_ms)
     _tell(connection, deed, (kept, others[0] if others else None), (len(new), went))
     return Put.UPDATED if persons else Put.CREATED
 
@@ -232,21 +234,6 @@ def _resources(connection: Connection, other: int, kept: int) -> None:
 
 def _at(row: Row[Any], person: int) -> Any:  # noqa: ANN401 - SQLAlchemy's clause
     return and_(RESOURCES.c.person == person, RESOURCES.c.type == row.type, RESOURCES.c.id == row.id)
-
-
-def _show_newest(connection: Connection, person: int, version: int, at_ms: int) -> None:
-    """Of one appointment of which the person has several, the newest is shown."""
-    several: dict[str, list[Row[Any]]] = {}
-    for row in connection.execute(select(APPOINTMENTS).where(APPOINTMENTS.c.person == person).order_by(APPOINTMENTS.c.id)).all():
-        several.setdefault(row.copy_of or row.id, []).append(row)
-    for rows in several.values():
-        newest = max(rows, key=order_in)
-        for row in rows:
-            if row.shown == (row is newest):
-                continue
-            if row.shown and row.since < version:
-                supersede(connection, row, version, at_ms)
-            connection.execute(update(APPOINTMENTS).where(APPOINTMENTS.c.id == row.id).values(shown=row is newest, since=version))
 
 
 # two
@@ -291,8 +278,8 @@ def _go(connection: Connection, person: int, other: int, going: set[str], at_ms:
     connection.execute(update(PERSONS).where(PERSONS.c.id == other).values(version=1))
     _leave(connection, person, version, refs)
     _apart(connection, person, other)
-    _show_newest(connection, person, version, at_ms)
-    _show_newest(connection, other, 1, at_ms)
+    show_newest(connection, person, version, at_ms)
+    show_newest(connection, other, 1, at_ms)
 
 
 def _apart(connection: Connection, person: int, other: int) -> None:

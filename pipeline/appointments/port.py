@@ -106,7 +106,8 @@ class Put(StrEnum):
     CONFLICT = "conflict"
     """The keys are two persons': nothing was written and nothing linked."""
     ANOTHERS = "anothers"
-    """The appointment is another person's, or its number was released for another and this does not book it anew since: as above."""
+    """The appointment is another person's, or its number was released for another and this does not book it anew since: as above.
+    But a cancel of what is another's is remembered: should the two turn out to be one, it counts."""
     REMEMBERED = "remembered"
     """Nobody announced it: nothing shows and nothing is linked, and what it said counts once somebody does."""
     UNTIMED = "untimed"

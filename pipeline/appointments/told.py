@@ -124,7 +124,7 @@ def of_text(text: str) -> Words:
 
 def of_row(text: str, body: bytes, order: Order) -> Words:
     """Of a version that stands there; of one from before that was kept, what it shows."""
-    return of_text(text) or words_of(orjson.loads(body), order, Says.STATUS)
+    return of_text(text) if text else words_of(orjson.loads(body), order, Says.STATUS)
 
 
 def of_texts(texts: Iterable[str]) -> Words:

@@ -9,9 +9,19 @@ from typing import Any, Final
 
 import orjson
 from sqlalchemy import Connection, Row, Table, and_, delete, func, insert, or_, select, update
-from sqlalchemy.sql import ColumnElement
 
-from pipeline.appointments.changes import as_own, books, copy_id, instant_ms, is_over, with_body
+from pipeline.appointments.changes import as_own, books, copy_id, is_over, with_body
+from pipeline.appointments.newest import (
+    is_remembered,
+    no_more_remembered,
+    order_in,
+    remember,
+    remembered,
+    show_newest,
+    start_in,
+    supersede,
+    words_in,
+)
 from pipeline.appointments.port import Change, Key, Put
 from pipeline.appointments.tables import (
     APPOINTMENT_FACTS,
@@ -23,7 +33,7 @@ from pipeline.appointments.tables import (
     RESOURCES,
     SUPERSEDED,
 )
-from pipeline.appointments.told import Order, Untimed, Words, as_text, joined, of_row, of_texts, shown, without, words_of
+from pipeline.appointments.told import Order, Untimed, Words, as_text, joined, shown, without, words_of
 
 LINKS: Final = "links"
 ORDER: Final = ("event_ms", "topic", "partition", "offset")
@@ -51,13 +61,13 @@ def put(connection: Connection, change: Change, at_ms: int) -> Put:
     person, new, version = whose
     placed = _placed(connection, change, person)
     if placed is None:
+        _cancels_anothers(connection, change, person, at_ms)
         return Put.ANOTHERS
     change, mine = placed
-    remembered = _remembered(connection, change, person)
-    others = (without(each, order_of(change)) for each in (remembered, *map(_words_in, mine)))
-    told = joined(_words_of(change), *others)
+    before = remembered(connection, change, person)
+    told = _told(change, before, mine)
     if not mine and not change.announces:
-        _remember(connection, change, told, at_ms)
+        remember(connection, change, told, at_ms)
         return Put.REMEMBERED
     if mine and order_of(change) < order_in(mine[0]):
         return _told_late(connection, mine[0], told, (version + 1, at_ms))
@@ -65,13 +75,17 @@ def put(connection: Connection, change: Change, at_ms: int) -> Put:
         change = with_body(change, shown(told, change.resources["Appointment", change.appointment]))
     except Untimed:
         return Put.UNTIMED
+    more = person is not None and is_remembered(connection, new)
     if person is None:
         person = made(connection)
     link(connection, person, new)
     _write(connection, change, person, version + 1, as_text(told))
-    if remembered:
-        connection.execute(delete(REMEMBERED).where(_of_keys(change, person)))
-    return _over(connection, change, mine, (version + 1, at_ms))
+    if before:
+        no_more_remembered(connection, change, person)
+    done = _over(connection, change, mine, (version + 1, at_ms))
+    if more:
+        show_newest(connection, person, version + 1, at_ms)
+    return done
 
 
 def _over(connection: Connection, change: Change, mine: list[Row[Any]], at: tuple[int, int]) -> Put:
@@ -93,12 +107,22 @@ def _over(connection: Connection, change: Change, mine: list[Row[Any]], at: tupl
 # what was told
 
 
+def _told(change: Change, before: Words, mine: Iterable[Row[Any]]) -> Words:
+    """By this message, by what is remembered from before, and by what is there."""
+    others = (before, *map(words_in, mine))
+    return joined(_words_of(change), *(without(each, order_of(change)) for each in others))
+
+
+def _cancels_anothers(connection: Connection, change: Change, person: int | None, at_ms: int) -> None:
+    """What is cancelled must not stay booked, should the two turn out to be one: a cancel counts from then on. What was released is not what it is about."""
+    if is_over(change.resources["Appointment", change.appointment]) and not (
+        person is not None and _is_released(connection, change, person)
+    ):
+        remember(connection, change, _told(change, remembered(connection, change, person), ()), at_ms)
+
+
 def _words_of(change: Change) -> Words:
     return words_of(orjson.loads(change.resources["Appointment", change.appointment]), order_of(change), change.says)
-
-
-def _words_in(row: Row[Any]) -> Words:
-    return of_row(row.told, row.body, order_in(row))
 
 
 def _told_late(connection: Connection, before: Row[Any], told: Words, at: tuple[int, int]) -> Put:
@@ -109,30 +133,11 @@ def _told_late(connection: Connection, before: Row[Any], told: Words, at: tuple[
     connection.execute(update(APPOINTMENTS).where(here).values(told=as_text(told)))
     if body == before.body:
         return Put.STALE
-    start = orjson.loads(body).get("start")
-    values = {"body": body, "since": version, "start_ms": NEVER if start is None else instant_ms(start)}
+    values = {"body": body, "since": version, "start_ms": start_in(body)}
     connection.execute(update(PERSONS).where(PERSONS.c.id == before.person).values(version=version))
     connection.execute(update(APPOINTMENTS).where(here).values(**values))
     supersede(connection, before, version, at_ms)
     return Put.UPDATED
-
-
-def _remembered(connection: Connection, change: Change, person: int | None) -> Words:
-    """What was told of it before anybody announced it, of this person."""
-    return of_texts(connection.execute(select(REMEMBERED.c.told).where(_of_keys(change, person))).scalars())
-
-
-def _of_keys(change: Change, person: int | None) -> ColumnElement[bool]:
-    """The person's words of it: under the keys that the change has, and under all others of the person's."""
-    known = select(PERSON_KEYS.c.hash).where(PERSON_KEYS.c.person == person)
-    mine = or_(REMEMBERED.c.hash.in_([key.hash for key in change.keys]), REMEMBERED.c.hash.in_(known))
-    return and_(REMEMBERED.c.id == (change.copy_of or change.appointment), mine)
-
-
-def _remember(connection: Connection, change: Change, told: Words, at_ms: int) -> None:
-    for key in sorted({key.hash for key in change.keys}):
-        values = {"id": change.copy_of or change.appointment, "hash": key, "told": as_text(told), "at_ms": at_ms}
-        _upsert(connection, REMEMBERED, ("id", "hash"), values)
 
 
 # where it stands
@@ -281,12 +286,6 @@ def _resources(connection: Connection, change: Change, person: int) -> None:
             _upsert(connection, RESOURCES, ("person", "type", "id"), values)
 
 
-def supersede(connection: Connection, before: Row[Any], version: int, at_ms: int) -> None:
-    """The older version, for the searches that began before."""
-    values = {name: getattr(before, name) for name in ("id", "person", "start_ms", "since", "body")}
-    connection.execute(insert(SUPERSEDED).values(**values, until=version, at_ms=at_ms))
-
-
 def drop(connection: Connection, person: int, dropped: set[str]) -> None:
     """What no appointment of the person references any more is gone."""
     if not dropped:
@@ -305,11 +304,6 @@ def purge(connection: Connection, before_ms: int) -> None:
     connection.execute(update(PERSONS).where(PERSONS.c.id.in_(select(SUPERSEDED.c.person).where(old))).values(purged=last))
     connection.execute(delete(SUPERSEDED).where(old))
     connection.execute(delete(REMEMBERED).where(REMEMBERED.c.at_ms < before_ms - REMEMBER_MS))
-
-
-def order_in(row: Row[Any]) -> Order:
-    """As order_of, of what stands there."""
-    return (row.event_ms, row.topic, row.partition, row.offset)
 
 
 def lines(text: str) -> set[str]:
