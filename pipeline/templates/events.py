@@ -28,6 +28,8 @@ ROW_KEYS: Final = frozenset(
 )
 KNOWN: Final = "known"
 GOES: Final = "goes"
+STALE: Final = "stale"
+"""As where a row says nothing of what is older; a site says it where it means it."""
 CLASS_FIELDS: Final = frozenset({"visit", "patient_class"})
 """What of the event is read where a row asks for a class of patients."""
 BEHIND: Final = {Kind.SNAPSHOT: Behind.PASS, Kind.MERGE: Behind.PASS, Kind.CHANGE_OF_ID: Behind.PASS}
@@ -42,6 +44,14 @@ class Row:
     rule: EventRule
     path: Path
     line: int
+    says_older: bool = False
+    """Whether it says what becomes of what is older."""
+
+    @property
+    def drops_older(self) -> bool:
+        """Whether what is older than the last that was delivered does not go (stages/identify.py)."""
+        may_be_stale = self.rule.action is Action.UPSERT and self.rule.kind in {Kind.SNAPSHOT, Kind.CANCEL}
+        return may_be_stale and not self.rule.older_goes
 
 
 class Rules(Mapping[str, EventRule]):
@@ -131,16 +141,18 @@ def _row(row: object, path: Path, line: int) -> Iterator[tuple[str, Row]]:
         name = str(event) if "^" in event else f"ADT^{event}"
         if name not in ADT_EVENTS and (name.startswith("ADT^") or name.partition("^")[0] not in OTHER_TYPES):
             raise YamlMistake(path, row.line_of("events"), f"HL7 has no event {event} here")
-        rule = EventRule(name, kind, subject, action, reason, behind, only_known="only" in row, older_goes="older" in row)
-        yield f"{name}{status}", Row(rule, path, row.line_of("events"))
+        rule = EventRule(
+            name, kind, subject, action, reason, behind, only_known="only" in row, older_goes=row.get("older") == GOES
+        )
+        yield f"{name}{status}", Row(rule, path, row.line_of("events"), says_older="older" in row)
 
 
 def _weighed(row: Lined, action: Action, subject: Subject, path: Path) -> None:
     """What a row asks of what the partner has."""
     if "only" in row and (row["only"] != KNOWN or action is not Action.UPSERT or subject is Subject.PATIENT):
         raise YamlMistake(path, row.line_of("only"), "only is known, of what is sent and is about something of the patient's")
-    if "older" in row and (row["older"] != GOES or action is not Action.UPSERT):
-        raise YamlMistake(path, row.line_of("older"), "older is goes, of what is sent")
+    if "older" in row and (row["older"] not in {GOES, STALE} or action is not Action.UPSERT):
+        raise YamlMistake(path, row.line_of("older"), "older is goes or stale, of what is sent")
 
 
 def _statuses(row: Lined, path: Path) -> list[str]:

@@ -272,7 +272,9 @@ def _replaces(folder: Path, site: Path, partners: list[str], problems: Problems)
         _same_rows(folder, site, problems)
         for partner in partners if (site / "events.yaml").is_file() else ():
             base_rows = events.read(folder / "events.yaml", partner)
-            for event, row in events.read(site / "events.yaml", partner).items():
+            site_rows = events.read(site / "events.yaml", partner)
+            _lacks_older(base_rows, site_rows, problems)
+            for event, row in site_rows.items():
                 if event in base_rows and base_rows[event].rule == row.rule:
                     problems.add(
                         row.path,
@@ -282,6 +284,20 @@ def _replaces(folder: Path, site: Path, partners: list[str], problems: Problems)
                     )
     except YamlMistake:
         return  # told already
+
+
+def _lacks_older(base: dict[str, events.Row], site: dict[str, events.Row], problems: Problems) -> None:
+    """A row that was copied before the base said `older: goes`: what comes late would be lost without a word."""
+    lacking: dict[int, list[str]] = {}
+    for event, row in site.items():
+        if event in base and base[event].rule.older_goes and row.drops_older and not row.says_older:
+            lacking.setdefault(row.line, []).append(event.removeprefix("ADT^"))
+    path = next((row.path for row in site.values()), Path())
+    for line, names in lacking.items():
+        told = f"{', '.join(names)}: the row lacks `older: goes`, which mappings/events.yaml has"
+        problems.add(
+            path, line, Rule.OVERLAY, f"{told}; what is read late is lost. Add it, or `older: stale` where that is meant"
+        )
 
 
 def _same_rows(folder: Path, site: Path, problems: Problems) -> None:
