@@ -124,10 +124,7 @@ def _late_answer_counts() -> None:
 
 GUARDS: Final = {
     "one-intent-per-lane": Guard("R3", "the ledger lets one open intent into a lane", _lanes_of_nobody, "test_members_join"),
-    "settled-before-passed-on": Guard("R3", "Worker.revoked waits, and commits", _revoked_at_once, "test_members_join"),
-    "ours-alone": Guard(
-        "R3", "Worker.mine takes nothing of another's", _always(Worker, "mine", answer=True), "test_members_join"
-    ),
+    "settled-before-passed-on": Guard("R3", "Worker.revoked waits, and commits", _revoked_at_once, "passed_on_in_peace"),
     "stood-still": Guard(
         "R4", "nothing is sent long after its intent", _always(Delivery, "_stood_since", answer=False), "stood_still_between"
     ),

@@ -60,7 +60,7 @@ def end_all(hospital: Hospital) -> None:
 def test_members_join_leave_and_die_while_messages_flow(
     several: Callable[..., Hospital], rebalance: str, seed: int, seen: Seen
 ) -> None:
-    """What holds it: Worker.revoked settles and commits what runs, Worker.mine takes nothing of another's, Ledger.begin lets one send."""
+    """What holds it: Ledger.begin lets one send; what runs is settled before it is passed on, and nobody takes another's (tests/delivery/test_worker_groups.py)."""
     random_ = random.Random(f"{seed}{rebalance}")
     hospital = several(rebalance=rebalance)
     hospital.fill(seeded(seed, patients=10))
@@ -105,6 +105,29 @@ def test_a_worker_that_joins_has_its_share_while_the_other_still_works_off_what_
     hospital.start()
     hospital.until(lambda: administrator(hospital).holders(hospital.group) == [2, 2])
     assert hospital.partners[PARTNER].requests < len(hospital.traffic.messages), "it was at it still"
+
+
+@pytest.mark.fault("R3", JOINED)
+@pytest.mark.once
+@THOROUGH
+def test_what_is_passed_on_in_peace_is_settled_and_is_worked_off_by_nobody_again(
+    several: Callable[..., Hospital], seed: int, seen: Seen
+) -> None:
+    """The ledger would hold a second sending up in any case; what ran is waited for and committed, so that it is not even read again."""
+    hospital = several()
+    hospital.partners[PARTNER].set(latency=0.5)
+    hospital.fill(seeded(seed, patients=60, updates=0, again=0, merges=0, garbage=0))
+    first = hospital.start()
+    hospital.more(4)
+    second = hospital.start()
+    hospital.until(lambda: administrator(hospital).holders(hospital.group) == [2, 2])
+    hospital.more(4)
+    assert first.end() == 0, hospital.logs()
+    assert hospital.drain() == 0, hospital.logs()
+    assert second.end() == 0, hospital.logs()
+    worked_off = sum(line["settled"] for worker in hospital.workers for line in worker.events("worker_stopped"))
+    assert worked_off == len(hospital.traffic.messages)
+    seen(f"{worked_off} messages of {len(hospital.traffic.messages)} worked off by {len(hospital.workers)} workers")
 
 
 @pytest.mark.fault("R4", STILL)
