@@ -116,7 +116,8 @@ def test_what_is_passed_on_in_peace_is_settled_and_is_worked_off_by_nobody_again
     """The ledger would hold a second sending up in any case; what ran is waited for and committed, so that it is not even read again."""
     hospital = several()
     hospital.partners[PARTNER].set(latency=0.5)
-    hospital.fill(seeded(seed, patients=60, updates=0, again=0, merges=0, garbage=0))
+    hospital.set(in_flight=16)
+    hospital.fill(seeded(seed, patients=240, updates=0, again=0, merges=0, garbage=0))
     first = hospital.start()
     hospital.more(4)
     second = hospital.start()
