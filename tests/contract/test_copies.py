@@ -469,6 +469,11 @@ class Copies(RuleBasedStateMachine):
     def _soles(self, names: set[str]) -> int:
         return sum(name.startswith("bsn") for name in names.union(*(person.keys for person in self._met(names))))
 
+    def _anothers(self, name: str, met: list[Somebody]) -> bool:
+        """Whether one who is not met has it, and goes on with it."""
+        others = [other.newest(name) for other in self.people if other not in met and other.has.get(name)]
+        return name in ALONE and any(other and other.status not in OVER for other in others)
+
     @rule(
         name=NAMES,
         names=SOME,
@@ -476,8 +481,10 @@ class Copies(RuleBasedStateMachine):
         at=st.integers(1, 6) | st.integers(NOW, NOW + 6),
     )
     def message(self, name: str, names: set[str], status: str, at: int) -> None:
-        """Booked, moved, cancelled, deleted; an older one may come late."""
+        """Booked, moved, cancelled, deleted; an older one may come late. A cancel of what is another's is remembered: tests/contract/test_two_numbers.py."""
         self.offset += 1
+        if status in OVER and self._anothers(name, self._met(names)):
+            status = "booked"
         one = One(frozenset(names), (at, self.offset), status)
         sent = version(self.run + name, self._keys(names), status, one.order, shared=name in GROUPS)
         came, met = self.store.put(sent), self._met(names)
@@ -486,14 +493,10 @@ class Copies(RuleBasedStateMachine):
             return
         person = met[0] if met else None
         before = person.newest(name) if person else None
-        others = [other.newest(name) for other in self.people if other is not person and other.has.get(name)]
         released = any(had and each.startswith(f"{name}, ") for each, had in (person.has if person else {}).items())
         if before is not None and one.order < before.order:
             assert came is Put.STALE
-        elif before is None and (
-            (released and (at <= NOW or status != "booked"))
-            or (name in ALONE and any(other and other.status not in OVER for other in others))
-        ):
+        elif before is None and ((released and (at <= NOW or status != "booked")) or self._anothers(name, met)):
             assert came is Put.ANOTHERS
         else:
             assert came is (Put.UPDATED if before else Put.CREATED)
