@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
@@ -33,6 +33,8 @@ SWITCH_SECONDS: Final = 0.02
 """Four times Python's own: a thread that waits for a partner has let go of the interpreter long before."""
 COLLECT_AFTER: Final = 50_000
 """Objects that came and stayed, before the collector looks for circles: a thousand messages, where Python's own 700 are a dozen."""
+COLLECT_EVERY: Final = 60.0
+"""Seconds after which it looks in any case: where twenty messages a second come, circles would take half an hour, and 10 MB, to be so many."""
 
 EXAMPLE: Final = """  emr-pipeline run                    all routes of the settings
   emr-pipeline run roche-patients     one
@@ -143,6 +145,26 @@ def _let_threads_work() -> None:
     gc.set_threshold(COLLECT_AFTER, 10, 10)
 
 
+def _collector() -> Callable[[], None]:
+    """What looks for circles, asked often. Not where the collector came by itself meanwhile: a quarter of a second with a thousand messages in memory."""
+    due, came = time.monotonic() + COLLECT_EVERY, _collections()
+
+    def look() -> None:
+        nonlocal due, came
+        if time.monotonic() < due:
+            return
+        if _collections() == came:
+            gc.collect()
+        due, came = time.monotonic() + COLLECT_EVERY, _collections()
+
+    return look
+
+
+def _collections() -> int:
+    """How often the collector came by itself."""
+    return int(gc.get_stats()[0]["collections"])
+
+
 def _metrics() -> "Metrics":
     from pipeline.metrics import Metrics
 
@@ -214,9 +236,11 @@ def work(those: "Sequence[tuple[str, Runs]]", within: float | None = None) -> in
     for thread in threads:
         thread.start()
     end = time.monotonic() + (float("inf") if within is None else within)
+    collect = _collector()
     for thread in threads:
         while thread.is_alive():
             thread.join(min(0.5, max(end - time.monotonic(), 0.01)))
+            collect()
             if time.monotonic() >= end:
                 end = float("inf")
                 codes += _told_to_stop([one for one, its in zip(those, threads, strict=True) if its.is_alive()])

@@ -233,3 +233,28 @@ def test_the_collector_does_not_go_through_memory_again_and_again_while_messages
 
     assert collections() > 20
     assert collections("seldom") <= 2
+
+
+CIRCLES = """
+import gc, sys, weakref
+from pipeline.commands import run
+class Circle:
+    def __init__(self): self.itself = self
+run._let_threads_work()
+run.COLLECT_EVERY = 0.0
+look = run._collector()
+circle = weakref.ref(Circle())
+if len(sys.argv) > 1:
+    gc.collect(0)
+    circle = weakref.ref(Circle())
+look()
+print(circle() is None)
+"""
+
+
+@pytest.mark.parametrize(("options", "gone"), [([], "True"), (["came by itself"], "False")])
+def test_where_little_comes_circles_do_not_pile_up_and_where_much_comes_nothing_stands_still_for_them(
+    options: list[str], gone: str
+) -> None:
+    said = subprocess.run([sys.executable, "-c", CIRCLES, *options], capture_output=True, text=True, check=True, timeout=120)
+    assert said.stdout.strip() == gone
