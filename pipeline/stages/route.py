@@ -1,6 +1,6 @@
 """route: Decoded → Routed. What the event is on this route, which patient's lane it belongs to, or that nobody wants it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Final, NoReturn
 
@@ -26,7 +26,7 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
     value = decoded.received.value or b""
     event_ms, noticed = _event_ms(decoded, plan)
     pseudonyms = plan.pseudonyms
-    parts = plan.partner.parts(event)
+    parts = plan.partner.parts(event) if rule.action is Action.UPSERT else ()  # the others say of patients' numbers alone
     ordered = sorted([(identity.system, identity.value) for identity in identities])  # senders change the order of PID-3
     ending = sorted([(identity.system, identity.value) for identity in prior])
     own = _subjects(parts, rule, plan, ordered) if parts else ()
@@ -113,7 +113,7 @@ def _rule(decoded: Decoded, plan: Plan) -> EventRule:
         )
     if rule.action is Action.FILTER:
         raise Filtered(rule.reason, where=where)
-    if rule.action is not Action.MERGE and plan.partner.part2:  # a merge is recorded here, and nothing of it goes
+    if rule.action is not Action.MERGE and not rule.holds_all and plan.partner.part2:  # they end here, and nothing of them goes
         _part2(decoded, plan)
     if rule.action is Action.PARK and not rule.holds_all:
         raise Parked(rule.reason, where=where)
@@ -142,10 +142,34 @@ def _identities(event: Event, plan: Plan) -> tuple[tuple[Identity, ...], tuple[I
 
 
 def _all_numbers(event: Event, plan: Plan) -> tuple[Identity, ...]:
-    """Of a number that goes to another patient (A43): those of all whom it names. Which of them goes where, a person says."""
-    others = [one for nth, _ in enumerate(event.others, 2) for one in _of_other(event, nth, plan)]
-    prior = _of_merges((*event.prior, *(merge for other in event.others for merge in other.prior)), event, plan)
-    return tuple(dict.fromkeys((*_of_patient(event, plan), *others, *prior))) or _nobody(event)
+    """Of a number that goes to another patient (A43): those of all whom it names. Which of them goes where, a person says.
+
+    One that is garbled parks it only where there is no other: the others' messages would go meanwhile.
+    """
+    told = _named(event)
+    found = [
+        one
+        for identifiers, place in told
+        for one in _accepted(filter(_is_whole, identifiers), place, plan, plan.partner.under(event))
+    ]
+    if not found:
+        for identifiers, place in told:
+            _accepted(identifiers, place, plan, plan.partner.under(event))
+    return tuple(dict.fromkeys(found)) or _nobody(event)
+
+
+def _named(event: Event) -> list[tuple[Sequence[Identifier], str]]:
+    """All whom it names, with their places."""
+    patients = [event.patient, *(other.patient for other in event.others)]
+    merges = (*event.prior, *(merge for other in event.others for merge in other.prior))
+    return [
+        *((one.identifiers, f"PID[{nth}]-3" if nth > 1 else "PID-3") for nth, one in enumerate(patients, 1) if one is not None),
+        *((one.identifiers, f"MRG[{nth}]-1" if nth > 1 else "MRG-1") for nth, one in enumerate(merges, 1)),
+    ]
+
+
+def _is_whole(identifier: Identifier) -> bool:
+    return "\N{REPLACEMENT CHARACTER}" not in str(identifier.value)
 
 
 def _nobody(event: Event) -> NoReturn:
@@ -197,7 +221,7 @@ def _accepted(identifiers: Iterable[Identifier], place: str, plan: Plan, under: 
         if system is None:
             continue
         where = f"{place}[{number}].1" if number > 1 else f"{place}.1"
-        if "\N{REPLACEMENT CHARACTER}" in str(value):
+        if not _is_whole(identifier):
             raise Parked(Reason.CHARSET, where=where)
         accepted.append(Identity(Subject.PATIENT, system, str(value), where, under))
     return accepted

@@ -353,11 +353,18 @@ def test_a_merge_is_one_request_of_who_is_who(event: str) -> None:
     )
 
 
-@pytest.mark.parametrize("mrg", ["MRG|", f"MRG|{LOCAL}^^^ZGDEMO^PI"])
+@pytest.mark.parametrize("mrg", ["MRG|", f"MRG|{LOCAL}^^^ZGDEMO^PI", "PV1|1|I", "PV1|1|I" + "|" * 17 + "V-1"])
 def test_a_merge_of_nobody_parks(mrg: str) -> None:
     came = converted(a40(mrg=mrg), PLAN)
     assert isinstance(came, Outcome)
     assert (came.reason, came.where) == (Reason.PATIENT_MISSING, "MRG-1")
+
+
+@pytest.mark.parametrize("mrg", ["MRG|", "PV1|1|I", "PV1|1|I" + "|" * 17 + "V-1"])
+def test_a_number_that_moves_parks_whatever_else_it_lacks(mrg: str) -> None:
+    came = converted(a40("A43", mrg), PLAN)
+    assert isinstance(came, Outcome)
+    assert (came.reason, came.routed is not None) == (Reason.NUMBER_MOVED, True)
 
 
 def test_what_a_merge_teaches_is_that_the_store_has_both() -> None:

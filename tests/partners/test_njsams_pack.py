@@ -201,6 +201,15 @@ def test_a_message_without_a_program_goes_only_where_the_route_says_so() -> None
     assert part2(Programs(facility="DEMO", programs=("SUD-IOP",)), part2_program="PV1-18") == KEPT
 
 
+def test_a_number_that_moves_waits_for_a_person_without_any_program_since_nothing_of_it_goes() -> None:
+    """An A43 has no PV1, where the program stands."""
+    listed = (Programs(facility="DEMO", programs=("SUD-IOP",)),)
+    plan = replace(PLAN, route=PLAN.route.model_copy(update={"part2": listed}))
+    came = converted(adt("A43", service="") + b"MRG|C-1000^^^NJSAMS^PI\r", plan)
+    assert isinstance(came, Outcome)
+    assert (came.state, came.reason) == (State.PARKED, Reason.NUMBER_MOVED)
+
+
 def test_roche_takes_messages_without_any_such_list() -> None:
     assert not roche_plan().partner.part2
 

@@ -62,6 +62,8 @@ MOVED = adt("A43", prior="OLD1")
         (adt("A43", prior="12345678Z"), ["12345678Z"]),
         (MOVED + b"\rPID|2||B2^^^CIP^PI\rMRG|OLD2^^^CIP^PI\r", ["12345678Z", "B2", "OLD1", "OLD2"]),
         (MOVED.replace(b"12345678Z^^^CIP^PI", b"99^^^LOCAL^MR"), ["OLD1"]),
+        (MOVED.replace(b"12345678Z^^^CIP^PI", b"\xff\xfe^^^CIP^PI"), ["OLD1"]),
+        (MOVED.replace(b"|OLD1", b"|\xff\xfe^^^CIP^PI~OLD1"), ["12345678Z", "OLD1"]),
     ],
 )
 def test_a_number_that_moves_has_the_lanes_of_all_whom_it_names(message: bytes, numbers: list[str]) -> None:
@@ -75,6 +77,11 @@ def test_a_number_that_moves_has_the_lanes_of_all_whom_it_names(message: bytes, 
 def test_a_number_that_moves_and_names_nobody_parks_for_that() -> None:
     nobody = b"\r".join(line for line in adt("A43").split(b"\r") if not line.startswith(b"PID"))
     assert ended(nobody, PLAN).reason == Reason.PATIENT_MISSING
+
+
+def test_a_number_that_moves_and_names_none_that_can_be_read_parks_for_that() -> None:
+    outcome = ended(MOVED.replace(b"12345678Z", b"\xff\xfe").replace(b"OLD1", b"\xff"), PLAN)
+    assert (outcome.reason, outcome.where) == (Reason.CHARSET, "PID-3.1")
 
 
 def test_the_sender_is_a_hash_and_duplicates_are_told_by_the_whole_of_it() -> None:
