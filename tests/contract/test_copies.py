@@ -576,8 +576,8 @@ class Copies(RuleBasedStateMachine):
         had = [each for each in (self.people if key is None else self._met({key})) if each.has.get(name)]
         hashes = NOBODY if key is None else self._hashes({key})
         assert self.store.release(self.run + name, hashes, DEED) == len(had)
-        self.offset += 1
         for person in had:
+            self.offset += 1  # each stays alone: two of a group who become one afterwards have two
             newest = person.newest(name)
             assert newest is not None
             del person.has[name]
