@@ -184,6 +184,8 @@ class Routed:
     findings: tuple[Finding, ...] = ()
     parts: tuple[Identity, ...] = ()
     """What else the message brings that the partner keeps under an id of its own: its visit, its coverages, its result (Partner.parts)."""
+    lanes_beside: tuple[str, ...] = ()
+    """The same patients on the other routes to this partner: a number that moved there (EventRule.holds_all) holds this as well."""
     patient_subjects: tuple[str, ...] = ()
     """Of a message about a visit or a result, which brings the patient along: the patient's keyed hashes, as `subjects` of one about the patient."""
 

@@ -168,7 +168,8 @@ def _lookup(table: CodeTable) -> Callable[[Text, Text, Text], str | None]:
 
 def plan_of(settings: Settings, route: str, catalogue: Catalogue, pseudonyms: Pseudonyms) -> Plan:
     """All that the pure hops of a route need."""
-    partner = partner_of(settings, settings.routes[route].partner, catalogue)
+    name = settings.routes[route].partner
+    partner = partner_of(settings, name, catalogue)
     return Plan(
         name=route,
         route=settings.routes[route],
@@ -177,7 +178,13 @@ def plan_of(settings: Settings, route: str, catalogue: Catalogue, pseudonyms: Ps
         catalogue=catalogue,
         validator=Validator(catalogue.release(partner.name)),
         pseudonyms=pseudonyms,
+        beside=tuple(each for each, its in settings.routes.items() if each != route and _is_one(settings, its.partner, name)),
     )
+
+
+def _is_one(settings: Settings, one: str, other: str) -> bool:
+    """Whether what goes to the one is the other's, too: all of kind medmij are our one store."""
+    return one == other or settings.partners[one].kind == settings.partners[other].kind == "medmij"
 
 
 def plan_offline(settings: Settings, route: str) -> Plan:

@@ -107,12 +107,11 @@ def _of_delivery() -> dict[str, ColumnElement[Any]]:
 
 
 @lru_cache(maxsize=SHAPES)
-def statement(identities: int, subjects: int, lanes: int, *, needs_known: bool = False) -> Prepared:
-    """The statement for so many identities, bound as hash_0, hash_1 and so on; subjects and lanes are bound in the same way.
+def statement(identities: int, subjects: int, lanes: int, beside: int = 0, *, needs_known: bool = False) -> Prepared:
+    """The statement for so many identities, bound as hash_0, hash_1 and so on; subjects, lanes and lanes beside are bound in the same way.
 
     `needs_known`: see Routed.
     """
-    in_lanes: list[ColumnElement[str]] = [bindparam(f"lane_{n}") for n in range(lanes)]
     first_same = select(func.min(OTHER.c.id)).where(
         OTHER.c.dedupe == bindparam("dedupe"), OTHER.c.state != State.DUPLICATE.value, ELSEWHERE, not_(COMES_LATER)
     )
@@ -145,14 +144,19 @@ def statement(identities: int, subjects: int, lanes: int, *, needs_known: bool =
                 SUBJECTS.c.subject.in_([bindparam(f"subject_{n}") for n in range(subjects)]),
                 SUBJECTS.c.sender == bindparam("sender"),
             ),
-            _row("parked", **{name: DELIVERIES.c[name] for name in PARKED}).where(
+            _parked_in("lane", lanes).where(
                 DELIVERIES.c.route == bindparam("route"),
-                DELIVERIES.c.state == State.PARKED.value,
-                or_(
-                    DELIVERIES.c.lane.in_(in_lanes), DELIVERIES.c.id.in_(select(ALSO.c.delivery).where(ALSO.c.lane.in_(in_lanes)))
-                ),
                 DELIVERIES.c.reason.not_in(one_by_one(COMES_BACK | OUTCOME_UNKNOWN)),
                 DELIVERIES.c.kind.is_not(None),
+            ),
+            *(
+                [
+                    _parked_in("beside", beside).where(
+                        DELIVERIES.c.kind == literal(Kind.MOVE.value), DELIVERIES.c.subject == literal(Subject.PATIENT.value)
+                    )
+                ]
+                if beside
+                else []
             ),
             *(
                 [
@@ -166,6 +170,15 @@ def statement(identities: int, subjects: int, lanes: int, *, needs_known: bool =
                 else []
             ),
         )
+    )
+
+
+def _parked_in(name: str, lanes: int) -> Select[Any]:
+    """What is parked in any of so many lanes, bound as name_0, name_1 and so on."""
+    bound: list[ColumnElement[str]] = [bindparam(f"{name}_{n}") for n in range(lanes)]
+    also = select(ALSO.c.delivery).where(ALSO.c.lane.in_(bound))
+    return _row("parked", **{name: DELIVERIES.c[name] for name in PARKED}).where(
+        DELIVERIES.c.state == State.PARKED.value, or_(DELIVERIES.c.lane.in_(bound), DELIVERIES.c.id.in_(also))
     )
 
 
@@ -201,6 +214,7 @@ def bound(routed: Routed, hashes: Sequence[str], pseudonyms: Pseudonyms) -> dict
         **{f"hash_{n}": value for n, value in enumerate(hashes)},
         **{f"subject_{n}": value for n, value in enumerate((*routed.subjects, *routed.patient_subjects))},
         **{f"lane_{n}": value for n, value in enumerate(routed.lanes)},
+        **{f"beside_{n}": value for n, value in enumerate(routed.lanes_beside)},
     }
 
 

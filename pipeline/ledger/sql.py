@@ -139,7 +139,9 @@ class SqlLedger:
         hashes = {identity: self._identities.hash(identity) for identity in (*routed.identities, *routed.prior, *routed.parts)}
         values = list(hashes.values())
         subjects = len(routed.subjects) + len(routed.patient_subjects)
-        statement = known.statement(len(values), subjects, len(routed.lanes), needs_known=routed.needs_known)
+        statement = known.statement(
+            len(values), subjects, len(routed.lanes), len(routed.lanes_beside), needs_known=routed.needs_known
+        )
         bound = known.bound(routed, values, self._pseudonyms)
         rows = self._ask.soon(lambda connection: statement.all(connection, bound))
         return Read(rows, lambda rows: known.read(rows, routed, hashes, self._pseudonyms))

@@ -20,3 +20,5 @@ class Plan:
     catalogue: Catalogue
     validator: Validator
     pseudonyms: Pseudonyms = field(repr=False)
+    beside: tuple[str, ...] = ()
+    """The other routes to the same partner, or into the same store: what holds a patient there holds him here."""

@@ -40,6 +40,7 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
         identities=identities,
         prior=prior,
         lanes=tuple([pseudonyms.lane(plan.name, *patient) for patient in (*ordered, *ending)]),
+        lanes_beside=tuple([pseudonyms.lane(each, *patient) for each in plan.beside for patient in (*ordered, *ending)]),
         subjects=own or patients,
         sender=pseudonyms.sender(_sender(event)),
         dedupe=dedupe_of(decoded, plan),

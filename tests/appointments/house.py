@@ -55,12 +55,13 @@ class House:
         self.store = wiring.store_of(self.settings)
         self.pseudonyms = wiring.pseudonyms_of(self.settings)
 
-    def work(self, *messages: bytes) -> None:
+    def work(self, *messages: bytes, route: str = ROUTE) -> None:
         """Until all is settled that is there."""
-        with wiring.workers(self.settings, [ROUTE]) as (worker,):
+        source = self.settings.routes[route].source
+        with wiring.workers(self.settings, [route]) as (worker,):
             worker.bus.create_topics(wiring.topic_settings(self.settings))
             with worker.bus.producer() as producer:
-                producer.append([Record("his.siu", message, partition=0) for message in messages])
+                producer.append([Record(source, message, partition=0) for message in messages])
             worker.drain()
             worker.run()
 

@@ -47,7 +47,7 @@ def settings_with(zuid: House, **changed: dict[str, Any]) -> None:
     """Its settings with these instead; of a partner, beside what it has."""
     tree = yaml.safe_load(zuid.path.read_text())
     for name, partner in changed.pop("partners", {}).items():
-        tree["partners"][name] |= partner
+        tree["partners"][name] = tree["partners"].get(name, {}) | partner
     zuid.path.write_text(yaml.safe_dump(tree | changed))
     zuid.settings = load(zuid.path)
 
@@ -161,6 +161,27 @@ def test_of_a_number_that_moved_nothing_goes_until_somebody_has_said_whose_it_is
     zuid.work()
     assert zuid.ends()[2:] == [DELIVERED] * 4
     assert [zuid.seen_by(f"CANARY-{number}") for number in (1, 2, 3, 4)] == [["1", "4"], ["2", "3"], ["2", "3"], ["5"]]
+
+
+@pytest.mark.parametrize("partner", ["medmij", "medmij-other"])
+def test_a_number_that_moved_on_another_route_into_the_store_holds_as_well(zuid: House, say: Say, partner: str) -> None:
+    """Admissions come on a topic of their own, and schedules do not say that a number moved."""
+    tree = yaml.safe_load(zuid.path.read_text())
+    other = {"partner": partner, "source": "his.adt", "start": "earliest"}
+    settings_with(
+        zuid,
+        partners={"medmij-other": tree["partners"]["medmij"]},
+        routes=tree["routes"] | {"admissions": other},
+        delivery={"hold": 1},
+    )
+    zuid.work(siu("CANARY-1^^^ZGDEMO^PI~CANARY-2", "1"))
+    zuid.work(a40("CANARY-2", "CANARY-3", at=2, event="A43"), route="admissions")
+    zuid.work(siu("CANARY-3^^^ZGDEMO^PI~CANARY-2", "2", at=3), siu("CANARY-1", "3", at=4))
+    assert [zuid.seen_by(f"CANARY-{number}") for number in (1, 3)] == [["1", "3"], []]
+    assert say("appointments", "part", *keys("CANARY-2"), "--both", "stay", "--why", "ticket 17", "--yes")[0] == 0
+    assert say("discard", "his.adt/0/0", "--route", "admissions", "--why", "ticket 17")[0] == 0
+    zuid.work()
+    assert [zuid.seen_by(f"CANARY-{number}") for number in (1, 2, 3)] == [["1", "3"], ["2"], ["2"]]
 
 
 def test_whom_a_moved_number_made_one_before_it_was_told_are_two_again(zuid: House, say: Say) -> None:

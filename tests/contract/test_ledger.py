@@ -16,10 +16,23 @@ from sqlalchemy.engine import make_url
 
 from pipeline import flow
 from pipeline.errors import LedgerError, Refused
-from pipeline.ledger.port import Held, Ledger, Merged, Query
+from pipeline.ledger.port import Held, Ledger, Merged, Query, Settlement
 from pipeline.ledger.sql import SqlLedger
 from pipeline.ledger.tables import METADATA
-from pipeline.model import Decision, Identity, Intent, Known, Learned, Position, Received, Routed
+from pipeline.model import (
+    Action,
+    Decision,
+    EventRule,
+    Identity,
+    Intent,
+    Kind,
+    Known,
+    Learned,
+    Position,
+    Received,
+    Routed,
+    Subject,
+)
 from pipeline.pseudonyms import Pseudonyms
 from schemas.outcomes import COMES_BACK, Reason, State
 from tests import postgres_server
@@ -527,6 +540,25 @@ def test_an_unknown_create_that_parks_for_another_reason_still_holds_the_patient
     ledger.retry(ROUTE, first.position, outcome(first, State.UNKNOWN, Reason.TIMEOUT), 5_500, 1)
     ledger.settle(settled(first, State.PARKED, Reason.FHIR_INVALID))
     assert ledger.knowledge(Message(2).routed()).open_create == first.position
+
+
+def moved(message: Message) -> Settlement:
+    """An A43 that parked."""
+    parked = settled(message, State.PARKED, Reason.NUMBER_MOVED)
+    rule = EventRule("ADT^A43", Kind.MOVE, Subject.PATIENT, Action.PARK, Reason.NUMBER_MOVED)
+    return replace(parked, outcome=replace(parked.outcome, routed=replace(message.routed(), rule=rule)))
+
+
+def test_a_number_that_moved_is_told_on_every_route_of_the_partner(ledger: SqlLedger) -> None:
+    there = Message(1, others=("CIP2",), route="second")
+    ledger.settle(moved(there))
+    ledger.settle(settled(Message(2, patient="CIP2", route="second"), State.PARKED, Reason.FHIR_INVALID))
+    here = Message(7, patient="CIP2", others=("MET2",)).routed()
+    beside = replace(here, lanes_beside=Message(7, patient="CIP2", route="second").routed().lanes)
+    assert ledger.knowledge(here).parked == ()
+    assert [(one.position, one.kind) for one in ledger.knowledge(beside).parked] == [(there.position, Kind.MOVE)]
+    other = replace(here, lanes_beside=Message(7, patient="CIP3", route="second").routed().lanes)
+    assert ledger.knowledge(other).parked == ()
 
 
 def test_an_operator_ends_a_create_that_was_parked_as_unknown(ledger: SqlLedger) -> None:
