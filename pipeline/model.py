@@ -4,7 +4,7 @@ No dict travels and nothing is filled in later. Values here hold patient data; t
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -283,6 +283,13 @@ class ParkedBefore:
     subject: Subject
     about: str | None = None
     """See Routed."""
+    event_ms: int | None = None
+    """Its event time, as Routed has it."""
+
+    @property
+    def holds_all(self) -> bool:
+        """A number that moved, on whichever route to the partner: see EventRule."""
+        return (self.kind, self.subject) == (Kind.MOVE, Subject.PATIENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,9 +316,15 @@ class Knowledge:
     merge_cycle: bool = False
     """Of a merge: it would make a patient its own survivor."""
     parked: tuple[ParkedBefore, ...] = ()
-    """Of the patient on this route."""
+    """Of the patient on this route, and the numbers that moved on the partner's other routes."""
     part_open: Position | None = None
     """Of what needs_known: another record of the same that is neither closed nor known to be a later one."""
+
+    @property
+    def of_one_begun(self) -> "Knowledge":
+        """For a message of which something went out: it has to come to its end, whichever number moved since."""
+        held = tuple(one for one in self.parked if not one.holds_all)
+        return self if held == self.parked else replace(self, parked=held)
 
 
 @dataclass(frozen=True, slots=True)

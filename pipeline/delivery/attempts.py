@@ -223,6 +223,8 @@ class Delivery:
 
     def _step(self) -> Flight[Outcome | Later]:
         knowledge = yield from self._knowledge()
+        if self.unknown or self.open_step:
+            knowledge = knowledge.of_one_begun
         self.knowledge = knowledge
         self.parked_before = knowledge.parked
         packed = self._prepare(knowledge)

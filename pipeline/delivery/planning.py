@@ -122,7 +122,7 @@ def rest_of(
 
 def _more(seen: Seen, routed: Routed, plan: Plan, ledger: Ledger) -> bool:
     """By what would go today; where nothing can, an update may have had something behind it, and the worker finds out."""
-    prepared = flow.prepare(routed, ledger.knowledge(routed), plan)
+    prepared = flow.prepare(routed, ledger.knowledge(routed).of_one_begun, plan)
     if isinstance(prepared, Outcome):
         return prepared.state is State.PARKED and seen.intent is Intent.UPDATE
     return any(request.step > seen.sent_step for request in prepared.requests)

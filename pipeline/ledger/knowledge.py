@@ -2,7 +2,7 @@
 
 Rows of six sorts come back, told apart by `what`: `same` (the same bytes under another position), `reused` (the control id with other bytes),
 `identity` (one per routed identity and part that the ledger has), `subject` (what was last delivered of it, one per identity), `parked` (what of the
-patient waits for a person), and of a cancel of a visit or a result `open` (what of that one is not closed).
+patient waits for a person; of the partner's other routes the numbers that moved), and of a cancel of a visit or a result `open` (what of that one is not closed).
 """
 
 from collections.abc import Mapping, Sequence
@@ -79,7 +79,7 @@ DELIVERY: Final = (
     "sent_step",
     "crashed",
 )
-PARKED: Final = ("topic", "partition", "offset", "kind", "subject", "about")
+PARKED: Final = ("topic", "partition", "offset", "kind", "subject", "about", "event_ms")
 OTHER: Final = DELIVERIES.alias("other")
 
 ELSEWHERE: Final = or_(
@@ -112,6 +112,7 @@ def statement(identities: int, subjects: int, lanes: int, beside: int = 0, *, ne
 
     `needs_known`: see Routed.
     """
+    in_lanes: list[ColumnElement[str]] = [bindparam(f"lane_{n}") for n in range(lanes)]
     first_same = select(func.min(OTHER.c.id)).where(
         OTHER.c.dedupe == bindparam("dedupe"), OTHER.c.state != State.DUPLICATE.value, ELSEWHERE, not_(COMES_LATER)
     )
@@ -144,20 +145,16 @@ def statement(identities: int, subjects: int, lanes: int, beside: int = 0, *, ne
                 SUBJECTS.c.subject.in_([bindparam(f"subject_{n}") for n in range(subjects)]),
                 SUBJECTS.c.sender == bindparam("sender"),
             ),
-            _parked_in("lane", lanes).where(
+            _row("parked", **{name: DELIVERIES.c[name] for name in PARKED}).where(
                 DELIVERIES.c.route == bindparam("route"),
+                DELIVERIES.c.state == State.PARKED.value,
+                or_(
+                    DELIVERIES.c.lane.in_(in_lanes), DELIVERIES.c.id.in_(select(ALSO.c.delivery).where(ALSO.c.lane.in_(in_lanes)))
+                ),
                 DELIVERIES.c.reason.not_in(one_by_one(COMES_BACK | OUTCOME_UNKNOWN)),
                 DELIVERIES.c.kind.is_not(None),
             ),
-            *(
-                [
-                    _parked_in("beside", beside).where(
-                        DELIVERIES.c.kind == literal(Kind.MOVE.value), DELIVERIES.c.subject == literal(Subject.PATIENT.value)
-                    )
-                ]
-                if beside
-                else []
-            ),
+            *(_moved(beside) if beside else ()),
             *(
                 [
                     _row("open", **{name: DELIVERIES.c[name] for name in ("topic", "partition", "offset")}).where(
@@ -173,13 +170,16 @@ def statement(identities: int, subjects: int, lanes: int, beside: int = 0, *, ne
     )
 
 
-def _parked_in(name: str, lanes: int) -> Select[Any]:
-    """What is parked in any of so many lanes, bound as name_0, name_1 and so on."""
-    bound: list[ColumnElement[str]] = [bindparam(f"{name}_{n}") for n in range(lanes)]
-    also = select(ALSO.c.delivery).where(ALSO.c.lane.in_(bound))
-    return _row("parked", **{name: DELIVERIES.c[name] for name in PARKED}).where(
-        DELIVERIES.c.state == State.PARKED.value, or_(DELIVERIES.c.lane.in_(bound), DELIVERIES.c.id.in_(also))
+def _moved(lanes: int) -> tuple[Select[Any], ...]:
+    """The numbers that moved in any of so many lanes beside. Each by an index of its own: PostgreSQL reads the whole table for an OR of the two."""
+    bound: list[ColumnElement[str]] = [bindparam(f"beside_{n}") for n in range(lanes)]
+    row = _row("parked", **{name: DELIVERIES.c[name] for name in PARKED}).where(
+        DELIVERIES.c.state == State.PARKED.value,
+        DELIVERIES.c.kind == literal(Kind.MOVE.value),
+        DELIVERIES.c.subject == literal(Subject.PATIENT.value),
     )
+    also = row.select_from(DELIVERIES.join(ALSO, ALSO.c.delivery == DELIVERIES.c.id))
+    return row.where(DELIVERIES.c.lane.in_(bound)), also.where(ALSO.c.lane.in_(bound))
 
 
 @lru_cache(maxsize=SHAPES)
@@ -249,7 +249,7 @@ def read(rows: Sequence[Row], routed: Routed, hashes: Mapping[Identity, str], ps
         creating=next((position_of(row) for row in creating if row.state == State.PENDING), None),
         merge_cycle=_closes_cycle(routed, hashes, by_hash),
         parked=tuple(
-            ParkedBefore(position_of(row), Kind(row.kind), Subject(row.subject), row.about)
+            ParkedBefore(position_of(row), Kind(row.kind), Subject(row.subject), row.about, row.event_ms)
             for row in rows
             if row.what == "parked" and position_of(row) != position
         ),

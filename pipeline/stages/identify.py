@@ -19,6 +19,7 @@ from pipeline.model import (
     Kind,
     Knowledge,
     Known,
+    ParkedBefore,
     Position,
     Routed,
     Subject,
@@ -102,9 +103,15 @@ def _holds(routed: Routed, knowledge: Knowledge) -> bool:
 
 def _has_moved(routed: Routed, knowledge: Knowledge) -> bool:
     """Whether a number of its patient, or one that came with it, went to another patient (EventRule.holds_all), and nobody has dealt with that yet."""
-    here = routed.decoded.received.position
-    moves = (parked for parked in knowledge.parked if (parked.kind, parked.subject) == (Kind.MOVE, Subject.PATIENT))
-    return any(not _after(parked.position, here) for parked in moves)
+    return any(parked.holds_all and not _is_before(routed, parked) for parked in knowledge.parked)
+
+
+def _is_before(routed: Routed, parked: ParkedBefore) -> bool:
+    """Known to be the earlier one: in its partition by its place, else by its event time."""
+    here, there = routed.decoded.received.position, parked.position
+    if (here.topic, here.partition) == (there.topic, there.partition):
+        return here.offset < there.offset
+    return routed.event_ms is not None and parked.event_ms is not None and routed.event_ms < parked.event_ms
 
 
 NOT_KNOWN: Final = {

@@ -556,7 +556,8 @@ def test_a_number_that_moved_is_told_on_every_route_of_the_partner(ledger: SqlLe
     here = Message(7, patient="CIP2", others=("MET2",)).routed()
     beside = replace(here, lanes_beside=Message(7, patient="CIP2", route="second").routed().lanes)
     assert ledger.knowledge(here).parked == ()
-    assert [(one.position, one.kind) for one in ledger.knowledge(beside).parked] == [(there.position, Kind.MOVE)]
+    (told,) = ledger.knowledge(beside).parked
+    assert (told.position, told.kind, told.event_ms) == (there.position, Kind.MOVE, 1_000)
     other = replace(here, lanes_beside=Message(7, patient="CIP3", route="second").routed().lanes)
     assert ledger.knowledge(other).parked == ()
 

@@ -240,6 +240,19 @@ def test_all_that_comes_after_a_move_that_nobody_has_dealt_with_waits(routed: Ro
         assert ended.value.reason == Reason.BLOCKED_BEHIND
 
 
+@pytest.mark.parametrize(("moved_ms", "goes"), [(TIME - 1, False), (TIME, False), (TIME + 1, True), (None, False)])
+def test_of_another_topic_the_event_time_says_what_came_before_a_move(moved_ms: int | None, goes: bool) -> None:
+    move = ParkedBefore(Position("his.siu", 0, 99), Kind.MOVE, Subject.PATIENT, event_ms=moved_ms)
+    knowledge = Knowledge(parked=(move,))
+    if goes:
+        assert identify(ROUTED, knowledge).intent is Intent.CREATE
+        return
+    with pytest.raises(Parked) as ended:
+        identify(ROUTED, knowledge)
+    assert ended.value.reason == Reason.BLOCKED_BEHIND
+    assert identify(ROUTED, knowledge.of_one_begun).intent is Intent.CREATE, "what went out comes to its end"
+
+
 def test_what_came_before_a_move_goes_and_the_move_of_a_visit_holds_nobody() -> None:
     assert identify(ROUTED, moved(ROUTED.decoded.received.position.offset + 1)).intent is Intent.CREATE
     assert identify(ROUTED, moved(-1, subject=Subject.VISIT)).intent is Intent.CREATE
