@@ -112,74 +112,88 @@ def statement(identities: int, subjects: int, lanes: int, beside: int = 0, *, ne
 
     `needs_known`: see Routed.
     """
-    in_lanes: list[ColumnElement[str]] = [bindparam(f"lane_{n}") for n in range(lanes)]
-    first_same = select(func.min(OTHER.c.id)).where(
+    return Prepared(
+        union_all(
+            _same(),
+            _reused(),
+            _identities(identities),
+            _row("subject", **{name: SUBJECTS.c[name] for name in ("topic", "partition", "offset", "event_ms", "subject")}).where(
+                SUBJECTS.c.route == bindparam("route"),
+                SUBJECTS.c.subject.in_(_bound("subject", subjects)),
+                SUBJECTS.c.sender == bindparam("sender"),
+            ),
+            _parked(lanes),
+            *(_moved(beside) if beside else ()),
+            *((_open(),) if needs_known else ()),
+        )
+    )
+
+
+def _bound(name: str, many: int) -> list[ColumnElement[str]]:
+    """So many values: name_0, name_1 and so on."""
+    return [bindparam(f"{name}_{n}") for n in range(many)]
+
+
+def _same() -> Select[Any]:
+    first = select(func.min(OTHER.c.id)).where(
         OTHER.c.dedupe == bindparam("dedupe"), OTHER.c.state != State.DUPLICATE.value, ELSEWHERE, not_(COMES_LATER)
     )
+    return _row("same", **_of_delivery()).where(DELIVERIES.c.id == first.scalar_subquery())
+
+
+def _reused() -> Select[Any]:
     reused = select(OTHER.c.id).where(
         OTHER.c.control_id == bindparam("control_id"),
         OTHER.c.route == bindparam("route"),
         OTHER.c.sender == bindparam("sender"),
         OTHER.c.dedupe != bindparam("dedupe"),
     )
-    identity = IDENTITIES.outerjoin(DELIVERIES, DELIVERIES.c.id == IDENTITIES.c.creating)
-    return Prepared(
-        union_all(
-            _row("same", **_of_delivery()).where(DELIVERIES.c.id == first_same.scalar_subquery()),
-            _row("reused").where(exists(reused)),
-            _row(
-                "identity",
-                **{name: DELIVERIES.c[name] for name in ("route", "topic", "partition", "offset", "state", "reason")},
-                **{
-                    name: IDENTITIES.c[name]
-                    for name in ("hash", "partner_id", "known", "merged_into", "merged_ms", "created_with", "belongs_to")
-                },
-            )
-            .select_from(identity)
-            .where(
-                IDENTITIES.c.partner == bindparam("partner"),
-                IDENTITIES.c.hash.in_([bindparam(f"hash_{n}") for n in range(identities)]),
-            ),
-            _row("subject", **{name: SUBJECTS.c[name] for name in ("topic", "partition", "offset", "event_ms", "subject")}).where(
-                SUBJECTS.c.route == bindparam("route"),
-                SUBJECTS.c.subject.in_([bindparam(f"subject_{n}") for n in range(subjects)]),
-                SUBJECTS.c.sender == bindparam("sender"),
-            ),
-            _row("parked", **{name: DELIVERIES.c[name] for name in PARKED}).where(
-                DELIVERIES.c.route == bindparam("route"),
-                DELIVERIES.c.state == State.PARKED.value,
-                or_(
-                    DELIVERIES.c.lane.in_(in_lanes), DELIVERIES.c.id.in_(select(ALSO.c.delivery).where(ALSO.c.lane.in_(in_lanes)))
-                ),
-                DELIVERIES.c.reason.not_in(one_by_one(COMES_BACK | OUTCOME_UNKNOWN)),
-                DELIVERIES.c.kind.is_not(None),
-            ),
-            *(_moved(beside) if beside else ()),
-            *(
-                [
-                    _row("open", **{name: DELIVERIES.c[name] for name in ("topic", "partition", "offset")}).where(
-                        DELIVERIES.c.route == bindparam("route"),
-                        DELIVERIES.c.about == bindparam("subject_0"),
-                        DELIVERIES.c.state.not_in(one_by_one(CLOSED)),
-                    )
-                ]
-                if needs_known
-                else []
-            ),
+    return _row("reused").where(exists(reused))
+
+
+def _identities(many: int) -> Select[Any]:
+    """With whose create holds each."""
+    known = ("hash", "partner_id", "known", "merged_into", "merged_ms", "created_with", "belongs_to")
+    return (
+        _row(
+            "identity",
+            **{name: DELIVERIES.c[name] for name in ("route", "topic", "partition", "offset", "state", "reason")},
+            **{name: IDENTITIES.c[name] for name in known},
         )
+        .select_from(IDENTITIES.outerjoin(DELIVERIES, DELIVERIES.c.id == IDENTITIES.c.creating))
+        .where(IDENTITIES.c.partner == bindparam("partner"), IDENTITIES.c.hash.in_(_bound("hash", many)))
+    )
+
+
+def _parked(lanes: int) -> Select[Any]:
+    here = _bound("lane", lanes)
+    return _row("parked", **{name: DELIVERIES.c[name] for name in PARKED}).where(
+        DELIVERIES.c.route == bindparam("route"),
+        DELIVERIES.c.state == State.PARKED.value,
+        or_(DELIVERIES.c.lane.in_(here), DELIVERIES.c.id.in_(select(ALSO.c.delivery).where(ALSO.c.lane.in_(here)))),
+        DELIVERIES.c.reason.not_in(one_by_one(COMES_BACK | OUTCOME_UNKNOWN)),
+        DELIVERIES.c.kind.is_not(None),
+    )
+
+
+def _open() -> Select[Any]:
+    return _row("open", **{name: DELIVERIES.c[name] for name in ("topic", "partition", "offset")}).where(
+        DELIVERIES.c.route == bindparam("route"),
+        DELIVERIES.c.about == bindparam("subject_0"),
+        DELIVERIES.c.state.not_in(one_by_one(CLOSED)),
     )
 
 
 def _moved(lanes: int) -> tuple[Select[Any], ...]:
     """The numbers that moved in any of so many lanes beside. Each by an index of its own: PostgreSQL reads the whole table for an OR of the two."""
-    bound: list[ColumnElement[str]] = [bindparam(f"beside_{n}") for n in range(lanes)]
+    there = _bound("beside", lanes)
     row = _row("parked", **{name: DELIVERIES.c[name] for name in PARKED}).where(
         DELIVERIES.c.state == State.PARKED.value,
         DELIVERIES.c.kind == literal(Kind.MOVE.value),
         DELIVERIES.c.subject == literal(Subject.PATIENT.value),
     )
     also = row.select_from(DELIVERIES.join(ALSO, ALSO.c.delivery == DELIVERIES.c.id))
-    return row.where(DELIVERIES.c.lane.in_(bound)), also.where(ALSO.c.lane.in_(bound))
+    return row.where(DELIVERIES.c.lane.in_(there)), also.where(ALSO.c.lane.in_(there))
 
 
 @lru_cache(maxsize=SHAPES)
@@ -188,7 +202,7 @@ def delivered(subjects: int) -> Prepared:
     return Prepared(
         select(SUBJECTS.c.topic, SUBJECTS.c.partition, SUBJECTS.c.offset, SUBJECTS.c.event_ms).where(
             SUBJECTS.c.route == bindparam("route"),
-            SUBJECTS.c.subject.in_([bindparam(f"subject_{n}") for n in range(subjects)]),
+            SUBJECTS.c.subject.in_(_bound("subject", subjects)),
             SUBJECTS.c.sender == bindparam("sender"),
         )
     )

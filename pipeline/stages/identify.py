@@ -33,7 +33,7 @@ def identify(routed: Routed, knowledge: Knowledge) -> Identified:
     """Decide by what the ledger knows; Duplicate, Superseded, Filtered or Parked where the message ends here."""
     if knowledge.same is not None:
         raise Duplicate(str(knowledge.same.position))
-    if routed.rule.action is Action.PARK:
+    if routed.rule.holds_all:
         raise Parked(routed.rule.reason, where="MRG-1")
     if _has_moved(routed, knowledge):
         raise Parked(Reason.BLOCKED_BEHIND)

@@ -22,7 +22,7 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
     """Find the row of the events table and the patient's identities; Filtered or Parked where the message ends here."""
     event = decoded.event
     rule = _rule(decoded, plan)
-    identities, prior = (_all_numbers(event, plan), ()) if rule.action is Action.PARK else _identities(event, plan)
+    identities, prior = (_all_numbers(event, plan), ()) if rule.holds_all else _identities(event, plan)
     value = decoded.received.value or b""
     event_ms, noticed = _event_ms(decoded, plan)
     pseudonyms = plan.pseudonyms

@@ -19,10 +19,24 @@ from pipeline.errors import BusGap, BusRefused, BusUnavailable, NoAnswer, NotSen
 from pipeline.failpoints import Point
 from pipeline.ledger.port import Query
 from pipeline.ledger.sql import SqlLedger
-from pipeline.model import Answer, Decision, Learned, Outcome, Packed, Position, Received, Reply, Request, Routed, Verdict
+from pipeline.model import (
+    Answer,
+    Decision,
+    Knowledge,
+    Learned,
+    Outcome,
+    Packed,
+    Position,
+    Received,
+    Reply,
+    Request,
+    Routed,
+    Verdict,
+)
 from pipeline.stages.settle import settle
 from schemas.outcomes import Reason, State
 from tests.delivery.partner_script import (
+    ROUTE,
     House,
     Killed,
     Script,
@@ -35,6 +49,7 @@ from tests.delivery.partner_script import (
     until,
     updated,
 )
+from tests.stages.plans import received
 
 DELIVERED = (State.DELIVERED, None)
 
@@ -565,6 +580,39 @@ def test_a_clock_that_was_put_back_does_not_stretch_the_wait_for_the_probe(house
     house.clock = lambda: wiring.clock() - 3_600_000
     house.work([updated()])
     assert house.settled() == [DELIVERED]
+
+
+def moved_on_another_route(house: House, number: str) -> None:
+    """An A43 of this number is parked there."""
+    plan = wiring.plan_of(house.settings, "moves", wiring.catalogue_of(house.settings), house.pseudonyms)
+    record = replace(received(adt("A43", "9", patient="NEW1", prior=number)), position=Position("his.moves", 0, 0))
+    routed = flow.read(record, plan)
+    assert isinstance(routed, Routed)
+    outcome = flow.prepare(routed, Knowledge(), plan)
+    assert isinstance(outcome, Outcome)
+    written = settle(outcome, plan, results_topic="emr.results", dead_letter_topic="emr.dead-letters", at_ms=wiring.clock())
+    house.ledger.settle(written.settlement)
+
+
+def test_what_may_have_arrived_comes_to_its_end_though_its_number_moved_on_another_route_and_what_is_new_waits(
+    tmp_path: Path,
+) -> None:
+    """Seen to fail without of_one_begun (pipeline/delivery/attempts.py)."""
+
+    def two_routes(tree: dict[str, Any]) -> None:
+        probe_at_once(tree)
+        tree["routes"]["moves"] = tree["routes"][ROUTE] | {"source": "his.moves"}
+
+    house = House(tmp_path, change=two_routes)
+    house.send(adt())
+    with pytest.raises(Killed):
+        house.work([Killed()])
+    moved_on_another_route(house, "12345678Z")
+    house.send(adt("A08", "2"))
+    house.work([updated()])
+    assert house.settled() == [DELIVERED, (State.PARKED, Reason.BLOCKED_BEHIND)]
+    assert house.paths() == ["POST /Bundle", "PUT /Bundle/12345678Z"]
+    house.close()
 
 
 def test_a_throttled_attempt_waits_as_told(house: House) -> None:

@@ -161,3 +161,13 @@ def test_what_is_wrong_with_a_field_is_found_where_the_field_is_read() -> None:
     made = message("PID|1||1^^^A^MR||Berg^Jo||20260231|F", header="MSH|^~\\&|||||||ADT^A01|1|P|2.5")
     (finding,) = typed(made, zone=ZONE, only=frozenset({"patient", "birth"}))[1]
     assert (finding.code, finding.hl7) == (FindingCode.TIMESTAMP, "PID-7")
+
+
+def test_two_parts_share_the_names_of_their_members_and_a_copy_of_one_leaves_the_other_as_it_is() -> None:
+    one, other = (typed(message(f"PID|1||{number}^^^A^MR||Berg^Jo||19800203|F"), zone=ZONE)[0].patient for number in (1, 2))
+    assert one is not None
+    assert other is not None
+    assert one.model_fields_set is other.model_fields_set
+    before = set(other.model_fields_set)
+    assert one.model_copy(update={"death": None}).model_fields_set - before == {"death"}
+    assert one.model_fields_set == other.model_fields_set == before
