@@ -33,8 +33,8 @@ SWITCH_SECONDS: Final = 0.02
 """Four times Python's own: a thread that waits for a partner has let go of the interpreter long before."""
 COLLECT_AFTER: Final = 50_000
 """Objects that came and stayed, before the collector looks for circles: a thousand messages, where Python's own 700 are a dozen."""
-COLLECT_EVERY: Final = 60.0
-"""Seconds after which it looks in any case: where twenty messages a second come, circles would take half an hour, and 10 MB, to be so many."""
+TIDY_EVERY: Final = 60.0
+"""Seconds. The collector looks in any case then: where twenty messages a second come, circles would take half an hour, and 10 MB, to be so many."""
 
 EXAMPLE: Final = """  emr-pipeline run                    all routes of the settings
   emr-pipeline run roche-patients     one
@@ -145,9 +145,16 @@ def _let_threads_work() -> None:
     gc.set_threshold(COLLECT_AFTER, 10, 10)
 
 
-def _collector() -> Callable[[], None]:
-    """What looks for circles, asked often. Not where the collector came by itself meanwhile: a quarter of a second with a thousand messages in memory."""
-    due, came = time.monotonic() + COLLECT_EVERY, _collections()
+def _tidier() -> Callable[[], None]:
+    """What gives memory back, asked often, and does it once in a while.
+
+    It looks for circles, but not where the collector came by itself meanwhile: a quarter of a second with a thousand messages in memory. And what
+    is free in the middle of the C library's heap goes back to the machine: glibc gives back by itself only what is free at the heap's end.
+    """
+    import ctypes
+
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+    due, came = time.monotonic() + TIDY_EVERY, _collections()
 
     def look() -> None:
         nonlocal due, came
@@ -155,7 +162,9 @@ def _collector() -> Callable[[], None]:
             return
         if _collections() == came:
             gc.collect()
-        due, came = time.monotonic() + COLLECT_EVERY, _collections()
+        if trim is not None:
+            trim(0)
+        due, came = time.monotonic() + TIDY_EVERY, _collections()
 
     return look
 
@@ -236,11 +245,11 @@ def work(those: "Sequence[tuple[str, Runs]]", within: float | None = None) -> in
     for thread in threads:
         thread.start()
     end = time.monotonic() + (float("inf") if within is None else within)
-    collect = _collector()
+    tidy = _tidier()
     for thread in threads:
         while thread.is_alive():
             thread.join(min(0.5, max(end - time.monotonic(), 0.01)))
-            collect()
+            tidy()
             if time.monotonic() >= end:
                 end = float("inf")
                 codes += _told_to_stop([one for one, its in zip(those, threads, strict=True) if its.is_alive()])
@@ -260,11 +269,11 @@ def _stop_on_signal(those: "Working") -> None:
     def stop(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)  # the second one ends at once
         for worker in those.workers:
-            log(LogEvent.WORKER_STOPPING, route=worker.plan.name)
             worker.stop.set()
+            log(LogEvent.WORKER_STOPPING, route=worker.plan.name)
         for watcher in those.watchers:
-            log(LogEvent.WORKER_STOPPING, watch=watcher.name)
             watcher.stop.set()
+            log(LogEvent.WORKER_STOPPING, watch=watcher.name)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)

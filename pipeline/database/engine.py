@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, InterfaceError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, CompileError, IntegrityError, InterfaceError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from pipeline.errors import DatabaseError, SettingsError
@@ -159,15 +159,22 @@ def _make(path: Path) -> None:
         return
 
 
+OURS: Final = (CompileError, ArgumentError)
+"""A statement that says nothing to this database."""
 UNIQUE_VIOLATION: Final = "23505"
 """Of PostgreSQL: another transaction made the same row, and is over now."""
 
 
 @contextmanager
 def one_line(named: Named, url: URL) -> Iterator[None]:
-    """Every error of the database as the named one: which database, what, what to do, no value."""
+    """Every error of the database as the named one: which database, what, what to do, no value.
+
+    What this program did wrong with SQLAlchemy never came to the database, and is no reason to try again: it goes up as the defect that it is.
+    """
     try:
         yield
+    except OURS:
+        raise
     except IntegrityError as error:
         told = named.error("another session wrote the same at the same time: it is tried again", where=place(named, url))
         told.in_the_way = str(getattr(error.orig, "sqlstate", None)) == UNIQUE_VIOLATION

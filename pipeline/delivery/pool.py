@@ -18,6 +18,7 @@ from typing import Final, Generic, TypeVar
 
 from pipeline.bus.port import TopicPartition
 from pipeline.delivery.lanes import Lanes, Offered, Ticket
+from pipeline.delivery.spare import Spare
 from pipeline.delivery.steady import Stopped
 from pipeline.delivery.watch import Watch
 from pipeline.model import Position
@@ -112,7 +113,8 @@ class Pool(Generic[T]):
         self._ready: deque[Ticket[T]] = deque()
         self._later: list[tuple[float, int, Ticket[T]]] = []
         self._number = count()
-        self._threads: list[threading.Thread] = []
+        self._threads: set[threading.Thread] = set()
+        self._names = count()
         self._running: set[Ticket[T]] = set()
         """With a thread, in the air, or back from there."""
         self._back: deque[_Step[T]] = deque()
@@ -130,6 +132,7 @@ class Pool(Generic[T]):
         """Threads without anything to do."""
         self._roused = 0
         """Of them, those that were told that there is something, and have not looked yet."""
+        self._spare = Spare(clock())
         self._chores_running = 0
         self._stopping = False
         self._resting = False
@@ -196,7 +199,7 @@ class Pool(Generic[T]):
             ended = self._ended.wait_for(lambda: not (self._running or self._chores_running or self._chores), seconds)
         if ended:
             self._watch.close()
-        for thread in self._threads if ended else ():
+        for thread in tuple(self._threads) if ended else ():
             thread.join()
         return ended
 
@@ -253,8 +256,8 @@ class Pool(Generic[T]):
             self._roused += more
             self._turn.notify(more)
         for _ in range(min(work - free, self._most - len(self._threads))):
-            thread = threading.Thread(target=self._run, name=f"{self._name}-{len(self._threads)}", daemon=True)
-            self._threads.append(thread)
+            thread = threading.Thread(target=self._run, name=f"{self._name}-{next(self._names)}", daemon=True)
+            self._threads.add(thread)
             thread.start()
 
     def _run(self) -> None:
@@ -380,7 +383,7 @@ class Pool(Generic[T]):
             self._ended.notify_all()
 
     def _take(self) -> Callable[[], None] | None:
-        """What to do next; None: the pool ends."""
+        """What to do next; None: this thread ends, or the pool does."""
         with self._turn:
             while True:
                 wait = None if self._stopping else self._due()
@@ -389,6 +392,10 @@ class Pool(Generic[T]):
                     return task
                 if self._stopping and not self._running:
                     return None
+                if not self._stopping and self._spare.one(self._idle, self._clock()):
+                    self._threads.remove(threading.current_thread())
+                    self._leave_a_watch()
+                    return None
                 self._sleep(wait)
 
     def _sleep(self, seconds: float | None) -> None:
@@ -396,6 +403,7 @@ class Pool(Generic[T]):
         self._idle += 1
         self._turn.wait(seconds)
         self._idle -= 1
+        self._spare.down_to(self._idle)
         self._roused = max(self._roused - 1, 0)
 
     def _next(self) -> Callable[[], None] | None:
@@ -427,7 +435,7 @@ class Pool(Generic[T]):
         return steps
 
     def _leave_a_watch(self) -> None:
-        """This thread has something to do: another one looks at the clock."""
+        """This thread has something to do, or ends: another one looks at the clock."""
         if self._later:
             self._wake()
 

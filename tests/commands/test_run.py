@@ -241,8 +241,8 @@ from pipeline.commands import run
 class Circle:
     def __init__(self): self.itself = self
 run._let_threads_work()
-run.COLLECT_EVERY = 0.0
-look = run._collector()
+run.TIDY_EVERY = 0.0
+look = run._tidier()
 circle = weakref.ref(Circle())
 if len(sys.argv) > 1:
     gc.collect(0)
@@ -258,3 +258,31 @@ def test_where_little_comes_circles_do_not_pile_up_and_where_much_comes_nothing_
 ) -> None:
     said = subprocess.run([sys.executable, "-c", CIRCLES, *options], capture_output=True, text=True, check=True, timeout=120)
     assert said.stdout.strip() == gone
+
+
+FREE = """
+import ctypes
+from pipeline.commands import run
+run._few_heaps()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+blocks = [libc.malloc(10_000) for _ in range(3_000)]
+for block in blocks: ctypes.memset(block, 1, 10_000)
+for block in blocks[:-1]: libc.free(block)
+def used():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+before = used()
+run.TIDY_EVERY = 0.0
+look = run._tidier()
+look()
+print(before - used())
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="not glibc: it gives nothing back when asked")
+def test_what_is_free_in_the_middle_of_the_heap_goes_back_to_the_machine() -> None:
+    """Else what one busy minute needed is kept until the worker ends."""
+    said = subprocess.run([sys.executable, "-c", FREE], capture_output=True, text=True, check=True, timeout=120)
+    assert int(said.stdout) > 20_000_000

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import column, select
+from sqlalchemy.exc import ArgumentError, CompileError
+from sqlalchemy.types import NullType
 
 from pipeline.errors import LedgerError, Refused, SettingsError
 from pipeline.ledger.sql import SqlLedger
@@ -21,6 +24,18 @@ def of(folder: Path) -> SqlLedger:
     ledger = SqlLedger(f"sqlite:///{folder / 'ledger.sqlite'}", PSEUDONYMS)
     ledger.check()
     return ledger
+
+
+def test_a_statement_that_is_none_is_a_defect_of_ours_and_not_a_database_that_is_away(tmp_path: Path) -> None:
+    """Else the worker would try it again until somebody looks."""
+    ledger = of(tmp_path)
+    with pytest.raises(CompileError), ledger._write() as connection:
+        connection.execute(select(column("told").cast(NullType)))
+    with pytest.raises(ArgumentError), ledger._write() as connection:
+        connection.execute(select(object()))  # type: ignore[call-overload]
+    with ledger._read() as connection:
+        assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+    ledger.close()
 
 
 @pytest.mark.parametrize("server", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
