@@ -32,6 +32,8 @@ class LogEvent(StrEnum):
     PARTNER_BACK = "partner_back"
     PARTNER_THROTTLED = "partner_throttled"
     """The partner asked us to wait: no message goes until then, and then one to find out."""
+    PARTNER_UNSTEADY = "partner_unsteady"
+    """It comes and goes faster than lines could be read: they stop until it stays the same."""
     TOKEN_NOT_RENEWED = "token_not_renewed"  # noqa: S105 - no password
     """The authorization server gave no new access token: the old one serves until its end, then nothing is sent."""
     TOKEN_RENEWED = "token_renewed"  # noqa: S105 - as above

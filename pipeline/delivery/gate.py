@@ -1,7 +1,7 @@
 """What all routes of a partner know of it together: whether a message may go now. A breaker, and a throttle, with one trial at a time.
 
 `ask` before each attempt; 0.0 is the leave to send, and each leave ends in one `told` or one `back` of the same caller. It never waits
-and never sends a message; only the `knock` that is handed in does I/O, outside of the lock. One log line for a change, none for a retry.
+and never sends a message; only the `knock` that is handed in does I/O, outside of the lock. What changes is news (news.py); a retry is none.
 """
 
 import random
@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from pipeline.delivery.news import Change, News
+from pipeline.delivery.trouble import LOUD, OVER, Trouble, what_to_do
 from pipeline.errors import NoAnswer, NotSent
 from pipeline.health import NotReady
 from pipeline.model import Decision
 from pipeline.settings import BreakerSettings
 from pipeline.stages.send import NOBODYS_MESSAGE
-from pipeline.telemetry import LogEvent, log
 from pipeline.transport.port import Knock
 from schemas.outcomes import Reason
 
@@ -36,15 +37,6 @@ class GateState(StrEnum):
     """One is on its way to find out; the others wait for it."""
 
 
-class Trouble(StrEnum):
-    """Why not all may go. It stays the same while trials fail."""
-
-    NONE = "none"
-    THROTTLED = "throttled"
-    AWAY = "away"
-    HALTED = "halted"
-
-
 TROUBLE: Final = {
     Decision.FAILED: Trouble.AWAY,
     Decision.UNKNOWN: Trouble.AWAY,
@@ -54,30 +46,7 @@ TROUBLE: Final = {
 """What a verdict says of the partner. Any other came from a partner that is there, what it thinks of the message aside."""
 WELL: Final = frozenset({(Decision.UNKNOWN, Reason.AWAITING_PROBE)})
 """Accepted, not done yet: unknown, and still the word of a partner that is there."""
-LOUD: Final = {
-    Trouble.THROTTLED: LogEvent.PARTNER_THROTTLED,
-    Trouble.AWAY: LogEvent.PARTNER_AWAY,
-    Trouble.HALTED: LogEvent.ROUTE_HALTED,
-}
-OVER: Final = {
-    Trouble.THROTTLED: LogEvent.PARTNER_BACK,
-    Trouble.AWAY: LogEvent.PARTNER_BACK,
-    Trouble.HALTED: LogEvent.ROUTE_RESUMED,
-}
 NOT_READY: Final = {Trouble.AWAY: NotReady.PARTNER_AWAY, Trouble.HALTED: NotReady.ROUTE_HALTED}
-DO: Final = {
-    Reason.NOT_SENT_DNS: "check DNS and base_url; it is tried again, nothing is lost",
-    Reason.NOT_SENT_CONNECT: "check firewall, base_url and the partner's announcements; it is tried again, nothing is lost",
-    Reason.NOT_SENT_TLS: "check tls.ca and the partner's certificate with emr-pipeline doctor: this does not pass by itself; nothing is lost",
-    Reason.NOT_SENT_TOKEN: "see what emr-pipeline doctor says of the token endpoint; it is tried again, nothing is lost",
-}
-"""What an operator does about a partner that is away, where it is not mere waiting."""
-WAIT: Final = "nothing yet: it is tried again; ask the partner when it lasts"
-THROTTLED: Final = "nothing: it waits as the partner asked; when it is often so, lower the load or ask the partner for more"
-SUSPECT: Final = (
-    "the partner ended a new connection without a word, so it may refuse our client certificate: emr-pipeline doctor; "
-    "no message goes before a harmless request is answered; nothing is lost"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +83,9 @@ class Gate:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """`knock`: see transport/port.py; `clock` gives seconds, `jitter` 0.0 to 1.0."""
-        self._partner, self._settings = partner, settings
+        self._settings = settings
         self._knock, self._clock, self._jitter = knock, clock, jitter
+        self._news = News(partner, clock=clock)
         self._lock = threading.Lock()
         self._state, self._trouble = GateState.CLOSED, Trouble.NONE
         self._reason: Reason | None = None
@@ -136,6 +106,7 @@ class Gate:
         """0.0: go. Else the seconds until it is worth asking again. A caller that has leave already gets it again."""
         by = _name(by)
         with self._lock:
+            self._news.look()
             wait = self._wait(by)
             knock = self._knock if wait <= 0 and self._suspect and self._trial == by else None
         return wait if knock is None else self._knocked(knock, by)
@@ -169,6 +140,11 @@ class Gate:
             if self._trial is not None and self._trial == by:
                 self._trial = None
                 self._state = _shut_state(self._trouble)
+
+    def look(self) -> None:
+        """Say what is due of how it stands; `ask` does that too."""
+        with self._lock:
+            self._news.look()
 
     @property
     def state(self) -> GateState:
@@ -275,9 +251,9 @@ class Gate:
         if trouble is was:
             return
         if trouble is Trouble.NONE:
-            log(OVER[was], partner=self._partner)
+            self._news.changed(Change(OVER[was]))
         else:
-            log(LOUD[trouble], partner=self._partner, reason=reason, do=_what_to_do(trouble, reason, suspect=self._suspect))
+            self._news.changed(Change(LOUD[trouble], reason, what_to_do(trouble, reason, suspect=self._suspect)))
 
 
 def _name(by: Hashable | None) -> Hashable:
@@ -286,13 +262,3 @@ def _name(by: Hashable | None) -> Hashable:
 
 def _shut_state(trouble: Trouble) -> GateState:
     return GateState.THROTTLED if trouble is Trouble.THROTTLED else GateState.OPEN
-
-
-def _what_to_do(trouble: Trouble, reason: Reason | None, *, suspect: bool) -> str:
-    if trouble is Trouble.HALTED:
-        return (reason.sentence if reason else "") + ": mend it, the partner's routes go on by themselves; nothing is lost"
-    if trouble is Trouble.THROTTLED:
-        return THROTTLED
-    if suspect:
-        return SUSPECT
-    return DO.get(reason, WAIT) if reason else WAIT

@@ -20,13 +20,14 @@ from pipeline.delivery.attempts import Backoff, Hands
 from pipeline.delivery.courier import Courier, Task, Topics
 from pipeline.delivery.emitter import Emission, Emitter
 from pipeline.delivery.flood import Flood
-from pipeline.delivery.gate import Gate, Trouble
+from pipeline.delivery.gate import Gate
 from pipeline.delivery.intake import Intake, partition_of
 from pipeline.delivery.lanes import Lanes, Limits
 from pipeline.delivery.offsets import Offsets, Progress
 from pipeline.delivery.pool import TOGETHER, Pool
 from pipeline.delivery.replayer import Replayer
 from pipeline.delivery.steady import Outages, Steady, Stopped
+from pipeline.delivery.trouble import Trouble
 from pipeline.errors import BusError, BusGap, BusLost, BusRebalancing, BusUnavailable, Refused
 from pipeline.failpoints import Point, reach
 from pipeline.health import NotReady
@@ -174,6 +175,7 @@ class Worker:
         elif time.monotonic() - self._committed_at > COMMIT_EVERY:
             self.commit()
             self.courier.often.look()
+            self.gate.look()
             away = self.gate.standing.trouble in {Trouble.AWAY, Trouble.HALTED}
             self.intake.park_overdue(self.settings.hold, fair=not away and not self.flood.stopped)
 

@@ -13,9 +13,10 @@ from typing import Final
 
 from pipeline.bus.port import Bus, Record, TopicPartition, Where
 from pipeline.delivery.attempts import Backoff
-from pipeline.delivery.gate import Gate, Trouble
+from pipeline.delivery.gate import Gate
 from pipeline.delivery.rate import Rate
 from pipeline.delivery.steady import Outages, Steady, Stopped
+from pipeline.delivery.trouble import Trouble
 from pipeline.errors import BusGap, NoAnswer, NotSent, Refused, SettingsError
 from pipeline.health import NotReady
 from pipeline.ledger.port import Ledger

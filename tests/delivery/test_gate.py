@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.delivery.gate import OVER, TROUBLE, Gate, GateState, Trouble
+from pipeline.delivery.gate import TROUBLE, Gate, GateState
+from pipeline.delivery.trouble import HALTED, OVER, Trouble
 from pipeline.errors import NoAnswer, NotSent
 from pipeline.health import NotReady
 from pipeline.model import Decision
 from pipeline.settings import BreakerSettings
+from pipeline.stages.send import NOBODYS_MESSAGE
 from schemas.outcomes import Reason
 
 SETTINGS = BreakerSettings(failures=3, ratio=0.5, window=10, open_first=1, open_most=8, retry_after_most=100)
@@ -412,6 +414,22 @@ def test_the_line_says_what_to_do_about_this_reason(capsys: pytest.CaptureFixtur
         house.attempt(Decision.FAILED, reason)
     (line,) = lines(capsys)
     assert word in line["do"]
+
+
+def test_what_only_a_person_can_mend_says_how() -> None:
+    assert {*NOBODYS_MESSAGE, Reason.REFUSED_CLIENT} == set(HALTED)
+
+
+def test_a_partner_that_asks_for_patience_again_and_again_does_not_fill_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    """What the ledger or the metrics would say goes on: the log alone keeps quiet, and then says how it ended."""
+    house = House()
+    for _ in range(100):
+        house.attempt(Decision.THROTTLED, Reason.THROTTLED, retry_after=1.0)
+        house.wait()
+        house.attempt(Decision.DELIVERED)
+    house.now += 60
+    house.gate.look()
+    assert events(capsys) == [*["partner_throttled", "partner_back"] * 3, "partner_unsteady", "partner_back"]
 
 
 def test_a_trouble_that_turns_into_another_is_a_line_with_the_other(capsys: pytest.CaptureFixture[str]) -> None:
