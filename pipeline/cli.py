@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 from pipeline import __version__
 from pipeline.commands import REFUSED, WRONG
@@ -47,9 +47,16 @@ COMMANDS: Final = {
 """Name and summary; the code is `pipeline.commands.<name>`, with `_` for `-`."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """What it does not understand is one line, as every error of ours: the usage, of 15 lines at times, stands in --help."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(WRONG, f"{self.prog}: {message} ({self.prog} --help)\n")
+
+
 def parser_of(command: str | None) -> argparse.ArgumentParser:
     """The parser; only the called command's module is imported."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="emr-pipeline",
         description="HL7 v2 events in, exactly the FHIR that a partner accepts out, with proof of what happened.",
         epilog="Exit: 0 done, 2 wrong input or settings, 3 some of it did not go, 4 refused by a guard. Start with: emr-pipeline demo",

@@ -73,7 +73,7 @@ def run(arguments: Namespace) -> int:
     if arguments.most < 1:
         raise SettingsError("at least 1", where="--most")
     wanted = None if arguments.bytes is None else position_of(arguments.bytes, "--bytes")
-    since = time_of(arguments.since, loaded.site.zone, "--since") or 0
+    since = time_of(arguments.since, "--since") or 0
     routes = [arguments.route] if arguments.route else sorted(loaded.routes)
     bus = open_bus(loaded)
     try:

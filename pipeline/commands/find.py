@@ -1,13 +1,13 @@
 """Deliveries in the ledger, newest first: what became of a message, and why. No patient data is in it.
 
 --patient-id takes the identifier as the partner knows it, SYSTEM|VALUE; only its keyed hash is compared and nothing of it is kept. Times are
-2026-01-31, 2026-01-31T03:00, with or without an offset (else the site's zone), or ago: 30m, 12h, 7d.
+2026-01-31, 2026-01-31T03:00, with or without an offset (else this machine's zone, in which times are shown, too), or ago: 30m, 12h, 7d.
 """
 
 import re
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import Action, ArgumentError, ArgumentParser, ArgumentTypeError, Namespace
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.commands import DONE, json_argument, settings_argument
 from pipeline.errors import SettingsError
@@ -37,23 +37,36 @@ def configure(parser: ArgumentParser) -> None:
     settings_argument(parser)
 
 
+class Once(Action):
+    """A filter has one value. Of two the last would win in silence, and half of what is meant be selected."""
+
+    def __call__(self, _: ArgumentParser, namespace: Namespace, values: Any, _option: str | None = None) -> None:  # noqa: ANN401 - as argparse has it
+        """See the class."""
+        if getattr(namespace, self.dest) is not None:
+            raise ArgumentError(self, "takes one value, and stands there twice: ask once for each")
+        setattr(namespace, self.dest, values)
+
+
 def filters(parser: ArgumentParser) -> None:
     """What `find` and `replay plan` ask for alike."""
-    parser.add_argument("--state", type=state_of, metavar="S", help=", ".join(State))
-    parser.add_argument("--reason", type=reason_of, metavar="CODE", help="a reason's code, as fhir_invalid")
-    parser.add_argument("--event", metavar="E", help="MSH-9, as ADT^A08 or A08")
-    parser.add_argument("--control-id", metavar="ID", help="MSH-10")
-    parser.add_argument("--request-id", metavar="ID", help="x-origin-request-id")
-    parser.add_argument("--patient-id", metavar="SYSTEM|VALUE", help="the patient's identifier, as the partner knows it")
-    parser.add_argument("--http-status", type=int, metavar="N", help="what the partner answered last, as 422")
-    parser.add_argument("--mapping-version", metavar="V", help="the mapping that made it, as results have it")
+    parser.add_argument("--state", type=state_of, action=Once, metavar="S", help=", ".join(State))
+    parser.add_argument("--reason", type=reason_of, action=Once, metavar="CODE", help="a reason's code, as fhir_invalid")
+    parser.add_argument("--event", action=Once, metavar="E", help="MSH-9, as ADT^A08 or A08")
+    parser.add_argument("--control-id", action=Once, metavar="ID", help="MSH-10")
+    parser.add_argument("--request-id", action=Once, metavar="ID", help="x-origin-request-id")
+    parser.add_argument(
+        "--patient-id", action=Once, metavar="SYSTEM|VALUE", help="the patient's identifier, as the partner knows it"
+    )
+    parser.add_argument("--http-status", type=int, action=Once, metavar="N", help="what the partner answered last, as 422")
+    parser.add_argument("--mapping-version", action=Once, metavar="V", help="the mapping that made it, as results have it")
     parser.add_argument(
         "--position",
+        action=Once,
         metavar="TOPIC/PARTITION/OFFSET[..OFFSET]",
         help="the source record, or those of its partition up to the second",
     )
-    parser.add_argument("--since", metavar="TIME", help="a time, or 30m, 12h, 7d ago")
-    parser.add_argument("--until", metavar="TIME", help="the same")
+    parser.add_argument("--since", action=Once, metavar="TIME", help="a time, or 30m, 12h, 7d ago")
+    parser.add_argument("--until", action=Once, metavar="TIME", help="the same")
 
 
 def state_of(text: str) -> State:
@@ -127,8 +140,8 @@ def query_of(arguments: Namespace, loaded: "Settings") -> "Query":
         mapping_version=arguments.mapping_version,
         replay=getattr(arguments, "replay", None),
         patients=_patients(arguments, loaded),
-        since_ms=time_of(arguments.since, loaded.site.zone, "--since"),
-        until_ms=time_of(arguments.until, loaded.site.zone, "--until"),
+        since_ms=time_of(arguments.since, "--since"),
+        until_ms=time_of(arguments.until, "--until"),
         most=arguments.most,
     )
 
@@ -174,21 +187,20 @@ def range_of(text: str, where: str) -> "tuple[Position, int | None]":
     return position, int(last)
 
 
-def time_of(text: str | None, zone: str, where: str) -> int | None:
-    """A time of the command line in milliseconds since 1970."""
+def time_of(text: str | None, where: str) -> int | None:
+    """A time of the command line in milliseconds since 1970. Without an offset, one as the tables show it, so that it can be copied from there."""
     from datetime import UTC, timedelta
-    from zoneinfo import ZoneInfo
 
     if text is None:
         return None
     ago = AGO.fullmatch(text)
     try:
         when = datetime.now(UTC) - timedelta(seconds=int(ago[1]) * SECONDS[ago[2]]) if ago else datetime.fromisoformat(text)
+        return int(when.timestamp() * 1000)
     except (ValueError, OverflowError):
         raise SettingsError(
             "a time as 2026-01-31, 2026-01-31T03:00 or 2026-01-31T03:00+01:00, or 30m, 12h, 7d", where=where
         ) from None
-    return int((when if when.tzinfo else when.replace(tzinfo=ZoneInfo(zone))).timestamp() * 1000)
 
 
 def table(found: "list[Delivery]", most: int) -> list[str]:

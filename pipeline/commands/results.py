@@ -57,7 +57,7 @@ def run(arguments: Namespace) -> int:
         raise SettingsError(f"no such route in the settings; there is {', '.join(sorted(loaded.routes))}", where="--route")
     if arguments.last is not None and arguments.last < 0:
         raise SettingsError("a number, 0 for all", where="--last")
-    since = time_of(arguments.since, loaded.site.zone, "--since")
+    since = time_of(arguments.since, "--since")
     bus = open_bus(loaded)
     try:
         if not arguments.json:

@@ -74,4 +74,16 @@ def test_bench_takes_no_time_that_is_none(capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit) as ended:
         main(["bench", "convert", "--seconds", "0"])
     assert ended.value.code == 2
-    assert capsys.readouterr().err.splitlines()[-1].endswith("argument --seconds: a number of seconds above 0")
+    assert "argument --seconds: a number of seconds above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["find", "--nothing"], ["replay", "plan", "--rate", "none"], ["replay"], ["discard"], ["run", "--within"]]
+)
+def test_what_a_command_does_not_understand_is_one_line_and_says_where_to_read(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    said = capsys.readouterr().err
+    assert (ended.value.code, said.count("\n"), said.endswith("--help)\n")) == (2, 1, True)

@@ -1,7 +1,9 @@
 """find: what an operator asks at night, and what a script reads."""
 
 import json
+import time
 from argparse import Namespace
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -98,10 +100,39 @@ def test_a_question_that_says_nothing_is_one_line(filled: str, asked: list[str],
     assert asked[0] in capsys.readouterr().err
 
 
-def test_a_time_without_an_offset_is_the_sites() -> None:
-    assert time_of("1970-01-01T01:00", "Europe/Amsterdam", "--since") == 0
-    with pytest.raises(SettingsError):
-        time_of("99999999999999d", "Europe/Amsterdam", "--since")
+@pytest.fixture
+def in_new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This machine, and not the site of the settings."""
+    with monkeypatch.context() as here:
+        here.setenv("TZ", "America/New_York")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_new_york")
+def test_a_time_without_an_offset_is_one_as_the_table_shows_it(filled: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert time_of("1970-01-01T01:00", "--since") == 6 * 3_600_000
+    assert time_of("1970-01-01T01:00Z", "--since") == 3_600_000
+    assert main(["find", "--settings", filled]) == 0
+    newest = capsys.readouterr().out.splitlines()[1][:19]
+    assert main(["find", "--since", newest, "--settings", filled]) == 0
+    assert newest in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["99999999999999d", "0001-01-01"])
+def test_a_time_that_is_none_is_a_line_and_no_defect(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"^--since: a time as"):
+        time_of(text, "--since")
+
+
+@pytest.mark.parametrize("command", [["find"], ["replay", "plan"]])
+def test_a_filter_that_is_given_twice_is_refused(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Of two reasons only the last would be selected, and nobody would be told."""
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--reason", "fhir_invalid", "--reason", "profile_required"])
+    assert ended.value.code == 2
+    assert "argument --reason: takes one value" in capsys.readouterr().err
 
 
 def test_control_characters_do_not_reach_the_terminal() -> None:

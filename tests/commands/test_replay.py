@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -194,6 +195,59 @@ def test_a_plan_is_released_paused_resumed_and_cancelled(house: Hospital, call: 
     told = json.loads(call("show", "--plan", name, "--json", "--items")[1])
     assert [deed["what"] for deed in told["audit"]] == [f"replay {one}" for one in ("plan", "run", "pause", "resume", "cancel")]
     assert told["items"][0]["state"] == ItemState.LEFT_OUT.value
+
+
+def test_a_plan_that_is_released_is_followed_by_whoever_releases_it_again(house: Hospital, call: Call) -> None:
+    parked(house, adt())
+    name = planned(call)["plan"]
+    call("run", "--plan", name)
+    code, out, _ = call("run", "--plan", name)
+    assert (code, f"plan {name} is released" in out) == (0, True)
+    (taken,) = house.ledger.replays.next(ROUTE, house.topics.source, {0: "w1"}, 10)
+    house.ledger.replays.done(name, taken.item.position, State.DELIVERED)
+    assert call("run", "--plan", name)[0] == 4
+    told = json.loads(call("show", "--plan", name, "--json")[1])
+    assert [deed["what"] for deed in told["audit"]] == ["replay plan", "replay run"]
+
+
+def test_a_plan_that_was_released_before_is_waited_for_too(house: Hospital, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    parked(house, adt())
+    name = planned(call)["plan"]
+    call("run", "--plan", name)
+    (taken,) = house.ledger.replays.next(ROUTE, house.topics.source, {0: "w1"}, 10)
+
+    def sleep(_: float) -> None:
+        """The worker has time meanwhile."""
+        house.ledger.replays.done(name, taken.item.position, State.DELIVERED)
+
+    monkeypatch.setattr("pipeline.commands.replay.time", SimpleNamespace(sleep=sleep))
+    code, out, _ = call("run", "--plan", name, "--wait")
+    assert (code, out.splitlines()[:2]) == (0, ["released: 0 done, 1 left", "done: 1 done, 0 left"])
+
+
+@pytest.mark.parametrize("action", ["pause", "cancel"])
+def test_who_stops_a_plan_is_told_how_many_records_go_all_the_same(house: Hospital, call: Call, action: str) -> None:
+    parked(house, adt(control_id="1"), adt(control_id="2", patient="87654321X"))
+    name = planned(call)["plan"]
+    call("run", "--plan", name)
+    house.ledger.replays.next(ROUTE, house.topics.source, {0: "w1"}, 1)
+    code, out, _ = call(action, "--plan", name)
+    assert (code, "has 1 of its records in hand" in out) == (0, True)
+
+
+def test_what_the_worker_has_not_seen_stops_whole(house: Hospital, call: Call) -> None:
+    parked(house, adt())
+    name = planned(call)["plan"]
+    call("run", "--plan", name)
+    assert "nothing of it is in the worker's hands" in call("pause", "--plan", name)[1]
+
+
+@pytest.mark.parametrize("action", ["plan", "run", "list", "show", "pause", "resume", "cancel"])
+def test_the_help_of_each_action_has_an_example(action: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["replay", action, "--help"])
+    assert ended.value.code == 0
+    assert f"example:\n  emr-pipeline replay {action}" in capsys.readouterr().out
 
 
 def test_a_paused_plan_is_resumed_not_run(house: Hospital, call: Call) -> None:

@@ -76,3 +76,4 @@ def test_what_no_route_has_taken_up_is_told_so(house: Hospital, call: Call) -> N
 def test_a_question_that_says_nothing_is_one_line(call: Call, words: list[str]) -> None:
     code, out, err = call(*words)
     assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "trace: trace" not in err

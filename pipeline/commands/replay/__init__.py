@@ -8,7 +8,7 @@ it, please). --show-values prints values of patients: only on a terminal.
 
 import json
 import time
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from typing import TYPE_CHECKING, Final
 
 from pipeline.commands import DONE, NOT_ALL, json_argument, operator, settings_argument
@@ -25,6 +25,17 @@ EXAMPLE: Final = """  emr-pipeline replay plan --route roche-patients --state pa
   emr-pipeline replay run --plan r7k3m --wait
   emr-pipeline replay plan --include-delivered --position his.adt/0/17 --why 'the partner lost it'
   emr-pipeline replay list"""
+EXAMPLES: Final = {
+    "plan": """  emr-pipeline replay plan --state parked --since 12h --latest-only
+  emr-pipeline replay plan --reason fhir_invalid --diff
+  emr-pipeline replay plan --include-delivered --position his.adt/0/17 --why 'the partner lost it'""",
+    "run": "  emr-pipeline replay run --plan r7k3m --wait",
+    "list": "  emr-pipeline replay list --route roche-patients",
+    "show": "  emr-pipeline replay show --plan r7k3m --items",
+    "pause": "  emr-pipeline replay pause --plan r7k3m --why 'the partner asks us to'",
+    "resume": "  emr-pipeline replay resume --plan r7k3m",
+    "cancel": "  emr-pipeline replay cancel --plan r7k3m --why 'the wrong day'",
+}
 LOOK: Final = 0.5
 """Seconds between looks with --wait."""
 
@@ -50,7 +61,7 @@ def configure(parser: ArgumentParser) -> None:
     plan.add_argument(
         "--show-values", action="store_true", help="PATIENT DATA: with --diff, what would stand there now; on a terminal only"
     )
-    run_ = actions.add_parser("run", help="release a plan: the worker executes it")
+    run_ = actions.add_parser("run", help="release a plan: the worker executes it; one that is released already goes on")
     run_.add_argument("--wait", action="store_true", help="follow it to its end")
     actions.add_parser("list", help="all plans, newest first").add_argument("--route", metavar="R", help="only of this route")
     show = actions.add_parser("show", help="a plan: what was asked for, how far it is, who did what")
@@ -62,6 +73,7 @@ def configure(parser: ArgumentParser) -> None:
     ):
         actions.add_parser(name, help=about)
     for name, action in actions.choices.items():
+        action.epilog, action.formatter_class = f"example:\n{EXAMPLES[name]}", RawDescriptionHelpFormatter
         if name in {"run", "show", "pause", "resume", "cancel"}:
             action.add_argument("--plan", required=True, metavar="ID", help="the plan's name, as plan and list show it")
         if name in {"run", "pause", "resume", "cancel"}:
@@ -106,20 +118,39 @@ def _move(arguments: Namespace, things: "Opened") -> int:
     }[arguments.what]
     replay = the_plan(arguments, things)
     _in_turn(replay, what)
+    if what is What.RUN and replay.state is PlanState.RELEASED:
+        return _released(arguments, replay, things)
     deed = Deed(wiring.clock(), operator(), what, arguments.why, replay.route, None, replay.id, replay.hash)
     moved = things.ledger.replays.move(replay.id, to, deed)
-    if arguments.what == "run" and arguments.wait:
-        return _wait(arguments, things)
+    if what in {What.RUN, What.RESUME}:
+        return _released(arguments, moved, things)
     if arguments.json:
         print(json.dumps({"plan": moved.id, "state": moved.state, "hash": moved.hash}))
     else:
-        then = {
-            "run": f"; the worker of {moved.route} executes it, emr-pipeline replay show --plan {moved.id} says how far it is",
-            "pause": "; what was begun is brought to its end",
-            "cancel": "; what was begun is brought to its end",
-        }.get(arguments.what, "")
-        print(f"plan {moved.id} is {moved.state}{then}")
+        print(f"plan {moved.id} is {moved.state}; {_begun(moved, things)}")
     return DONE
+
+
+def _released(arguments: Namespace, replay: "Replay", things: "Opened") -> int:
+    """It is, now or since before: who does it, or with --wait, how far it is."""
+    if getattr(arguments, "wait", False):
+        return _wait(arguments, things)
+    if arguments.json:
+        print(json.dumps({"plan": replay.id, "state": replay.state, "hash": replay.hash}))
+    else:
+        follow = f"emr-pipeline replay show --plan {replay.id} says how far it is"
+        print(f"plan {replay.id} is {replay.state}; the worker of {replay.route} executes it, {follow}")
+    return DONE
+
+
+def _begun(replay: "Replay", things: "Opened") -> str:
+    """What goes on though the plan was stopped: the worker has it in hand, and sends it at the plan's rate."""
+    from pipeline.ledger.plans import ItemState
+
+    begun = things.ledger.replays.progress(replay.id).states.get(ItemState.TAKEN, 0)
+    if not begun:
+        return "nothing of it is in the worker's hands"
+    return f"the worker has {begun} of its records in hand already, and brings them to their end"
 
 
 def _in_turn(replay: "Replay", what: "What") -> None:
