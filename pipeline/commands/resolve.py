@@ -44,7 +44,7 @@ def record_arguments(parser: ArgumentParser) -> None:
     """What `resolve` and `discard` take alike."""
     parser.add_argument("position", metavar="TOPIC/PARTITION/OFFSET", help="the source record, as find shows it")
     parser.add_argument("--route", metavar="R", help="a route of the settings (not needed where there is one)")
-    parser.add_argument("--why", required=True, metavar="TEXT", help="for the audit; no patient data")
+    parser.add_argument("--why", "--reason", required=True, metavar="TEXT", help="for the audit; no patient data")
     json_argument(parser, "the answer")
     settings_argument(parser)
 

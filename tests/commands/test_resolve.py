@@ -106,6 +106,13 @@ def test_a_discarded_message_is_closed_and_its_words_stay_in_the_audit(house: Ho
     assert call("discard", "his.adt/0/0", "--why", "again")[0] == 4
 
 
+def test_a_reason_is_a_why(house: Hospital, call: Call) -> None:
+    house.send(adt())
+    house.work([issue(400, "required")])
+    assert call("discard", "his.adt/0/0", "--reason", "a test patient")[0] == 0
+    assert "because: a test patient" in call("trace", "his.adt/0/0")[1]
+
+
 def test_an_unknown_create_is_not_discarded(house: Hospital, call: Call) -> None:
     unknown_create(house)
     code, _, err = call("discard", "his.adt/0/0", "--why", "away with it")
