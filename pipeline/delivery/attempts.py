@@ -14,7 +14,8 @@ from typing import Final, Protocol, TypeVar
 
 from pipeline import flow
 from pipeline.delivery import replay
-from pipeline.delivery.gate import Gate, GateState
+from pipeline.delivery.gate import Gate
+from pipeline.delivery.patience import Patience
 from pipeline.errors import Ended, NotSent, Refused
 from pipeline.failpoints import Point, reach
 from pipeline.ledger.plans import Taken
@@ -181,8 +182,7 @@ class Delivery:
         """An update came before the partner had processed what it updates: the same again, once it should have."""
         self.probe_due = probe_due
         """Monotonic: when a probe begins to prove something."""
-        self.troubled_since: float | None = None
-        """Monotonic: the first answer that was a failure of this message or of the partner."""
+        self.patience = Patience()
         self.parked_before: tuple[ParkedBefore, ...] = ()
         """Of the patient, when it was looked last."""
         self.knowledge: Knowledge | None = None
@@ -381,7 +381,7 @@ class Delivery:
         ledger, settlement = self.hands.ledger, advanced(outcome, at_ms=self.hands.clock(), after=self.intents)
         yield from self.hands.steady.soon(lambda: ledger.advance_soon(settlement, step))
         reach(Point.AFTER_STEP)
-        self.open_step, self.last_sent_ms, self.probe_due, self.troubled_since, self.claimed = step, None, None, None, False
+        self.open_step, self.last_sent_ms, self.probe_due, self.patience, self.claimed = step, None, None, Patience(), False
         return Later(0, tried=outcome)
 
     def late(self, tried: Outcome, reply: Reply) -> Outcome:
@@ -397,15 +397,14 @@ class Delivery:
         return replace(tried, answer=answer, state=State.DELIVERED, reason=None, message=None, confirmed_by="response")
 
     def _out_of_patience(self, answer: Answer) -> bool:
-        """Whether this message has been answered with failures for too long: nothing that waits long holds up the others."""
+        """Whether this message has been answered with failures for too long, by a partner that is there: nothing that waits long holds up the others."""
         decision = answer.verdict.decision
         if decision not in {Decision.FAILED, Decision.UNKNOWN} or (answer.probe and answer.verdict.learned):
             return False
-        if answer.reply is None and (answer.verdict.reason in NOT_SENT or self.hands.gate.state is not GateState.CLOSED):
-            return False  # not sent; or no answer, of a partner that answers nobody
-        if self.troubled_since is None:
-            self.troubled_since = self.hands.monotonic()
-        return self.hands.monotonic() - self.troubled_since > self.hands.patience
+        if answer.reply is None and answer.verdict.reason in NOT_SENT:
+            return False
+        self.patience.failed(self.hands.monotonic(), self.hands.gate.standing.epoch)
+        return self.patience.seconds > self.hands.patience
 
     def _still_unknown(self, answer: Answer) -> bool:
         decision = answer.verdict.decision
@@ -435,7 +434,7 @@ class Delivery:
                 answer.probe and answer.verdict.learned
             ):  # some of it is there: the next probe asks for the rest
                 self.hands.steady(lambda: ledger.import_identities(name, learned_of(tried)))
-                self.troubled_since = None
+                self.patience = Patience()
             case Decision.UNKNOWN if not answer.probe or answer.request.operation == packed.requests[0].operation:
                 # a create, or a probe that is the same create once more: it may be working from now on
                 self.last_sent_ms, self.sent_step = self.hands.clock(), packed.requests[0].step

@@ -58,6 +58,8 @@ class Standing:
     reason: Reason | None
     seconds: float
     """Until the next trial; 0.0 where none waits for the clock."""
+    epoch: int | None
+    """Which time this is that all may go, from 0; None where they may not."""
 
     @property
     def not_ready(self) -> NotReady | None:
@@ -157,7 +159,8 @@ class Gate:
         with self._lock:
             shut = self._state in {GateState.OPEN, GateState.THROTTLED}
             seconds = max(self._until - self._clock(), 0.0) if shut else 0.0
-            return Standing(self._state, self._trouble, self._reason, seconds)
+            epoch = self._epoch if self._state is GateState.CLOSED else None
+            return Standing(self._state, self._trouble, self._reason, seconds, epoch)
 
     def _wait(self, by: Hashable) -> float:
         if self._state is not GateState.CLOSED:

@@ -309,6 +309,44 @@ def test_a_partner_that_answers_nobody_uses_up_no_messages_patience(desk: Desk) 
     assert (outcome.state, sum(desk.waits) > 900) == (State.DELIVERED, True)
 
 
+FAILURES = [reply(503), issue(500, "exception"), NoAnswer(Reason.TIMEOUT)]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=["503", "500", "no answer"])
+@pytest.mark.parametrize("known", [True, False], ids=["update", "create"])
+def test_a_partner_that_counts_as_away_uses_up_no_messages_patience_however_it_fails(
+    desk: Desk, failure: Scripted, *, known: bool
+) -> None:
+    """A gateway that answers for it, as in the hours of an update, is no answer of the partner."""
+    if known:
+        knows(desk, adt())
+    desk.gate = Gate("roche", BreakerSettings(failures=3), clock=lambda: desk.now)
+    outcome = desk.run(adt(), *[failure] * 200, updated() if known or failure is not FAILURES[0] else created())
+    assert (outcome.state, sum(desk.waits) > 3600) == (State.DELIVERED, True)
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=["503", "500", "no answer"])
+def test_the_hours_of_an_outage_count_for_nothing_when_the_partner_is_back_and_fails_once_more(
+    desk: Desk, failure: Scripted
+) -> None:
+    knows(desk, adt())
+    desk.gate = Gate("roche", BreakerSettings(failures=2), clock=lambda: desk.now)
+    desk.house.script.answers.extend([failure, failure, updated()])
+    delivery = Delivery(desk.routed(adt()), desk.plan, desk.hands())
+    landed(delivery.step())
+    for _ in range(2):
+        desk.gate.ask("another")
+        desk.gate.told(Decision.FAILED, Reason.UNAVAILABLE, by="another")
+    desk.now += 7200
+    assert desk.gate.ask("another") == 0
+    desk.gate.told(Decision.DELIVERED, None, by="another")
+    assert isinstance(landed(delivery.step()), Later)
+    desk.now += 60
+    outcome = landed(delivery.step())
+    assert isinstance(outcome, Outcome)
+    assert outcome.state is State.DELIVERED
+
+
 def test_a_connection_that_cannot_be_made_uses_up_no_patience(desk: Desk) -> None:
     outcome = desk.run(adt(), *[NotSent(Reason.NOT_SENT_CONNECT)] * 100, created())
     assert (outcome.state, sum(desk.waits) > 900) == (State.DELIVERED, True)

@@ -226,6 +226,29 @@ def test_a_partner_that_says_503_to_30_percent_for_a_while(hospital: Hospital, s
     seen(f"{refused} times 503 over {len(evidence.traffic.messages)} messages")
 
 
+@pytest.mark.fault("F5", SICK)
+@pytest.mark.parametrize("name", ["503", pytest.param("500", marks=THOROUGH)])
+def test_a_partner_that_answers_everybody_with_failures_for_longer_than_a_message_may_fail(
+    hospital: Hospital, seed: int, name: str, seen: Seen
+) -> None:
+    """Guard: Patience counts only while the partner is there. A gateway's page in front of a partner that is away, for hours; here for six times the patience."""
+    hospital.tree["delivery"]["patience"] = 0.5
+    partner = hospital.partners[PARTNER]
+    partner.set(seed=seed)
+    partner.inject(name, probability=1.0)
+    hospital.fill(seeded(seed, patients=10, updates=1, merges=0, garbage=0))
+    worker = hospital.start()
+    hospital.until(lambda: worker.events("partner_away"))
+    begun, asked = time.monotonic(), partner.requests
+    hospital.until(lambda: time.monotonic() - begun > 3 and partner.requests >= asked + 6)
+    partner.clear_faults()
+    assert worker.end() == 0, hospital.logs()
+    evidence = settle_all(hospital)
+    assert evidence.states == evidence.traffic.states
+    assert sum(one.status == int(name) for one in evidence.effects) >= 6
+    seen(f"all with {name} for six times a message's patience: one at a time to find out, nothing parked")
+
+
 # F6
 
 REJECTED = "parked at once after one attempt, with its bytes and reason; the others go on"
