@@ -155,6 +155,19 @@ class Courier:
         """An item that is to get a place in the lanes; False where it has one."""
         return self._replays.setdefault(taken.item.position, taken) is taken
 
+    def _given_back(self, taken: Taken, seen: Seen | None) -> bool:
+        """Whether its plan was stopped before it was begun: then it loses its place, and the plan has it again."""
+        position = taken.item.position
+        if replay.begun(seen):
+            return False
+        self._replays.pop(position, None)  # first: once it is given back it may be taken anew
+        if self.hands.steady(lambda: self.hands.ledger.replays.give_back(taken.replay, position)):
+            return True
+        self._replays[position] = taken
+        if not self.desk.mine(position):  # lost meanwhile: the next worker has it
+            self._replays.pop(position, None)
+        return False
+
     def _over(self, taken: Taken, state: State) -> None:
         position = taken.item.position
         self.hands.steady(lambda: self.hands.ledger.replays.done(taken.replay, position, state))
@@ -186,7 +199,10 @@ class Courier:
             return Again(wait)
         self._blocked.pop(position)
         try:
-            task = self._back.pop(position, None) or self._revived(position)
+            task: Task | Again | None = self._back.pop(position, None)
+            if isinstance(task, Task) and task.taken is not None and self._given_back(task.taken, self._seen(position)):
+                return None
+            task = task or self._revived(position)
             again = (yield from self._step(task)) if isinstance(task, Task) else task
         finally:
             self.hands.gate.back((self.plan.name, position))
@@ -228,6 +244,8 @@ class Courier:
         """A task for an item of a replay; None where it is at its end, Again where only its result is on its way still."""
         position = taken.item.position
         what = replay.left(taken, seen)
+        if what is replay.Left.GO and self._given_back(taken, seen):
+            return None
         received = self._bytes(position, seen) if what is not replay.Left.NOTHING else None
         if seen is None or received is None:
             if what is not replay.Left.NOTHING:

@@ -210,11 +210,16 @@ class Left(Enum):
     """It is at its end, by this plan or without it."""
 
 
+def begun(seen: Seen | None) -> bool:
+    """Whether a request of it may have gone out that has not come to its end: that is brought there, whatever becomes of the plan."""
+    return seen is not None and (seen.open or seen.state in IN_WORK)
+
+
 def left(taken: Taken, seen: Seen | None) -> Left:
     """What is left to do of it: nothing that a process before this one has done."""
     if seen is None:
         return Left.NOTHING
-    if seen.open or seen.state in IN_WORK:
+    if begun(seen):
         return Left.GO
     if seen.replay == taken.replay:
         return Left.EMIT if seen.result is not None and not seen.result_emitted else Left.NOTHING

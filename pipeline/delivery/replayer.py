@@ -17,7 +17,7 @@ from pipeline.ledger.plans import PlanState, Replays, Taken
 LOOK: Final = 1.0
 """Seconds between looks for new items, where none is in hand: how soon a released plan begins."""
 BATCH: Final = 50
-"""Items that are taken at once; so many at most are begun anew after a plan was paused."""
+"""Items that are taken at once, at most."""
 
 
 class Replayer:

@@ -65,7 +65,7 @@ class ItemState(StrEnum):
     """A worker has it; until it is done it is given again to the partition's next worker."""
     DONE = "done"
     LEFT_OUT = "left_out"
-    """Its class is not sent, or the plan was cancelled before its turn."""
+    """Its class is not sent, or the plan was cancelled before it was begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ class Replays(Protocol):
         ...
 
     def move(self, replay: str, to: PlanState, deed: Deed) -> Replay:
-        """Release, pause or cancel it (MOVES). Cancelled, what was not taken is left out; what was taken is brought to its end.
+        """Release, pause or cancel it (MOVES). Cancelled, what was not taken is left out; what was taken is the worker's to give back, or bring to its end.
 
         Refused: its state does not allow it, there is nothing in it to be sent, or another plan that is not at its end has a record of it. SettingsError:
         there is no such plan.
@@ -199,10 +199,15 @@ class Replays(Protocol):
     def next(self, route: str, topic: str, holders: Mapping[int, str], most: int) -> list[Taken]:
         """The next items of released plans for these partitions, in (partition, offset) order; they are taken when this returns.
 
+        Of a plan no more than its rate brings in a second (one at least): what is taken is begun soon, or not at all where the plan is stopped.
         `holders`: partition → who takes, a name that is new with every process and every time that the partition is assigned. What another
-        holder took and did not finish comes again (of a paused or cancelled plan only what was begun), so that a crash loses nothing; that nothing is
+        holder took and did not finish comes again (of a paused plan only what was begun), so that a crash loses nothing; that nothing is
         sent twice is the delivery's own row's doing.
         """
+        ...
+
+    def give_back(self, replay: str, position: Position) -> bool:
+        """A taken item that was not begun, of a plan that was paused (it waits again) or cancelled (it is left out). False: the plan goes on, and so should it."""
         ...
 
     def done(self, replay: str, position: Position, outcome: State) -> None:

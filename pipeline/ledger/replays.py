@@ -4,8 +4,10 @@ An item that was taken is never forgotten: whoever has the partition next is giv
 something was sent: that is the delivery's own row.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from math import ceil
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -65,6 +67,9 @@ OVER: Final = (
     .where(~exists().where(ITEM.replay == REPLAYS.c.id, ITEM.state.in_(LEFT)))
     .values(state=PlanState.DONE.value)
 )
+GIVEN_BACK: Final = {PlanState.PAUSED: ItemState.WAITING, PlanState.CANCELLED: ItemState.LEFT_OUT}
+GIVE_BACK: Final = update(REPLAY_ITEMS).where(HERE, ITEM.state == ItemState.TAKEN.value)
+STANDS: Final = select(PLAN.state).where(PLAN.id == bindparam("k_replay"))
 RELEASED: Final = select(PLAN.id).where(PLAN.route == bindparam("k_route"), PLAN.state != PlanState.PLANNED.value).limit(1)
 
 
@@ -167,10 +172,23 @@ class SqlReplays:
             if connection.execute(wanted.limit(1)).first() is None:
                 return []
         with self._write() as connection:
-            rows = connection.execute(wanted.with_for_update(of=REPLAY_ITEMS)).all()
+            rows = _of_a_second(connection.execute(wanted.with_for_update(of=REPLAY_ITEMS)).all())
             if rows:
                 connection.execute(TAKE, [_key(row.id, _position(row)) | {"holder": holders[row.partition]} for row in rows])
         return [Taken(row.id, row.route, _mode(row), row.rate, _item(row)) for row in rows]
+
+    def give_back(self, replay: str, position: Position) -> bool:
+        """See the port."""
+        with self._read() as connection:  # asked for each item, and mostly the plan goes on: no write for that
+            if connection.execute(STANDS, {"k_replay": replay}).scalar() not in GIVEN_BACK:
+                return False
+        with self._write() as connection:
+            stands = connection.execute(STANDS.with_for_update(), {"k_replay": replay}).scalar_one()
+            if stands not in GIVEN_BACK:
+                return False
+            to = GIVEN_BACK[PlanState(stands)].value
+            connection.execute(GIVE_BACK.values(state=to, holder=None), _key(replay, position))
+        return True
 
     def done(self, replay: str, position: Position, outcome: State) -> None:
         """See the port."""
@@ -279,7 +297,7 @@ class SqlReplays:
 
 
 def _wanted(route: str, topic: str, holders: Mapping[int, str]) -> Select[Any]:
-    """What these holders may take: what waits in a released plan, and what another took and left (of a plan that was stopped, only what was begun)."""
+    """What these holders may take: what waits in a released plan, and what another took and left (of a paused plan only what was begun)."""
     delivery = and_(
         DELIVERIES.c.route == PLAN.route,
         DELIVERIES.c.topic == ITEM.topic,
@@ -293,7 +311,7 @@ def _wanted(route: str, topic: str, holders: Mapping[int, str]) -> Select[Any]:
     left = and_(
         ITEM.state == ItemState.TAKEN.value,
         or_(ITEM.holder.is_(None), ITEM.holder != mine),
-        or_(released, begun),
+        or_(released, begun, PLAN.state == PlanState.CANCELLED.value),
         PLAN.state != PlanState.PLANNED.value,
     )
     columns = [REPLAYS.c[name] for name in ("id", "route", "rate", "latest_only", "include_delivered", "force")]
@@ -304,6 +322,17 @@ def _wanted(route: str, topic: str, holders: Mapping[int, str]) -> Select[Any]:
         .where(PLAN.route == route, ITEM.topic == topic, ITEM.partition.in_(sorted(holders)), or_(waits, left))
         .order_by(ITEM.partition, ITEM.offset, PLAN.created_ms)
     )
+
+
+def _of_a_second(rows: Sequence[Row[Any]]) -> list[Row[Any]]:
+    """Of each plan as many as its rate brings in a second."""
+    counts: Counter[str] = Counter()
+    found = []
+    for row in rows:
+        counts[row.id] += 1
+        if counts[row.id] <= max(ceil(row.rate), 1):
+            found.append(row)
+    return found
 
 
 def _may_be_released(connection: Connection, row: Row[Any]) -> None:

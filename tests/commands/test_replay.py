@@ -226,13 +226,14 @@ def test_a_plan_that_was_released_before_is_waited_for_too(house: Hospital, call
 
 
 @pytest.mark.parametrize("action", ["pause", "cancel"])
-def test_who_stops_a_plan_is_told_how_many_records_go_all_the_same(house: Hospital, call: Call, action: str) -> None:
+def test_who_stops_a_plan_is_told_how_many_records_may_have_been_begun(house: Hospital, call: Call, action: str) -> None:
     parked(house, adt(control_id="1"), adt(control_id="2", patient="87654321X"))
     name = planned(call)["plan"]
     call("run", "--plan", name)
     house.ledger.replays.next(ROUTE, house.topics.source, {0: "w1"}, 1)
     code, out, _ = call(action, "--plan", name)
-    assert (code, "has 1 of its records in hand" in out) == (0, True)
+    then = {"pause": "waits until it is resumed", "cancel": "is left out"}[action]
+    assert (code, f"has taken 1 of its records: what was begun comes to its end, the rest {then}" in out) == (0, True)
 
 
 def test_what_the_worker_has_not_seen_stops_whole(house: Hospital, call: Call) -> None:

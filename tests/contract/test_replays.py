@@ -137,7 +137,8 @@ def test_what_was_begun_is_brought_to_its_end_though_the_plan_was_stopped(ledger
     assert given_to(ledger, {0: "w1"}, most=2) == [(0, 1), (0, 2)]
     ledger.begin(replace(begun(message), replay="r1"))
     ledger.replays.move("r1", to, deed(What.PAUSE))
-    assert given_to(ledger, {0: "w2"}) == [(0, 1)]
+    left = [(0, 2)] if to is PlanState.CANCELLED else []  # to be given back, which ends it
+    assert given_to(ledger, {0: "w2"}) == [(0, 1), *left]
 
 
 def test_what_a_plan_has_begun_comes_back_by_the_plan_alone(ledger: SqlLedger) -> None:
@@ -159,6 +160,50 @@ def test_a_cancelled_plan_leaves_out_what_was_not_taken(ledger: SqlLedger) -> No
     assert [item.state for item in ledger.replays.items("r1")] == [ItemState.TAKEN, ItemState.LEFT_OUT]
     ledger.replays.done("r1", Position(TOPIC, 0, 1), State.DELIVERED)
     assert state_of(ledger) is PlanState.CANCELLED
+
+
+def test_of_a_plan_that_goes_on_nothing_is_given_back(ledger: SqlLedger) -> None:
+    planned(ledger, an_item(1))
+    given_to(ledger, {0: "w1"})
+    assert not ledger.replays.give_back("r1", Position(TOPIC, 0, 1))
+    assert [item.state for item in ledger.replays.items("r1")] == [ItemState.TAKEN]
+
+
+def test_what_a_paused_plan_gets_back_waits_and_is_given_to_the_same_worker_again(ledger: SqlLedger) -> None:
+    planned(ledger, an_item(1), an_item(2))
+    given_to(ledger, {0: "w1"})
+    ledger.replays.done("r1", Position(TOPIC, 0, 2), State.DELIVERED)
+    ledger.replays.move("r1", PlanState.PAUSED, deed(What.PAUSE))
+    assert ledger.replays.give_back("r1", Position(TOPIC, 0, 1))
+    assert ledger.replays.give_back("r1", Position(TOPIC, 0, 2)), "what is done stays so"
+    assert [item.state for item in ledger.replays.items("r1")] == [ItemState.WAITING, ItemState.DONE]
+    assert given_to(ledger, {0: "w1"}) == []
+    ledger.replays.move("r1", PlanState.RELEASED, deed(What.RESUME))
+    assert given_to(ledger, {0: "w1"}) == [(0, 1)]
+
+
+def test_what_a_cancelled_plan_gets_back_is_left_out_and_free_for_another_plan(ledger: SqlLedger) -> None:
+    planned(ledger, an_item(1))
+    planned(ledger, an_item(1), name="r2", release=False)
+    given_to(ledger, {0: "w1"})
+    ledger.replays.move("r1", PlanState.CANCELLED, deed(What.CANCEL))
+    with pytest.raises(Refused, match="r1"):
+        ledger.replays.move("r2", PlanState.RELEASED, deed(What.RUN, "r2"))
+    assert ledger.replays.give_back("r1", Position(TOPIC, 0, 1))
+    assert [item.state for item in ledger.replays.items("r1")] == [ItemState.LEFT_OUT]
+    ledger.replays.move("r2", PlanState.RELEASED, deed(What.RUN, "r2"))
+    assert given_to(ledger, {0: "w1"}) == [(0, 1)]
+
+
+def test_no_more_is_taken_at_once_than_the_plans_rate_brings_in_a_second(ledger: SqlLedger) -> None:
+    planned(ledger, *map(an_item, range(12)))
+    assert [len(given_to(ledger, {0: "w1"})) for _ in range(4)] == [5, 5, 2, 0]
+
+
+def test_a_plan_that_is_slower_than_one_a_second_goes_on_all_the_same(ledger: SqlLedger) -> None:
+    ledger.replays.plan(replace(a_plan(), rate=0.1), [an_item(1), an_item(2)], deed(What.PLAN))
+    ledger.replays.move("r1", PlanState.RELEASED, deed(What.RUN))
+    assert [given_to(ledger, {0: "w1"}) for _ in range(2)] == [[(0, 1)], [(0, 2)]]
 
 
 def test_a_plan_in_which_nothing_is_to_be_sent_is_not_released(ledger: SqlLedger) -> None:

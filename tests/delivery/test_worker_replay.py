@@ -1,8 +1,10 @@
 """The worker executes what a plan releases: once, in the lanes, with results that name it; a kill at any point sends nothing twice."""
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
@@ -13,12 +15,12 @@ from pipeline.bus.embedded_producer import EmbeddedProducer
 from pipeline.cli import main
 from pipeline.errors import BusUnavailable, NoAnswer, Parked
 from pipeline.failpoints import Point
-from pipeline.ledger.plans import Deed, PlanState, What
-from pipeline.model import Knowledge, Outcome, Routed
+from pipeline.ledger.plans import Deed, ItemState, PlanState, What
+from pipeline.model import Knowledge, Outcome, Reply, Request, Routed
 from pipeline.stages.plan import Plan
 from schemas.outcomes import Reason, State
 from tests.commands.replaying import MONDAY, TUESDAY, Hospital
-from tests.delivery.partner_script import ROUTE, Killed, Scripted, adt, created, issue, run_beside, until, updated
+from tests.delivery.partner_script import ROUTE, Killed, Script, Scripted, adt, created, issue, run_beside, until, updated
 
 Call = Callable[..., str]
 
@@ -176,6 +178,58 @@ def test_the_rate_of_the_plan_is_kept(house: Hospital, capsys: pytest.CaptureFix
     house.work()
     assert state_of(house, name) is PlanState.DONE
     assert time.monotonic() - began >= 0.6
+
+
+@dataclass
+class Door(Script):
+    """The first request is out until somebody opens."""
+
+    door: threading.Event = field(default_factory=threading.Event)
+
+    def exchange(self, request: Request) -> Reply:
+        answer = super().exchange(request)
+        assert self.door.wait(60)
+        return answer
+
+
+@pytest.mark.parametrize("to", [PlanState.PAUSED, PlanState.CANCELLED])
+def test_of_a_plan_that_is_stopped_nothing_more_is_begun_though_it_was_taken(
+    house: Hospital, released: Call, to: PlanState
+) -> None:
+    refused(house, *(adt(control_id=str(number), patient=f"{number}2345678Z") for number in range(4)))
+    name, replays = released(), house.ledger.replays
+    house.script = script = Door()
+    worker = house.worker()
+    thread = run_beside(worker)
+    until(lambda: len(script.requests) == 1 and replays.progress(name).states == {ItemState.TAKEN: 4})
+    replays.move(name, to, _deed(house, name))
+    script.door.set()
+    ends = ItemState.WAITING if to is PlanState.PAUSED else ItemState.LEFT_OUT
+    until(lambda: replays.progress(name).states == {ItemState.DONE: 1, ends: 3})
+    assert (state_of(house, name), len(script.requests)) == (to, 1)
+    if to is PlanState.PAUSED:
+        replays.move(name, PlanState.RELEASED, _deed(house, name))
+    else:
+        name = released()
+    until(lambda: state_of(house, name) is PlanState.DONE)
+    worker.stop.set()
+    thread.join(60)
+    assert worker.courier.replaying == 0
+    assert house.ledger.counts()[ROUTE] == {State.DELIVERED: 4}
+    assert len([path for path in house.paths() if path.startswith("POST")]) == (4 if to is PlanState.PAUSED else 3)
+
+
+def test_what_a_cancelled_plan_had_taken_is_free_after_a_restart(house: Hospital, released: Call) -> None:
+    """Seen to be refused for ever: the cancelled plan had a record of the new one, and nobody ended that."""
+    refused(house, adt())
+    name = released()
+    assert len(house.ledger.replays.next(ROUTE, house.topics.source, {0: "a worker that is no more"}, 10)) == 1
+    house.ledger.replays.move(name, PlanState.CANCELLED, _deed(house, name))
+    house.work()
+    assert house.script.requests == []
+    name = released()
+    house.work()
+    assert (state_of(house, name), house.state(0)) == (PlanState.DONE, (State.DELIVERED, None))
 
 
 def test_what_an_operator_decided_and_could_not_tell_is_told_at_the_next_start(

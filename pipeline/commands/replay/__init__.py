@@ -144,13 +144,14 @@ def _released(arguments: Namespace, replay: "Replay", things: "Opened") -> int:
 
 
 def _begun(replay: "Replay", things: "Opened") -> str:
-    """What goes on though the plan was stopped: the worker has it in hand, and sends it at the plan's rate."""
-    from pipeline.ledger.plans import ItemState
+    """What may go on though the plan was stopped: a worker that is away or stands still gives back when it goes on."""
+    from pipeline.ledger.plans import ItemState, PlanState
 
-    begun = things.ledger.replays.progress(replay.id).states.get(ItemState.TAKEN, 0)
-    if not begun:
+    taken = things.ledger.replays.progress(replay.id).states.get(ItemState.TAKEN, 0)
+    if not taken:
         return "nothing of it is in the worker's hands"
-    return f"the worker has {begun} of its records in hand already, and brings them to their end"
+    rest = "waits until it is resumed" if replay.state is PlanState.PAUSED else "is left out"
+    return f"the worker has taken {taken} of its records: what was begun comes to its end, the rest {rest}"
 
 
 def _in_turn(replay: "Replay", what: "What") -> None:
