@@ -69,8 +69,12 @@ def what_runs(settings: Settings, names: list[str]) -> tuple[list[str], list[str
     """Routes and watches by name, all where none is named; SettingsError where one is not there."""
     if not names:
         return sorted(settings.routes), sorted(settings.watches)
+    known = {*settings.routes, *settings.watches}
+    for name in names:
+        if name not in known:
+            raise SettingsError(f"no such route or watch in the settings; there is {', '.join(sorted(known))}", where=name)
     watches = [name for name in names if name in settings.watches]
-    return [the_route(settings, name) for name in names if name not in settings.watches], watches
+    return [name for name in names if name not in watches], watches
 
 
 def the_route(settings: Settings, name: str | None) -> str:

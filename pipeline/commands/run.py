@@ -209,7 +209,12 @@ def _warn(loaded: "Settings", partners: list[str]) -> None:
         files = getattr(loaded.partners[name], "tls", None)  # our own store has none
         said = None if files is None else warning(files, now())
         if said is not None:
-            log(LogEvent.CERTIFICATE_WARNING, partner=name, problem=said, do="renew it: emr-pipeline doctor shows it")
+            log(
+                LogEvent.CERTIFICATE_WARNING,
+                partner=name,
+                problem=said,
+                do="mend what the line says: emr-pipeline doctor shows more",
+            )
 
 
 class Runs(Protocol):

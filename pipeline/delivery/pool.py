@@ -257,8 +257,8 @@ class Pool(Generic[T]):
             self._turn.notify(more)
         for _ in range(min(work - free, self._most - len(self._threads))):
             thread = threading.Thread(target=self._run, name=f"{self._name}-{next(self._names)}", daemon=True)
-            self._threads.add(thread)
             thread.start()
+            self._threads.add(thread)
 
     def _run(self) -> None:
         try:

@@ -122,6 +122,15 @@ def test_a_time_without_a_drain_means_nothing(settings: Path) -> None:
     assert (worker.returncode, said) == (2, "emr-pipeline run: --within: it bounds --drain, and means nothing without it\n")
 
 
+def test_a_name_that_is_neither_a_route_nor_a_watch_is_one_line_with_those_that_there_are(settings: Path) -> None:
+    worker = start(settings, "nope", stderr=subprocess.PIPE)
+    _, said = worker.communicate(timeout=60)
+    assert (worker.returncode, said) == (
+        2,
+        f"emr-pipeline run: nope: no such route or watch in the settings; there is {ROUTE}\n",
+    )
+
+
 def test_it_answers_who_watches_at_the_address_it_is_given_and_says_when_it_stops(settings: Path, partner: RocheSandbox) -> None:
     fill(load(settings), [(b"1", adt())])
     worker = start(settings, "--http", "127.0.0.1:0", stderr=subprocess.PIPE)
