@@ -254,7 +254,7 @@ class DeliverySettings(Section):
     backoff_most: float = Field(default=60, gt=0)
     patience: float = Field(default=900, gt=0)
     """How long one message may go on being answered with failures, or stay unknown, before it is parked and others go on. What was not sent, was
-    throttled, or was refused for the partner as a whole does not count, nor does what fails while the partner counts as away: that is no message's fault."""
+    throttled, or was refused for the partner as a whole does not count, nor does the time in which the partner serves nobody: that is no message's fault."""
     hold: float = Field(default=60, gt=0)
     """How long a message may wait behind another of its patient, or for a probe, before it is parked with its bytes: the offset passes, and it
     comes back by itself."""

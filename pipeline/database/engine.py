@@ -21,7 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from pipeline.errors import DatabaseError, SettingsError
 
 BUSY_SECONDS: Final = 10
-"""How long one writer waits for another before it gives up."""
+"""How long one writer waits for another before it gives up; and how long a process that stands still in mid-transaction keeps what it has locked (PostgreSQL)."""
 SUPPORTED: Final = {
     "sqlite": "sqlite",
     "sqlite+pysqlite": "sqlite",
@@ -83,7 +83,7 @@ def make_engine(named: Named, url: URL) -> Engine:
     try:
         if sqlite_file(url) is not None:
             return _sqlite(url)
-        ours = f"-c synchronous_commit=on -c lock_timeout={BUSY_SECONDS}s -c idle_in_transaction_session_timeout=20s"
+        ours = f"-c synchronous_commit=on -c lock_timeout={BUSY_SECONDS}s -c idle_in_transaction_session_timeout={BUSY_SECONDS}s"
         return create_engine(
             url,
             hide_parameters=True,

@@ -182,7 +182,7 @@ class Delivery:
         """An update came before the partner had processed what it updates: the same again, once it should have."""
         self.probe_due = probe_due
         """Monotonic: when a probe begins to prove something."""
-        self.patience = Patience()
+        self.patience = Patience(hands.patience)
         self.parked_before: tuple[ParkedBefore, ...] = ()
         """Of the patient, when it was looked last."""
         self.knowledge: Knowledge | None = None
@@ -381,7 +381,8 @@ class Delivery:
         ledger, settlement = self.hands.ledger, advanced(outcome, at_ms=self.hands.clock(), after=self.intents)
         yield from self.hands.steady.soon(lambda: ledger.advance_soon(settlement, step))
         reach(Point.AFTER_STEP)
-        self.open_step, self.last_sent_ms, self.probe_due, self.patience, self.claimed = step, None, None, Patience(), False
+        self.open_step, self.last_sent_ms, self.probe_due, self.claimed = step, None, None, False
+        self.patience = Patience(self.hands.patience)
         return Later(0, tried=outcome)
 
     def late(self, tried: Outcome, reply: Reply) -> Outcome:
@@ -397,14 +398,14 @@ class Delivery:
         return replace(tried, answer=answer, state=State.DELIVERED, reason=None, message=None, confirmed_by="response")
 
     def _out_of_patience(self, answer: Answer) -> bool:
-        """Whether this message has been answered with failures for too long, by a partner that is there: nothing that waits long holds up the others."""
+        """Whether this message has failed for too long, at a partner that serves others: nothing that waits long holds up the others."""
         decision = answer.verdict.decision
         if decision not in {Decision.FAILED, Decision.UNKNOWN} or (answer.probe and answer.verdict.learned):
             return False
         if answer.reply is None and answer.verdict.reason in NOT_SENT:
             return False
-        self.patience.failed(self.hands.monotonic(), self.hands.gate.standing.epoch)
-        return self.patience.seconds > self.hands.patience
+        self.patience.failed(self.hands.monotonic(), self.hands.gate.standing.served)
+        return self.patience.over
 
     def _still_unknown(self, answer: Answer) -> bool:
         decision = answer.verdict.decision
@@ -434,7 +435,7 @@ class Delivery:
                 answer.probe and answer.verdict.learned
             ):  # some of it is there: the next probe asks for the rest
                 self.hands.steady(lambda: ledger.import_identities(name, learned_of(tried)))
-                self.patience = Patience()
+                self.patience = Patience(self.hands.patience)
             case Decision.UNKNOWN if not answer.probe or answer.request.operation == packed.requests[0].operation:
                 # a create, or a probe that is the same create once more: it may be working from now on
                 self.last_sent_ms, self.sent_step = self.hands.clock(), packed.requests[0].step

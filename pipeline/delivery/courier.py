@@ -155,13 +155,17 @@ class Courier:
         """An item that is to get a place in the lanes; False where it has one."""
         return self._replays.setdefault(taken.item.position, taken) is taken
 
-    def _given_back(self, taken: Taken, seen: Seen | None) -> bool:
-        """Whether its plan was stopped before it was begun: then it loses its place, and the plan has it again."""
-        position = taken.item.position
-        if replay.begun(seen):
+    def _given_back(self, position: Position) -> bool:
+        """Whether it is an item of a plan that was stopped before it was begun: then it loses its place, and the plan has it again."""
+        taken, replays = self._replays.get(position), self.hands.ledger.replays
+        if taken is None or not self.hands.steady(lambda: replays.stopped(taken.replay)):
+            return False
+        seen = self._seen(position)
+        if replay.begun(seen) or replay.left(taken, seen) is not replay.Left.GO or not self.desk.mine(position):
             return False
         self._replays.pop(position, None)  # first: once it is given back it may be taken anew
-        if self.hands.steady(lambda: self.hands.ledger.replays.give_back(taken.replay, position)):
+        if self.hands.steady(lambda: replays.give_back(taken.replay, position)):
+            self._back.pop(position, None)
             return True
         self._replays[position] = taken
         if not self.desk.mine(position):  # lost meanwhile: the next worker has it
@@ -170,8 +174,8 @@ class Courier:
 
     def _over(self, taken: Taken, state: State) -> None:
         position = taken.item.position
+        self._replays.pop(position, None)  # first: once it is done another plan may have it
         self.hands.steady(lambda: self.hands.ledger.replays.done(taken.replay, position, state))
-        self._replays.pop(position, None)
 
     def forget(self, mine: Callable[[Position], bool]) -> None:
         """Of what is not ours any more, nothing is kept."""
@@ -184,6 +188,8 @@ class Courier:
     def work(self, ticket: Ticket[Task]) -> Flight[Again | None]:
         """One step. None: it is settled, here or elsewhere. Leave that it was given is kept while it is in the air."""
         position = ticket.position
+        if ticket.content is None and self._given_back(position):
+            return None
         if wait := self.flood.ask(position):
             return Again(wait)
         try:
@@ -199,10 +205,7 @@ class Courier:
             return Again(wait)
         self._blocked.pop(position)
         try:
-            task: Task | Again | None = self._back.pop(position, None)
-            if isinstance(task, Task) and task.taken is not None and self._given_back(task.taken, self._seen(position)):
-                return None
-            task = task or self._revived(position)
+            task = self._back.pop(position, None) or self._revived(position)
             again = (yield from self._step(task)) if isinstance(task, Task) else task
         finally:
             self.hands.gate.back((self.plan.name, position))
@@ -244,8 +247,6 @@ class Courier:
         """A task for an item of a replay; None where it is at its end, Again where only its result is on its way still."""
         position = taken.item.position
         what = replay.left(taken, seen)
-        if what is replay.Left.GO and self._given_back(taken, seen):
-            return None
         received = self._bytes(position, seen) if what is not replay.Left.NOTHING else None
         if seen is None or received is None:
             if what is not replay.Left.NOTHING:

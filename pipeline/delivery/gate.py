@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Final
 
 from pipeline.delivery.news import Change, News
-from pipeline.delivery.trouble import LOUD, OVER, Trouble, what_to_do
+from pipeline.delivery.trouble import LOUD, OVER, SUSPECT, Trouble, what_to_do
 from pipeline.errors import NoAnswer, NotSent
 from pipeline.health import NotReady
 from pipeline.model import Decision
@@ -58,8 +58,8 @@ class Standing:
     reason: Reason | None
     seconds: float
     """Until the next trial; 0.0 where none waits for the clock."""
-    epoch: int | None
-    """Which time this is that all may go, from 0; None where they may not."""
+    served: int
+    """How often the partner has answered somebody well."""
 
     @property
     def not_ready(self) -> NotReady | None:
@@ -91,6 +91,8 @@ class Gate:
         self._lock = threading.Lock()
         self._state, self._trouble = GateState.CLOSED, Trouble.NONE
         self._reason: Reason | None = None
+        self._do: str | None = None
+        """What a person does about it."""
         self._suspect = False
         """The next trial is a knock."""
         self._until = 0.0
@@ -102,6 +104,7 @@ class Gate:
         """Who has leave, and of which epoch."""
         self._trial: Hashable | None = None
         self._in_a_row = 0
+        self._served = 0
         self._window: deque[bool] = deque(maxlen=settings.window)
 
     def ask(self, by: Hashable | None = None) -> float:
@@ -126,6 +129,7 @@ class Gate:
         by = _name(by)
         trouble = Trouble.NONE if (decision, reason) in WELL else TROUBLE.get(decision, Trouble.NONE)
         with self._lock:
+            self._served += trouble is Trouble.NONE
             late = self._leaves.pop(by, self._epoch) != self._epoch
             if self._trial is not None and self._trial == by:
                 self._after_trial(trouble, reason, retry_after, suspect=suspect)
@@ -159,8 +163,7 @@ class Gate:
         with self._lock:
             shut = self._state in {GateState.OPEN, GateState.THROTTLED}
             seconds = max(self._until - self._clock(), 0.0) if shut else 0.0
-            epoch = self._epoch if self._state is GateState.CLOSED else None
-            return Standing(self._state, self._trouble, self._reason, seconds, epoch)
+            return Standing(self._state, self._trouble, self._reason, seconds, self._served)
 
     def _wait(self, by: Hashable) -> float:
         if self._state is not GateState.CLOSED:
@@ -251,12 +254,14 @@ class Gate:
 
     def _say(self, trouble: Trouble, reason: Reason | None) -> None:
         was, self._trouble, self._reason = self._trouble, trouble, reason
-        if trouble is was:
-            return
         if trouble is Trouble.NONE:
-            self._news.changed(Change(OVER[was]))
-        else:
-            self._news.changed(Change(LOUD[trouble], reason, what_to_do(trouble, reason, suspect=self._suspect)))
+            if was is not Trouble.NONE:
+                self._news.changed(Change(OVER[was]))
+            self._do = None
+            return
+        told, self._do = self._do, what_to_do(trouble, reason, suspect=self._suspect)
+        if trouble is not was or (self._do != told and (trouble is Trouble.HALTED or self._do == SUSPECT)):
+            self._news.changed(Change(LOUD[trouble], reason, self._do))
 
 
 def _name(by: Hashable | None) -> Hashable:

@@ -35,8 +35,8 @@ class Change:
 class _Spell:
     """A time in which it comes and goes."""
 
-    told: set[LogEvent]
-    """What has had a line of its own."""
+    told: set[tuple[LogEvent, str | None]]
+    """What has had a line of its own: what it is, and what to do."""
     last: Change
     trouble: Change
     """The last one that says what to do."""
@@ -67,8 +67,8 @@ class News:
         spell.last, spell.changed_at = change, now
         spell.trouble = change if change.do else spell.trouble
         spell.changes += 1
-        if change.event not in spell.told:
-            spell.told.add(change.event)
+        if (change.event, change.do) not in spell.told:
+            spell.told.add((change.event, change.do))
             self._tell(change)
 
     def look(self) -> None:
@@ -89,7 +89,7 @@ class News:
     def _begun(self, now: float, change: Change) -> _Spell:
         lines = [line for _, line in self._lines]
         trouble = next((line for line in (change, *reversed(lines)) if line.do), change)
-        spell = _Spell({line.event for line in lines}, change, trouble, now, now, len(lines))
+        spell = _Spell({(line.event, line.do) for line in lines}, change, trouble, now, now, len(lines))
         self._comes_and_goes(spell, now)
         return spell
 

@@ -206,6 +206,10 @@ class Replays(Protocol):
         """
         ...
 
+    def stopped(self, replay: str) -> bool:
+        """Whether the plan was paused or cancelled."""
+        ...
+
     def give_back(self, replay: str, position: Position) -> bool:
         """A taken item that was not begun, of a plan that was paused (it waits again) or cancelled (it is left out). False: the plan goes on, and so should it."""
         ...

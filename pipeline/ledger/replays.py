@@ -67,6 +67,11 @@ OVER: Final = (
     .where(~exists().where(ITEM.replay == REPLAYS.c.id, ITEM.state.in_(LEFT)))
     .values(state=PlanState.DONE.value)
 )
+ENDED: Final = (
+    select(PLAN.id)
+    .where(PLAN.route == bindparam("k_route"), PLAN.state.in_(OPEN_PLANS))
+    .where(~exists().where(ITEM.replay == REPLAYS.c.id, ITEM.state.in_(LEFT)))
+)
 GIVEN_BACK: Final = {PlanState.PAUSED: ItemState.WAITING, PlanState.CANCELLED: ItemState.LEFT_OUT}
 GIVE_BACK: Final = update(REPLAY_ITEMS).where(HERE, ITEM.state == ItemState.TAKEN.value)
 STANDS: Final = select(PLAN.state).where(PLAN.id == bindparam("k_replay"))
@@ -170,6 +175,7 @@ class SqlReplays:
         wanted = _wanted(route, topic, holders).limit(most)
         with self._read() as connection:
             if connection.execute(wanted.limit(1)).first() is None:
+                self._end(route)
                 return []
         with self._write() as connection:
             rows = _of_a_second(connection.execute(wanted.with_for_update(of=REPLAY_ITEMS)).all())
@@ -177,11 +183,21 @@ class SqlReplays:
                 connection.execute(TAKE, [_key(row.id, _position(row)) | {"holder": holders[row.partition]} for row in rows])
         return [Taken(row.id, row.route, _mode(row), row.rate, _item(row)) for row in rows]
 
+    def _end(self, route: str) -> None:
+        """Of plans whose last two items were done at once, by two workers: each saw the other's as not done, and ended nothing."""
+        with self._read() as connection:
+            ended = connection.execute(ENDED, {"k_route": route}).scalars().all()
+        for replay in ended:
+            with self._write() as connection:
+                connection.execute(OVER, {"k_replay": replay})
+
+    def stopped(self, replay: str) -> bool:
+        """See the port."""
+        with self._read() as connection:
+            return connection.execute(STANDS, {"k_replay": replay}).scalar() in GIVEN_BACK
+
     def give_back(self, replay: str, position: Position) -> bool:
         """See the port."""
-        with self._read() as connection:  # asked for each item, and mostly the plan goes on: no write for that
-            if connection.execute(STANDS, {"k_replay": replay}).scalar() not in GIVEN_BACK:
-                return False
         with self._write() as connection:
             stands = connection.execute(STANDS.with_for_update(), {"k_replay": replay}).scalar_one()
             if stands not in GIVEN_BACK:

@@ -13,7 +13,7 @@ from pipeline import wiring
 from pipeline.bus.embedded import EmbeddedBus
 from pipeline.bus.port import Bus, Record, TopicPartition
 from pipeline.delivery.courier import Topics
-from pipeline.delivery.gate import Gate
+from pipeline.delivery.gate import Gate, Standing
 from pipeline.delivery.worker import Worker
 from pipeline.errors import NoAnswer, NotSent
 from pipeline.ledger.sql import SqlLedger
@@ -99,6 +99,16 @@ def adt(
     return "\r".join(segments).encode()
 
 
+class Serving(Gate):
+    """The gate of a partner that serves others all the time, whatever it does to the messages of the test."""
+
+    @property
+    def standing(self) -> Standing:
+        with self._lock:
+            self._served += 1
+        return super().standing
+
+
 class House:
     """One route with everything real but the partner and, where a test says so, the bus."""
 
@@ -122,6 +132,7 @@ class House:
         self.topics = wiring.topics_of(self.settings, ROUTE)
         self.clock = wiring.clock
         self.in_flight = 1
+        self.gate: type[Gate] = Gate
 
     def send(self, *messages: bytes | None, partition: int = 0) -> None:
         with self.bus.producer() as producer:
@@ -141,7 +152,7 @@ class House:
             self.bus,
             self.ledger,
             transport=transport or self.script,
-            gate=Gate("roche", settings.breaker),
+            gate=self.gate("roche", settings.breaker),
             clock=self.clock,
             settings=settings.delivery,
             flood=settings.flood,

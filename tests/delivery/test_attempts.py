@@ -57,14 +57,19 @@ class Desk:
         assert isinstance(came, Routed)
         return came
 
-    def run(self, value: bytes, *answers: Scripted, offset: int = 0) -> Outcome:
+    def run(self, value: bytes, *answers: Scripted, offset: int = 0, others: bool = False) -> Outcome:
+        """`others`: other messages are served in between."""
         self.house.script.answers.extend(answers)
         delivery = Delivery(self.routed(value, offset), self.plan, self.hands())
         while isinstance(stepped := landed(delivery.step()), Later):
+            shut = min(self.gate.standing.seconds, stepped.seconds) if others else 0
+            self.now += shut
+            if others and self.gate.ask("another") == 0:
+                self.gate.told(Decision.DELIVERED, None, by="another")
             self.attempts.extend([stepped.tried] if stepped.tried else [])
             if stepped.seconds:
                 self.waits.append(round(stepped.seconds, 1))
-                self.now += stepped.seconds
+                self.now += stepped.seconds - shut
         return stepped
 
 
@@ -297,8 +302,23 @@ def test_a_probe_that_the_partner_cannot_make_parks_the_message_and_no_more(desk
 
 def test_an_update_that_always_times_out_at_a_partner_that_is_there_is_parked_when_patience_is_over(desk: Desk) -> None:
     knows(desk, adt())
-    outcome = desk.run(adt(), *[NoAnswer(Reason.TIMEOUT)] * 100)
+    outcome = desk.run(adt(), *[NoAnswer(Reason.TIMEOUT)] * 100, others=True)
     assert (outcome.state, outcome.reason) == (State.PARKED, Reason.TIMEOUT)
+    assert sum(desk.waits) > 900
+
+
+@pytest.mark.parametrize(
+    "breaker", [BreakerSettings(failures=1), BreakerSettings(failures=1_000, window=1_000)], ids=["opens", "stays"]
+)
+def test_a_sick_message_is_parked_when_patience_is_over_though_its_failures_open_the_breaker_and_the_partner_throttles(
+    desk: Desk, breaker: BreakerSettings
+) -> None:
+    """Seen to go on for ever when only the time counted in which the breaker had stayed closed."""
+    knows(desk, adt())
+    desk.gate = Gate("roche", breaker, clock=lambda: desk.now)
+    sick = [issue(500, "exception"), issue(500, "exception"), reply(429, retry_after="5")]
+    outcome = desk.run(adt(), *sick * 200, others=True)
+    assert (outcome.state, outcome.reason, len(desk.house.script.answers) > 300) == (State.PARKED, Reason.PARTNER_EXCEPTION, True)
     assert sum(desk.waits) > 900
 
 
@@ -326,9 +346,7 @@ def test_a_partner_that_counts_as_away_uses_up_no_messages_patience_however_it_f
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=["503", "500", "no answer"])
-def test_the_hours_of_an_outage_count_for_nothing_when_the_partner_is_back_and_fails_once_more(
-    desk: Desk, failure: Scripted
-) -> None:
+def test_the_hours_of_an_outage_park_nothing_when_the_partner_is_back_and_fails_once_more(desk: Desk, failure: Scripted) -> None:
     knows(desk, adt())
     desk.gate = Gate("roche", BreakerSettings(failures=2), clock=lambda: desk.now)
     desk.house.script.answers.extend([failure, failure, updated()])

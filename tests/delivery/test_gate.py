@@ -416,6 +416,34 @@ def test_the_line_says_what_to_do_about_this_reason(capsys: pytest.CaptureFixtur
     assert word in line["do"]
 
 
+def test_another_reason_for_which_the_partner_refuses_us_is_a_line_with_what_to_do_now(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    house = House()
+    for reason in (Reason.REFUSED_CERTIFICATE, Reason.REFUSED_CERTIFICATE, Reason.LOGIN_NEEDED, Reason.LOGIN_NEEDED):
+        house.attempt(Decision.HALTED, reason)
+        house.wait()
+    assert [
+        (line["event"], line["reason"], line["do"] == {str(reason): do for reason, do in HALTED.items()}[line["reason"]])
+        for line in lines(capsys)
+    ] == [
+        ("route_halted", "refused_certificate", True),
+        ("route_halted", "login_needed", True),
+    ]
+
+
+def test_that_it_may_be_our_certificate_is_told_though_the_partner_was_away_before(capsys: pytest.CaptureFixture[str]) -> None:
+    house = House()
+    house.away()
+    for _ in range(3):
+        house.wait()
+        house.attempt(Decision.FAILED, Reason.CONNECTION_LOST, suspect=True)
+    assert [(line["event"], "client certificate" in line["do"]) for line in lines(capsys)] == [
+        ("partner_away", False),
+        ("partner_away", True),
+    ]
+
+
 def test_what_only_a_person_can_mend_says_how() -> None:
     assert {*NOBODYS_MESSAGE, Reason.REFUSED_CLIENT} == set(HALTED)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.model import Identity, Learned, Subject
 from schemas.outcomes import Reason, State
-from tests.delivery.partner_script import adt
+from tests.delivery.partner_script import Serving, adt
 from tests.delivery.two_steps import MONDAY, TUESDAY, VISITS, WEDNESDAY, Clinic, Fault, clinic, visit
 
 PATIENT, V1, V2 = "patient|12345678Z", "visit|V1", "visit|V2"
@@ -135,6 +135,7 @@ def test_what_takes_back_a_visit_whose_update_timed_out_for_good_waits_for_it_to
     """Parked as unknown at its first step, the visit not created yet: a replay will."""
     house.send(visit("A28", "0", number=""), visit("A01", "1", time=TUESDAY))
     house.settings.delivery.__dict__["patience"] = 0.001
+    house.gate = Serving
     house.drain(Fault.NONE, *[Fault.SWALLOWED] * 20)
     assert states(house)[1] == (State.PARKED, Reason.TIMEOUT)
     house.send(visit("A11", "2", time=WEDNESDAY))

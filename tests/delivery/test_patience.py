@@ -3,39 +3,48 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.delivery.patience import Patience
+from pipeline.delivery.patience import SHARE, Patience
+
+MOST = 100.0
 
 
-def used(*failures: tuple[float, int | None]) -> float:
-    patience = Patience()
-    for now, epoch in failures:
-        patience.failed(now, epoch)
+def used(*failures: tuple[float, int]) -> float:
+    patience = Patience(MOST)
+    for now, served in failures:
+        patience.failed(now, served)
     return patience.seconds
 
 
-def test_the_time_between_failures_counts_where_the_partner_is_there() -> None:
-    assert used((10, 0), (15, 0), (40, 0)) == 30
+def test_the_time_between_failures_counts_where_somebody_was_served_in_between() -> None:
+    assert used((10, 0), (15, 1), (30, 7)) == 20
 
 
 def test_one_failure_is_no_time() -> None:
-    assert used((10, 0)) == 0
+    assert used((10, 5)) == 0
 
 
-def test_while_the_partner_is_away_nothing_counts() -> None:
-    assert used((10, None), (1000, None), (5000, None)) == 0
+def test_while_nobody_is_served_nothing_counts() -> None:
+    assert used((10, 3), (1000, 3), (5000, 3)) == 0
 
 
-def test_the_time_from_before_an_outage_to_after_it_counts_for_nothing_and_what_came_before_still_does() -> None:
-    assert used((10, 0), (12, 0), (20, None), (9000, 1), (9003, 1)) == 5
-    assert used((10, 0), (12, 0), (9000, 1), (9003, 1)) == 5, "this message was not tried meanwhile"
+def test_an_outage_that_is_over_counts_for_no_more_than_its_share() -> None:
+    assert used((10, 0), (9000, 1)) == MOST / SHARE
 
 
-@given(st.lists(st.tuples(st.floats(0, 100), st.sampled_from([None, 0, 1, 2])), max_size=40))
-def test_never_more_than_the_time_and_never_less_with_another_failure(steps: list[tuple[float, int | None]]) -> None:
-    patience, now, before = Patience(), 0.0, 0.0
-    for seconds, epoch in steps:
-        now += seconds
-        patience.failed(now, epoch)
-        assert before <= patience.seconds <= before + seconds + 1e-9
+def test_it_is_over_after_so_many_failures_at_least() -> None:
+    patience = Patience(MOST)
+    for number in range(SHARE):
+        patience.failed(1000.0 * number, number)
+        assert not patience.over
+    patience.failed(1000.0 * SHARE, SHARE)
+    assert patience.over
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.integers(0, 2)), max_size=40))
+def test_never_more_than_the_time_and_never_less_with_another_failure(steps: list[tuple[float, int]]) -> None:
+    patience, now, served, before = Patience(MOST), 0.0, 0, 0.0
+    for seconds, more in steps:
+        now, served = now + seconds, served + more
+        patience.failed(now, served)
+        assert before <= patience.seconds <= before + (min(seconds, MOST / SHARE) + 1e-9 if more else 0)
         before = patience.seconds
-    assert before <= now + 1e-9

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from pipeline.cli import main
 from pipeline.delivery.attempts import Delivery, Elsewhere, Later
+from pipeline.delivery.gate import Gate
 from pipeline.failpoints import Point
 from pipeline.ledger.port import Begun
 from pipeline.model import Intent
 from pipeline.transport.port import landed
 from schemas.outcomes import Reason, State
-from tests.delivery.partner_script import ROUTE, Killed
+from tests.delivery.partner_script import ROUTE, Killed, Serving
 from tests.delivery.promises import soon
 from tests.delivery.test_attempts import Desk
 from tests.delivery.two_steps import TUESDAY, WEDNESDAY, Clinic, Fault, TwoSteps, clinic, reaching, visit
@@ -343,8 +344,9 @@ def parked_at_its_first_step(known: Clinic) -> None:
     """It was answered nothing for too long, and parked: nobody knows whether it arrived."""
     settings = known.settings
     known.settings = settings.model_copy(update={"delivery": settings.delivery.model_copy(update={"patience": 0.01})})
+    known.gate = Serving
     known.drain(*[Fault.SWALLOWED] * 100)
-    known.settings = settings
+    known.settings, known.gate = settings, Gate
     assert known.state(1) == (State.PARKED, Reason.TIMEOUT)
 
 

@@ -40,6 +40,7 @@ from tests.delivery.partner_script import (
     House,
     Killed,
     Script,
+    Serving,
     adt,
     created,
     issue,
@@ -543,6 +544,7 @@ def test_a_defect_on_one_message_parks_it_with_the_place_and_no_value(house: Hou
 
 def test_a_message_answered_with_failures_for_too_long_is_parked_and_others_go_on(house: House) -> None:
     house.settings = settings_with(partial(probe_at_once, patience=0.1))
+    house.gate = Serving
     house.send(adt("A04", "1"), adt("A08", "2", time="20240503101500+0200"))
     house.script.answers.extend([created(), *[issue(500, "exception")] * 500])
     worker = house.worker()

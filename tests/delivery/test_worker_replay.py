@@ -219,6 +219,28 @@ def test_of_a_plan_that_is_stopped_nothing_more_is_begun_though_it_was_taken(
     assert len([path for path in house.paths() if path.startswith("POST")]) == (4 if to is PlanState.PAUSED else 3)
 
 
+@pytest.mark.parametrize("to", [PlanState.PAUSED, PlanState.CANCELLED])
+def test_what_waits_behind_an_unknown_create_is_given_back_too_when_its_plan_is_stopped(
+    house: Hospital, released: Call, monkeypatch: pytest.MonkeyPatch, to: PlanState
+) -> None:
+    """Seen to stay taken until a person ended the create."""
+    monkeypatch.setattr("pipeline.delivery.courier.BLOCKED_PAUSE", 0.05)
+    refused(house, adt("A04", "1", time=MONDAY, diagnosis="E11.9"), adt("A08", "2", time=TUESDAY))
+    house.settings.partners["roche"].__dict__["probe"] = "off"
+    name, replays = released(), house.ledger.replays
+    house.script.answers.append(NoAnswer(Reason.TIMEOUT))
+    worker = house.worker()
+    thread = run_beside(worker)
+    until(lambda: house.state(0) == (State.PARKED, Reason.PROBE_CANNOT_TELL))
+    until(lambda: replays.progress(name).states == {ItemState.DONE: 1, ItemState.TAKEN: 1})
+    replays.move(name, to, _deed(house, name))
+    ends = ItemState.WAITING if to is PlanState.PAUSED else ItemState.LEFT_OUT
+    until(lambda: replays.progress(name).states == {ItemState.DONE: 1, ends: 1})
+    worker.stop.set()
+    thread.join(60)
+    assert (len(house.script.requests), worker.courier.replaying) == (1, 0)
+
+
 def test_what_a_cancelled_plan_had_taken_is_free_after_a_restart(house: Hospital, released: Call) -> None:
     """Seen to be refused for ever: the cancelled plan had a record of the new one, and nobody ended that."""
     refused(house, adt())

@@ -231,7 +231,7 @@ def test_a_partner_that_says_503_to_30_percent_for_a_while(hospital: Hospital, s
 def test_a_partner_that_answers_everybody_with_failures_for_longer_than_a_message_may_fail(
     hospital: Hospital, seed: int, name: str, seen: Seen
 ) -> None:
-    """Guard: Patience counts only while the partner is there. A gateway's page in front of a partner that is away, for hours; here for six times the patience."""
+    """Guard: Patience counts only while the partner serves somebody. A gateway's page in front of a partner that is away, for hours; here for six times the patience."""
     hospital.tree["delivery"]["patience"] = 0.5
     partner = hospital.partners[PARTNER]
     partner.set(seed=seed)

@@ -5,6 +5,7 @@ The partner makes a second patient of a second create, and answers slowly enough
 
 import random
 import signal
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from kafka import KafkaProducer
 
+from pipeline.delivery.attempts import GRACE
 from pipeline.failpoints import Point
 from pipeline.trial.invariants import violations
 from pipeline.trial.traffic import Patient, adt, of_one, seeded
@@ -23,6 +25,9 @@ pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 
 Seen = Callable[[str], None]
 PARTITIONS = 4
+TOTAL = 3
+LASTS = GRACE + TOTAL - 1
+"""Seconds that an intent of a process that stands still lasts at least: it was written a little before."""
 JOINED = "members join, leave and die while messages flow: no loss, nothing created twice, each patient's order kept"
 STILL = "SIGSTOP beyond the session, then SIGCONT: late completions are fenced, nothing is sent twice"
 
@@ -35,7 +40,7 @@ def several(make_hospital: Make) -> Callable[..., Hospital]:
         hospital = make_hospital(bus="kafka", ledger="postgres", **settings)
         hospital.tree["topics"]["partitions"] = PARTITIONS
         hospital.partner(latency=0.15)
-        short = {"connect": 3, "read": 2, "total": 3}
+        short = {"connect": 3, "read": 2, "total": TOTAL}
         hospital.set(in_flight=8, create=dict(short), update=dict(short))
         return hospital
 
@@ -135,7 +140,11 @@ def test_what_is_passed_on_in_peace_is_settled_and_is_worked_off_by_nobody_again
 def test_a_worker_that_stood_still_for_longer_than_its_session_goes_on_and_sends_nothing_twice(
     several: Callable[..., Hospital], seed: int, seen: Seen
 ) -> None:
-    """What holds it: the consumer asks the group before it hands out anything after a session; epochs, and the ledger's intents."""
+    """What holds it: the consumer asks the group before it hands out anything after a session; epochs, and the ledger's intents.
+
+    Where it stood still for longer than its intents lasted (in mid-transaction it keeps the others waiting until the database ends it), the others took it
+    for dead, and what was out was found out: an update by sending it again, flagged as after a crash.
+    """
     random_ = random.Random(seed)
     hospital = several()
     hospital.partners[PARTNER].set(latency=0.4)
@@ -144,9 +153,11 @@ def test_a_worker_that_stood_still_for_longer_than_its_session_goes_on_and_sends
     hospital.until(lambda: administrator(hospital).holders(hospital.group) == [2, 2])
     hospital.more(random_.randint(1, 12))
     first.tell(signal.SIGSTOP)
+    stood = time.monotonic()
     hospital.until(lambda: administrator(hospital).holders(hospital.group) == [4])
     hospital.more(random_.randint(1, 12))
     first.tell(signal.SIGCONT)
+    hospital.crashes += time.monotonic() - stood > LASTS
     end_all(hospital)
     assert first.wait() == 0, hospital.logs()
     after = hospital.evidence()
