@@ -173,7 +173,7 @@ def test_a_client_that_is_refused_halts_the_route_with_one_line_until_it_is_mend
     hospital.until(lambda: worker.events("route_halted"))
     (line,) = worker.events("route_halted")
     assert line["reason"] == Reason.REFUSED_TOKEN
-    assert "authorization server refuses our client" in line["do"]
+    assert "authorization server does not take our client" in line["do"]
     assert creates(sandbox) == 0
     wrong.write_text(sandbox.files.secret())
     assert worker.wait() == 0, hospital.logs()
