@@ -29,7 +29,8 @@ class Replayer:
         self._process = secrets.token_hex(4)
         self._number = count(1)
         self._holders: dict[int, str] = {}
-        self._hand: deque[Taken] = deque()
+        self._hands: dict[str, deque[Taken]] = {}
+        """Of each plan what was taken of it and not handed out; whose turn comes first stands first."""
         self._rates: dict[str, Rate] = {}
         self._look_at, self._looked = clock(), False
 
@@ -44,27 +45,54 @@ class Replayer:
     def idle(self) -> bool:
         """Whether nothing is left of any plan: neither in hand, nor with another worker, nor with nobody, as where no partition is ours yet."""
         return (
-            not self._hand and self._looked and all(one.state is not PlanState.RELEASED for one in self._replays.all(self._route))
+            not self._hands
+            and self._looked
+            and all(one.state is not PlanState.RELEASED for one in self._replays.all(self._route))
         )
 
     def gone(self, partitions: Iterable[int]) -> None:
         """They are not ours any more."""
         for partition in partitions:
             self._holders.pop(partition, None)
-        self._hand = deque(taken for taken in self._hand if taken.item.position.partition in self._holders)
+        hands, self._hands = self._hands, {}
+        self._keep(taken for hand in hands.values() for taken in hand if taken.item.position.partition in self._holders)
 
     def due(self, room: int) -> list[Taken]:
-        """What may go now, `room` at most. Raises LedgerError as the ledger does; then nothing is lost."""
-        if not self._hand and self._clock() >= self._look_at and room > 0:
-            self._hand.extend(self._replays.next(self._route, self._topic, self._holders, BATCH))
-            self._look_at, self._looked = self._clock() + (0 if self._hand else LOOK), True
+        """What may go now, `room` at most, of several plans by turns. Raises LedgerError as the ledger does; then nothing is lost."""
+        if self._clock() >= self._look_at and room > 0:
+            self._look()
         found: list[Taken] = []
-        while self._hand and len(found) < room and self._rate(self._hand[0]).ask() == 0:
-            found.append(self._hand.popleft())
-        return found
+        turns = deque(self._hands)
+        while turns and len(found) < room:
+            replay = turns.popleft()
+            if self._rates[replay].ask() == 0:
+                found.append(self._next_of(replay))
+                turns.extend([replay] if replay in self._hands else [])
+        return sorted(found, key=_place)
 
-    def _rate(self, taken: Taken) -> Rate:
-        if taken.replay not in self._rates:
-            self._rates = {name: rate for name, rate in self._rates.items() if any(one.replay == name for one in self._hand)}
-            self._rates[taken.replay] = Rate(taken.rate, self._clock)
-        return self._rates[taken.replay]
+    def _look(self) -> None:
+        """For more of the plans of which nothing is in hand."""
+        found = self._replays.next(self._route, self._topic, self._holders, BATCH, self._hands)
+        self._keep(found)
+        self._look_at, self._looked = self._clock() + (0 if found else LOOK), True
+
+    def _keep(self, found: Iterable[Taken]) -> None:
+        for taken in found:
+            self._hands.setdefault(taken.replay, deque()).append(taken)
+            if taken.replay not in self._rates:
+                self._rates = {name: rate for name, rate in self._rates.items() if name in self._hands}
+                self._rates[taken.replay] = Rate(taken.rate, self._clock)
+
+    def _next_of(self, replay: str) -> Taken:
+        """Its next turn comes after those of the others."""
+        hand = self._hands.pop(replay)
+        taken = hand.popleft()
+        if hand:
+            self._hands[replay] = hand
+        else:
+            self._look_at = self._clock()
+        return taken
+
+
+def _place(taken: Taken) -> tuple[int, int]:
+    return taken.item.position.partition, taken.item.position.offset

@@ -4,7 +4,7 @@ A plan is made without any side effect at a partner, and never changed afterward
 patient is a keyed hash, what a person wrote (`why`) is sealed. Every method raises LedgerError where the ledger cannot be read or written.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol, Self
@@ -196,10 +196,11 @@ class Replays(Protocol):
         """
         ...
 
-    def next(self, route: str, topic: str, holders: Mapping[int, str], most: int) -> list[Taken]:
-        """The next items of released plans for these partitions, in (partition, offset) order; they are taken when this returns.
+    def next(self, route: str, topic: str, holders: Mapping[int, str], most: int, beside: Collection[str] = ()) -> list[Taken]:
+        """The next items of released plans for these partitions, of each plan in (partition, offset) order; they are taken when this returns.
 
         Of a plan no more than its rate brings in a second (one at least): what is taken is begun soon, or not at all where the plan is stopped.
+        Of the plans named by `beside` nothing: who asks has something of them in hand.
         `holders`: partition → who takes, a name that is new with every process and every time that the partition is assigned. What another
         holder took and did not finish comes again (of a paused plan only what was begun), so that a crash loses nothing; that nothing is
         sent twice is the delivery's own row's doing.

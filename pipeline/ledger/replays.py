@@ -4,20 +4,16 @@ An item that was taken is never forgotten: whoever has the partition next is giv
 something was sent: that is the delivery's own row.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from math import ceil
 from typing import Any, Final
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
-    Select,
     and_,
     bindparam,
-    case,
     exists,
     func,
     insert,
@@ -42,15 +38,12 @@ from pipeline.ledger.plans import (
     What,
 )
 from pipeline.ledger.tables import AUDIT, DELIVERIES, REPLAY_ITEMS, REPLAYS
+from pipeline.ledger.turns import ITEM, LEFT, PLAN, Asker, turns
 from pipeline.model import Position
 from pipeline.pseudonyms import Pseudonyms
 from schemas.outcomes import State
 
-ITEM: Final = REPLAY_ITEMS.c
-PLAN: Final = REPLAYS.c
 OPEN_PLANS: Final = (PlanState.RELEASED.value, PlanState.PAUSED.value)
-LEFT: Final = (ItemState.WAITING.value, ItemState.TAKEN.value)
-BEGUN: Final = (State.PENDING.value, State.UNKNOWN.value)
 PAGE: Final = 1000
 
 HERE: Final = and_(
@@ -75,7 +68,6 @@ ENDED: Final = (
 GIVEN_BACK: Final = {PlanState.PAUSED: ItemState.WAITING, PlanState.CANCELLED: ItemState.LEFT_OUT}
 GIVE_BACK: Final = update(REPLAY_ITEMS).where(HERE, ITEM.state == ItemState.TAKEN.value)
 STANDS: Final = select(PLAN.state).where(PLAN.id == bindparam("k_replay"))
-RELEASED: Final = select(PLAN.id).where(PLAN.route == bindparam("k_route"), PLAN.state != PlanState.PLANNED.value).limit(1)
 
 
 class SqlReplays:
@@ -165,23 +157,24 @@ class SqlReplays:
 
     # the worker's
 
-    def next(self, route: str, topic: str, holders: Mapping[int, str], most: int) -> list[Taken]:
+    def next(self, route: str, topic: str, holders: Mapping[int, str], most: int, beside: Collection[str] = ()) -> list[Taken]:
         """See the port."""
         if not holders or most < 1:
             return []
+        asker = Asker(route, topic, holders, beside)
         with self._read() as connection:  # asked every second, and mostly there is nothing: no write for that
-            if connection.execute(RELEASED, {"k_route": route}).first() is None:
-                return []
-        wanted = _wanted(route, topic, holders).limit(most)
-        with self._read() as connection:
-            if connection.execute(wanted.limit(1)).first() is None:
+            if not turns(connection, asker, 1):
                 self._end(route)
                 return []
         with self._write() as connection:
-            rows = _of_a_second(connection.execute(wanted.with_for_update(of=REPLAY_ITEMS)).all())
-            if rows:
-                connection.execute(TAKE, [_key(row.id, _position(row)) | {"holder": holders[row.partition]} for row in rows])
-        return [Taken(row.id, row.route, _mode(row), row.rate, _item(row)) for row in rows]
+            found = turns(connection, asker, most, lock=True)
+            taken = [Taken(plan.id, route, _mode(plan), plan.rate, _item(item)) for plan, item in found]
+            if taken:
+                connection.execute(
+                    TAKE,
+                    [_key(one.replay, one.item.position) | {"holder": holders[one.item.position.partition]} for one in taken],
+                )
+        return taken
 
     def _end(self, route: str) -> None:
         """Of plans whose last two items were done at once, by two workers: each saw the other's as not done, and ended nothing."""
@@ -310,45 +303,6 @@ class SqlReplays:
             mode=_mode(row),
             state=PlanState(row.state),
         )
-
-
-def _wanted(route: str, topic: str, holders: Mapping[int, str]) -> Select[Any]:
-    """What these holders may take: what waits in a released plan, and what another took and left (of a paused plan only what was begun)."""
-    delivery = and_(
-        DELIVERIES.c.route == PLAN.route,
-        DELIVERIES.c.topic == ITEM.topic,
-        DELIVERIES.c.partition == ITEM.partition,
-        DELIVERIES.c.offset == ITEM.offset,
-    )
-    released = PLAN.state == PlanState.RELEASED.value
-    begun = or_(DELIVERIES.c.open, DELIVERIES.c.state.in_(BEGUN))
-    mine = case(dict(holders), value=ITEM.partition, else_="")
-    waits = and_(released, ITEM.state == ItemState.WAITING.value)
-    left = and_(
-        ITEM.state == ItemState.TAKEN.value,
-        or_(ITEM.holder.is_(None), ITEM.holder != mine),
-        or_(released, begun, PLAN.state == PlanState.CANCELLED.value),
-        PLAN.state != PlanState.PLANNED.value,
-    )
-    columns = [REPLAYS.c[name] for name in ("id", "route", "rate", "latest_only", "include_delivered", "force")]
-    return (
-        select(*columns, *(column for column in ITEM if column.name != "replay"))
-        .join(REPLAY_ITEMS, ITEM.replay == PLAN.id)
-        .outerjoin(DELIVERIES, delivery)
-        .where(PLAN.route == route, ITEM.topic == topic, ITEM.partition.in_(sorted(holders)), or_(waits, left))
-        .order_by(ITEM.partition, ITEM.offset, PLAN.created_ms)
-    )
-
-
-def _of_a_second(rows: Sequence[Row[Any]]) -> list[Row[Any]]:
-    """Of each plan as many as its rate brings in a second."""
-    counts: Counter[str] = Counter()
-    found = []
-    for row in rows:
-        counts[row.id] += 1
-        if counts[row.id] <= max(ceil(row.rate), 1):
-            found.append(row)
-    return found
 
 
 def _may_be_released(connection: Connection, row: Row[Any]) -> None:

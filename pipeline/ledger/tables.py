@@ -206,7 +206,7 @@ REPLAY_ITEMS: Final = Table(
     Column("state", Text, nullable=False),
     Column("holder", Text),
     Column("outcome", Text),
-    Index("ix_replay_items_state", "replay", "state"),
+    Index("ix_replay_items_turn", "replay", "state", "topic", "partition", "offset"),
     Index("ix_replay_items_position", "topic", "partition", "offset"),
 )
 """The records of a plan. `lanes`: keyed hashes with a space between them. `holder`: who took it."""

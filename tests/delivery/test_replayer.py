@@ -1,6 +1,6 @@
 """What a worker takes up of released plans, and when. A list stands for the ledger's plans."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -34,12 +34,15 @@ class Plans:
         assert route == "r"
         return self.plans
 
-    def next(self, route: str, topic: str, holders: Mapping[int, str], most: int) -> list[Taken]:
+    def next(self, route: str, topic: str, holders: Mapping[int, str], most: int, beside: Collection[str] = ()) -> list[Taken]:
         assert (route, topic) == ("r", "t")
         if self.away:
             raise LedgerError("away")
         self.asked.append(dict(holders))
-        given = [one for one in self.left if one.item.position.partition in holders][:most]
+        mine = [one for one in self.left if one.item.position.partition in holders and one.replay not in beside]
+        given = [one for one in mine if [other for other in mine if other.replay == one.replay].index(one) < max(one.rate, 1)][
+            :most
+        ]
         self.left = [one for one in self.left if one not in given]
         return given
 
@@ -141,6 +144,35 @@ def test_each_plan_has_its_own_rate(clock: Clock) -> None:
     assert offsets(made.due(10)) == [1, 2]
     clock.now += 0.03
     assert offsets(made.due(10)) == [3]
+
+
+def test_a_slow_plan_whose_records_come_first_keeps_no_other_one_waiting(clock: Clock) -> None:
+    slow = [item(offset, replay="slow", rate=0.1) for offset in range(100)]
+    made = replayer(Plans([*slow, *(item(offset, replay="fast", rate=20) for offset in range(100, 200))]), clock)
+    gone = []
+    for _ in range(300):
+        gone += made.due(10)
+        clock.now += 0.02
+    assert [sum(one.replay == name for one in gone) for name in ("slow", "fast")] == [1, 100]
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_where_there_is_room_for_one_at_a_time_plans_take_turns(clock: Clock, first: str) -> None:
+    plans = ["a", "b"] if first == "a" else ["b", "a"]
+    made = replayer(Plans([item(offset, replay=plan, rate=50) for plan in plans for offset in range(40)]), clock)
+    clock.now += 5
+    gone: list[Taken] = []
+    for _ in range(40):
+        gone += made.due(1)
+        clock.now += 1
+    assert [sum(one.replay == name for one in gone) for name in ("a", "b")] == [20, 20]
+
+
+def test_what_goes_at_once_goes_in_the_order_of_the_source(clock: Clock) -> None:
+    made = replayer(Plans([item(offset, replay="ab"[offset % 2], rate=50) for offset in (1, 2, 3, 4)]), clock)
+    assert offsets(made.due(1)) == [1]
+    clock.now += 5
+    assert offsets(made.due(10)) == [2, 3, 4]
 
 
 def plan(state: PlanState) -> Replay:
