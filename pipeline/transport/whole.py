@@ -1,7 +1,8 @@
 """A request towards a transport that cannot part sending from reading: it counts as sent when its answer is asked for. No I/O of its own."""
 
+from functools import cache
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeGuard
 
 from pipeline.model import Reply, Request
 from pipeline.transport.port import InAir, Splits, Transport
@@ -9,12 +10,22 @@ from pipeline.transport.port import InAir, Splits, Transport
 
 def started(transport: Transport, request: Request) -> InAir:
     """In the air, where the transport can leave it there."""
-    return transport.start(request) if isinstance(transport, Splits) else _Whole(transport, request)
+    return transport.start(request) if _splits(transport) else _Whole(transport, request)
 
 
 def at_hand(transport: Transport) -> bool:
     """Whether a request would leave at once."""
-    return not isinstance(transport, Splits) or transport.at_hand()
+    return not _splits(transport) or transport.at_hand()
+
+
+def _splits(transport: Transport) -> TypeGuard[Splits]:
+    return _kind_splits(type(transport))
+
+
+@cache
+def _kind_splits(kind: type[Transport]) -> bool:
+    """Asked of each request, three times; Python compares all of a protocol's methods each time."""
+    return issubclass(kind, Splits)
 
 
 class _Whole:
