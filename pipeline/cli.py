@@ -4,6 +4,7 @@ import argparse
 import difflib
 import errno
 import importlib
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ TRACEBACK: Final = "EMR_PIPELINE_TRACEBACK"
 DEFECT: Final = 1
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the system says of a disk on which there is no room."""
+MAY_BE_EMPTY: Final = frozenset({"--known-part"})
+"""Of `map`: a part that the partner does not know, between two that it does."""
 COMMANDS: Final = {
     "demo": "everything on this machine: bus, partner stand-ins, sample traffic; a table of what happened",
     "run": "the worker: read, convert, deliver, prove",
@@ -89,7 +92,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"; there is {' and '.join(near)}" if near else ""
         print(f"emr-pipeline: no such command: {command}{hint}; emr-pipeline --help has them all", file=sys.stderr)
         return WRONG
+    if empty := _empty(words):
+        print(f"emr-pipeline {command}: {empty} is empty, and says nothing: is a variable of the shell not set?", file=sys.stderr)
+        return WRONG
     return _run(parser_of(command).parse_args(words))
+
+
+def _empty(words: Sequence[str]) -> str | None:
+    """The argument that is empty, by the option that it stands after: a filter would be none, and select all that there is."""
+    for before, word in itertools.pairwise(words):
+        option, equals, value = word.partition("=")
+        named = option if option.startswith("--") and equals and not value.strip() else before if not word.strip() else None
+        if named is not None and named not in MAY_BE_EMPTY:
+            return f"the argument of {named}" if named.startswith("-") else "an argument"
+    return None
 
 
 def _run(arguments: argparse.Namespace) -> int:

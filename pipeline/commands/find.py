@@ -125,7 +125,7 @@ def query_of(arguments: Namespace, loaded: "Settings") -> "Query":
         raise SettingsError(f"from 1 to {MOST}", where="--most")
     if arguments.http_status is not None and arguments.http_status not in range(100, 600):
         raise SettingsError("an HTTP status has three digits, as 422", where="--http-status")
-    event = arguments.event.upper() if arguments.event else None
+    event = None if arguments.event is None else arguments.event.upper()
     position, last = (None, None) if arguments.position is None else range_of(arguments.position, "--position")
     return Query(
         route=arguments.route,

@@ -43,8 +43,6 @@ def configure(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     from pipeline import settings, wiring
 
-    if arguments.known is not None and not arguments.known.strip():
-        raise SettingsError("which id? give the one under which the partner knows the patient", where="--known")
     path = settings.find(arguments.settings)
     loaded = settings.load(path) if arguments.route is None else settings.load_offline(path)
     plan = wiring.plan_offline(loaded, wiring.the_route(loaded, arguments.route))

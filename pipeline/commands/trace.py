@@ -44,7 +44,7 @@ def run(arguments: Namespace) -> int:
     asked = [name for name in ("position", "control_id", "request_id") if getattr(arguments, name) is not None]
     if len(asked) != 1:
         raise SettingsError("name one of TOPIC/PARTITION/OFFSET, --control-id and --request-id")
-    position = position_of(arguments.position, "TOPIC/PARTITION/OFFSET") if arguments.position else None
+    position = None if arguments.position is None else position_of(arguments.position, "TOPIC/PARTITION/OFFSET")
     loaded = settings.load(settings.find(arguments.settings))
     if arguments.route is not None:
         wiring.the_route(loaded, arguments.route)

@@ -87,3 +87,32 @@ def test_what_a_command_does_not_understand_is_one_line_and_says_where_to_read(
         main(words)
     said = capsys.readouterr().err
     assert (ended.value.code, said.count("\n"), said.endswith("--help)\n")) == (2, 1, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["find", "--event", ""], "the argument of --event"),
+        (["find", "--event="], "the argument of --event"),
+        (["find", "--state", "parked", "--replay", " "], "the argument of --replay"),
+        (["replay", "plan", "--event", ""], "the argument of --event"),
+        (["replay", "plan", "--control-id", ""], "the argument of --control-id"),
+        (["trace", ""], "an argument"),
+        (["trace", "--request-id", ""], "the argument of --request-id"),
+        (["resolve", "his.adt/0/17", "--why", "asked", "--delivered", ""], "the argument of --delivered"),
+        (["fetch", "njsams", "Patient", "--family="], "the argument of --family"),
+        (["map", "--known", "", "message.hl7"], "the argument of --known"),
+    ],
+)
+def test_an_argument_that_a_shell_left_empty_selects_nothing(
+    words: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    told = f"emr-pipeline {words[0]}: {named} is empty, and says nothing: is a variable of the shell not set?\n"
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize("words", [["--known-part", ""], ["--known-part="]])
+def test_a_part_that_the_partner_does_not_know_may_be_empty(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["map", *words, "no such file"]) == 2
+    assert "no such file" in capsys.readouterr().err

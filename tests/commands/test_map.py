@@ -133,7 +133,7 @@ def test_explain_says_what_decided_the_identifiers_system(cx: str, place: str, c
         ),
         (
             ["map", "several.hl7", "--known", ""],
-            "emr-pipeline map: --known: which id? give the one under which the partner knows the patient",
+            "emr-pipeline map: the argument of --known is empty, and says nothing: is a variable of the shell not set?",
         ),
         (
             ["map", "--jsonl", "several.hl7", "hollow"],
