@@ -2,6 +2,9 @@
 
 The loop's thread alone calls it. It sends nothing, and asks the ledger only what it has of a record; what waits for too long, or is too
 much for memory, it hands to the pool to be parked.
+
+What the ledger has of topics that were the route's source before is in nobody's partition: whoever has the first one of the source has it too, and it
+goes before anything that is read. None of it has an offset that could be committed.
 """
 
 import time
@@ -31,6 +34,10 @@ ANOTHER: Final = (
     "the ledger knows another message by this place: the topic was made anew; nothing was skipped: give the new one a name of its own"
     " (runbook: offset_gone)"
 )
+FIRST: Final = 0
+"""The partition that every topic has."""
+END: Final = 2**63 - 1
+"""Above every offset."""
 REPLAYS: Final = 256
 """Items of replays in the lanes at once, at most."""
 
@@ -41,6 +48,7 @@ class Intake:
     def __init__(
         self,
         plan: Plan,
+        source: str,
         ledger: Ledger,
         *,
         courier: Courier,
@@ -51,6 +59,9 @@ class Intake:
     ) -> None:
         """`steady` gives up at a stop: what could not be asked before it is read after the next start."""
         self._plan, self._ledger, self._courier, self._pool = plan, ledger, courier, pool
+        self._first = TopicPartition(source, FIRST)
+        self._former: list[TopicPartition] | None = None
+        """Ours, of topics that were the source before. None: the first partition of the source is not ours, or nobody has asked yet."""
         self._offsets, self._replayer, self._steady = offsets, replayer, steady
         self.unrestored: set[TopicPartition] = set()
         """Of ours: those whose parked messages have no place in the lanes yet."""
@@ -66,19 +77,41 @@ class Intake:
                 self._one(received, seen.get(received.position))
 
     def restore(self, begins: Mapping[TopicPartition, int]) -> None:
-        """What the ledger has open, of below where reading begins, takes its place before anything that is read."""
+        """What the ledger has open, of below where reading begins, takes its place before anything that is read; all of former topics first."""
+        if self._former is None and self._first in self.unrestored:
+            self._former = self._of_former_topics()
+            self._replayer.assigned(self._former)
+            for each in self._former:
+                self._restore(each, END)
         for each, offset in begins.items():
-            if each not in self.unrestored:
-                continue
-            waiting = self._steady(partial(self._ledger.waiting, self._plan.name, each.topic, each.partition))
-            unemitted = self._steady(partial(self._ledger.unemitted, self._plan.name, each.topic, each.partition))
-            self.unrestored.discard(each)
-            for position, lanes in waiting:
-                if position.offset < offset:
-                    self._pool.restore(position, lanes)
-            for position in unemitted:
-                if position.offset < offset:  # nobody reads it again: a replay, a lane that came free, an operator settled it
-                    self._pool.chore(partial(self._courier.emit_left, position))
+            if each in self.unrestored:
+                self._restore(each, offset)
+                self.unrestored.discard(each)
+
+    def _restore(self, partition: TopicPartition, begins: int) -> None:
+        waiting = self._steady(partial(self._ledger.waiting, self._plan.name, partition.topic, partition.partition))
+        unemitted = self._steady(partial(self._ledger.unemitted, self._plan.name, partition.topic, partition.partition))
+        for position, lanes in waiting:
+            if position.offset < begins:
+                self._pool.restore(position, lanes)
+        for position in unemitted:
+            if position.offset < begins:  # nobody reads it again: a replay, a lane that came free, an operator settled it
+                self._pool.chore(partial(self._courier.emit_left, position))
+
+    def _of_former_topics(self) -> list[TopicPartition]:
+        found = self._steady(partial(self._ledger.former, self._plan.name, self._first.topic))
+        return [TopicPartition(*each) for each in found]
+
+    def home(self, position: Position) -> TopicPartition:
+        """Whoever has this partition of the source has the record."""
+        if position.topic == self._first.topic:
+            return TopicPartition(position.topic, position.partition)
+        return self._first
+
+    def with_former(self, partitions: Iterable[TopicPartition]) -> list[TopicPartition]:
+        """These of ours, and those of former topics that come and go with them."""
+        partitions = list(partitions)
+        return [*partitions, *(self._former or ())] if self._first in partitions else partitions
 
     def replay(self) -> None:
         """Items of released plans, at their rate: each last in its lanes, with everything that is read."""
@@ -93,7 +126,8 @@ class Intake:
     def none_open(self, until: Mapping[TopicPartition, int]) -> bool:
         """Whether the ledger has nothing open below these ends: what was parked, and came back, has let its offset pass before its own end."""
         gone = self._courier.gone
-        return not any(self._steady(partial(self._open, each, end, len(gone) + 1)) - gone for each, end in until.items())
+        ends = {**dict.fromkeys(self._of_former_topics(), END), **until}
+        return not any(self._steady(partial(self._open, each, end, len(gone) + 1)) - gone for each, end in ends.items())
 
     def _open(self, partition: TopicPartition, end: int, most: int) -> set[Position]:
         first = Position(partition.topic, partition.partition, 0)
@@ -117,14 +151,17 @@ class Intake:
     def assigned(self, partitions: Iterable[TopicPartition]) -> None:
         """Ours; they are restored before anything of them is taken."""
         partitions = list(partitions)
-        self._replayer.assigned(each.partition for each in partitions)
+        self.forget(partitions)
+        self._replayer.assigned(partitions)
         self.unrestored |= set(partitions)
 
     def forget(self, partitions: Iterable[TopicPartition]) -> None:
         """Another's."""
         partitions = list(partitions)
-        self._replayer.gone(each.partition for each in partitions)
+        self._replayer.gone(self.with_former(partitions))
         self.unrestored -= set(partitions)
+        if self._first in partitions:
+            self._former = None
 
     def _one(self, received: Received, seen: Seen | None) -> None:
         position = received.position

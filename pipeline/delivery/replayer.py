@@ -1,7 +1,7 @@
 """What a worker takes up of released plans, and when: at each plan's rate, for the partitions that are its own. The loop's thread alone calls it.
 
 It sends nothing: what it hands out goes into the lanes with everything else. What it forgets (a partition that is lost, the end of the
-process) the ledger gives again to the partition's next worker.
+process) the ledger gives again to the partition's next worker. Items of a topic that was the source before go before those of the source.
 """
 
 import secrets
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Final
 
+from pipeline.bus.port import TopicPartition
 from pipeline.delivery.rate import Rate
 from pipeline.ledger.plans import PlanState, Replays, Taken
 
@@ -24,18 +25,18 @@ class Replayer:
     """See the module."""
 
     def __init__(self, route: str, topic: str, replays: Replays, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock`: seconds, monotonic."""
-        self._route, self._topic, self._replays, self._clock = route, topic, replays, clock
+        """`topic`: the source. `clock`: seconds, monotonic."""
+        self._route, self._source, self._replays, self._clock = route, topic, replays, clock
         self._process = secrets.token_hex(4)
         self._number = count(1)
-        self._holders: dict[int, str] = {}
+        self._holders: dict[TopicPartition, str] = {}
         self._hands: dict[str, deque[Taken]] = {}
         """Of each plan what was taken of it and not handed out; whose turn comes first stands first."""
         self._rates: dict[str, Rate] = {}
         self._look_at, self._looked = clock(), False
 
-    def assigned(self, partitions: Iterable[int]) -> None:
-        """They are ours from now on, and what anybody took before, we too, is given again."""
+    def assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        """They are ours from now on, and what anybody took before, we too, is given again. Of several former topics the oldest comes first."""
         partitions = list(partitions)
         self.gone(partitions)
         self._look_at, self._looked = self._clock(), False
@@ -50,12 +51,12 @@ class Replayer:
             and all(one.state is not PlanState.RELEASED for one in self._replays.all(self._route))
         )
 
-    def gone(self, partitions: Iterable[int]) -> None:
+    def gone(self, partitions: Iterable[TopicPartition]) -> None:
         """They are not ours any more."""
         for partition in partitions:
             self._holders.pop(partition, None)
         hands, self._hands = self._hands, {}
-        self._keep(taken for hand in hands.values() for taken in hand if taken.item.position.partition in self._holders)
+        self._keep(taken for hand in hands.values() for taken in hand if _partition(taken) in self._holders)
 
     def due(self, room: int) -> list[Taken]:
         """What may go now, `room` at most, of several plans by turns. Raises LedgerError as the ledger does; then nothing is lost."""
@@ -68,13 +69,23 @@ class Replayer:
             if self._rates[replay].ask() == 0:
                 found.append(self._next_of(replay))
                 turns.extend([replay] if replay in self._hands else [])
-        return sorted(found, key=_place)
+        topics = self._topics()
+        return sorted(found, key=lambda taken: (topics.index(taken.item.position.topic), *_place(taken)))
 
     def _look(self) -> None:
-        """For more of the plans of which nothing is in hand."""
-        found = self._replays.next(self._route, self._topic, self._holders, BATCH, self._hands)
-        self._keep(found)
-        self._look_at, self._looked = self._clock() + (0 if found else LOOK), True
+        """For more of the plans of which nothing is in hand; of a plan with records of several topics, one topic after the other."""
+        some = False
+        for topic in self._topics():
+            holders = {each.partition: holder for each, holder in self._holders.items() if each.topic == topic}
+            found = self._replays.next(self._route, topic, holders, BATCH, self._hands)
+            self._keep(found)
+            some = some or bool(found)
+        self._look_at, self._looked = self._clock() + (0 if some else LOOK), True
+
+    def _topics(self) -> list[str]:
+        """The source last."""
+        former = dict.fromkeys(each.topic for each in self._holders if each.topic != self._source)
+        return [*former, self._source]
 
     def _keep(self, found: Iterable[Taken]) -> None:
         for taken in found:
@@ -92,6 +103,10 @@ class Replayer:
         else:
             self._look_at = self._clock()
         return taken
+
+
+def _partition(taken: Taken) -> TopicPartition:
+    return TopicPartition(taken.item.position.topic, taken.item.position.partition)
 
 
 def _place(taken: Taken) -> tuple[int, int]:

@@ -97,6 +97,7 @@ class Worker:
         self.offsets = Offsets()
         self.intake = Intake(
             plan,
+            topics.source,
             ledger,
             courier=self.courier,
             pool=self.pool,
@@ -267,7 +268,7 @@ class Worker:
 
     def mine(self, position: Position) -> bool:
         """See courier.Desk."""
-        return self._ours(TopicPartition(position.topic, position.partition))
+        return self._ours(self.intake.home(position))
 
     def aside(self, action: Callable[[], None]) -> None:
         """See courier.Desk."""
@@ -373,7 +374,7 @@ class Worker:
 
     def assigned(self, partitions: Sequence[TopicPartition]) -> None:
         """They begin unpaused, and are read anew where they were ours before."""
-        self.pool.drop(partitions, 0)
+        self._drop(partitions, 0)
         self._keep_nothing_of(partitions)
         self.offsets.assigned(partitions)
         self.intake.assigned(partitions)
@@ -381,15 +382,18 @@ class Worker:
     def revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Nothing of these is started any more; what runs may end, then what is settled is committed, and the rest is another's."""
         end = time.monotonic() + self.settings.revoke_seconds
-        self.pool.drop(partitions, self.settings.revoke_seconds)
+        self._drop(partitions, self.settings.revoke_seconds)
         self.emitter.flush(max(end - time.monotonic(), 0))
         self.commit()
         self._forget(partitions)
 
     def lost(self, partitions: Sequence[TopicPartition]) -> None:
         """Another member has them: a late completion writes the ledger, never an offset."""
-        self.pool.drop(partitions, 0)
+        self._drop(partitions, 0)
         self._forget(partitions)
+
+    def _drop(self, partitions: Sequence[TopicPartition], seconds: float) -> None:
+        self.pool.drop(self.intake.with_former(partitions), seconds)
 
     def _forget(self, partitions: Sequence[TopicPartition]) -> None:
         self.intake.forget(partitions)
@@ -397,8 +401,8 @@ class Worker:
         self._keep_nothing_of(partitions)
 
     def _keep_nothing_of(self, partitions: Sequence[TopicPartition]) -> None:
-        gone = {(each.topic, each.partition) for each in partitions}
-        self.courier.forget(lambda position: (position.topic, position.partition) not in gone)
+        gone = set(partitions)
+        self.courier.forget(lambda position: self.intake.home(position) not in gone)
 
     # the end
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, or_, select, tuple_, update
 from sqlalchemy import insert as insert_row
 
 from pipeline.database.prepared import Prepared, Row, one_by_one
@@ -89,6 +89,16 @@ AGAIN: Final = Prepared(
     .returning(DELIVERIES.c.id)
 )
 """Begin a closed record again: only as a taken item of a plan, and once its result is on its topic."""
+NEXT_PARTITION: Final = (
+    select(DELIVERIES.c.topic, DELIVERIES.c.partition, DELIVERIES.c.id)
+    .where(
+        DELIVERIES.c.route == bindparam("k_route"),
+        tuple_(DELIVERIES.c.topic, DELIVERIES.c.partition) > tuple_(bindparam("k_topic"), bindparam("k_partition")),
+    )
+    .order_by(DELIVERIES.c.topic, DELIVERIES.c.partition, DELIVERIES.c.offset)
+    .limit(1)
+)
+"""The first record of the partition after that one: so a million rows are asked for their partitions by as many statements as there are partitions."""
 UNEMITTED: Final = (
     select(DELIVERIES.c.topic, DELIVERIES.c.partition, DELIVERIES.c.offset)
     .where(

@@ -312,6 +312,10 @@ class Ledger(Protocol):
         """
         ...
 
+    def former(self, route: str, source: str) -> list[tuple[str, int]]:
+        """Topic and partition of what it has of this route beside `source`: the topics that were its source before, the oldest first."""
+        ...
+
     def holding(self, partner: str, positions: Sequence[Position]) -> set[Position]:
         """Those of these whose create, or merge, still holds a patient at this partner."""
         ...

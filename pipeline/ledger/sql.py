@@ -18,7 +18,7 @@ from pipeline.errors import Refused
 from pipeline.ledger import knowledge as known
 from pipeline.ledger.claims import RouteClaims
 from pipeline.ledger.decide import decide
-from pipeline.ledger.deliveries import BETWEEN, EMITTED, SELECT, UNEMITTED, WAITING, Deliveries, here, maybe_done
+from pipeline.ledger.deliveries import BETWEEN, EMITTED, NEXT_PARTITION, SELECT, UNEMITTED, WAITING, Deliveries, here, maybe_done
 from pipeline.ledger.find import delivery_of, statement_of
 from pipeline.ledger.identities import MERGES, Identities, insert
 from pipeline.ledger.named import LEDGER, MIGRATIONS
@@ -298,6 +298,19 @@ class SqlLedger:
                 if row.also is not None:
                     also.append(row.also)
         return [(position, tuple(each)) for position, each in lanes.items()]
+
+    def former(self, route: str, source: str) -> list[tuple[str, int]]:
+        """See the port."""
+        first: dict[tuple[str, int], int] = {}
+        with self._read() as connection:
+            at = ("", -1)
+            while row := connection.execute(NEXT_PARTITION, {"k_route": route, "k_topic": at[0], "k_partition": at[1]}).first():
+                at = (row.topic, row.partition)
+                first[at] = row.id
+        ages: dict[str, int] = {}
+        for (topic, _), written in first.items():
+            ages[topic] = min(written, ages.get(topic, written))
+        return sorted((each for each in first if each[0] != source), key=lambda each: (ages[each[0]], *each))
 
     def holding(self, partner: str, positions: Sequence[Position]) -> set[Position]:
         """See the port."""

@@ -284,6 +284,25 @@ def test_what_comes_back_by_itself_is_told_with_its_lanes_in_source_order(ledger
     assert open_it().waiting(ROUTE, "his.adt", 0) == expected
 
 
+def at(topic: str, partition: int, offset: int, route: str = ROUTE) -> Settlement:
+    """Of a record that went no further."""
+    message = settled(Message(offset, partition=partition, route=route), State.FILTERED, Reason.EVENT_NOT_FOR_PARTNER)
+    there = Position(topic, partition, offset)
+    return replace(
+        message,
+        outcome=replace(message.outcome, received=replace(message.outcome.received, position=there), decoded=None, routed=None),
+        result_id=f"{route} {there}",
+    )
+
+
+def test_the_partitions_of_topics_that_were_the_source_before_are_told_the_oldest_topic_first(ledger: SqlLedger) -> None:
+    for one in (at("z", 1, 5), at("his.adt", 0, 1), at("z", 0, 3), at("a", 0, 0), at("z", 0, 4), at("m", 0, 0, "another-route")):
+        ledger.settle(one)
+    assert ledger.former(ROUTE, "his.adt") == [("z", 0), ("z", 1), ("a", 0)]
+    assert ledger.former(ROUTE, "z") == [("his.adt", 0), ("a", 0)]
+    assert ledger.former("a-new-one", "z") == []
+
+
 def test_many_are_seen_at_once(ledger: SqlLedger) -> None:
     for offset in (1, 2, 5):
         ledger.settle(settled(Message(offset), State.FILTERED, Reason.EVENT_NOT_FOR_PARTNER))
