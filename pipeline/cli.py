@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from pipeline import __version__
-from pipeline.commands import REFUSED, WRONG
+from pipeline.commands import INTERRUPTED, REFUSED, WRONG
 from pipeline.errors import PipelineError, Refused, place_of
 
 TRACEBACK: Final = "EMR_PIPELINE_TRACEBACK"
@@ -62,7 +62,7 @@ def parser_of(command: str | None) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="emr-pipeline",
         description="HL7 v2 events in, exactly the FHIR that a partner accepts out, with proof of what happened.",
-        epilog="Exit: 0 done, 2 wrong input or settings, 3 some of it did not go, 4 refused by a guard. Start with: emr-pipeline demo",
+        epilog="Exit: 0 done, 2 wrong input or settings, 3 some of it did not go, 4 refused by a guard, 130 ended by Ctrl-C. Start with: emr-pipeline demo",
     )
     parser.add_argument("--version", action="version", version=f"emr-pipeline {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -125,7 +125,7 @@ def _run(arguments: argparse.Namespace) -> int:
         _forget_stdout()
         return WRONG
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except Exception as error:
         if os.environ.get(TRACEBACK):
             raise

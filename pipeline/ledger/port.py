@@ -204,6 +204,10 @@ class Ledger(Protocol):
         """
         ...
 
+    def claimed(self, route: str) -> bool | None:
+        """Whether a worker has the route; None where nobody can tell (on PostgreSQL workers share it)."""
+        ...
+
     def knowledge(self, routed: Routed) -> Knowledge:
         """All that identify needs, in one read transaction."""
         ...

@@ -112,6 +112,10 @@ class SqlLedger:
             _same_group(route, row.consumer_group, group)
         self._claims.take(route)
 
+    def claimed(self, route: str) -> bool | None:
+        """See the port."""
+        return self._claims.taken(route)
+
     def start(self, route: str, group: str, how: str) -> str | None:
         """See the port."""
         with self._write() as connection:

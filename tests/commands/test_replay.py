@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from pipeline.cli import main
-from pipeline.ledger.plans import ItemState
+from pipeline.errors import NotSent
+from pipeline.ledger.plans import ItemState, PlanState
 from pipeline.ledger.port import Query
-from schemas.outcomes import State
+from pipeline.ledger.sql import now_ms
+from schemas.outcomes import Reason, State
 from tests.commands.replaying import MONDAY, TUESDAY, Call, Hospital, caller
-from tests.delivery.partner_script import ROUTE, adt, issue
+from tests.delivery.partner_script import ROUTE, adt, issue, run_beside, until
 
 
 @pytest.fixture
@@ -205,9 +207,109 @@ def test_a_plan_that_is_released_is_followed_by_whoever_releases_it_again(house:
     assert (code, f"plan {name} is released" in out) == (0, True)
     (taken,) = house.ledger.replays.next(ROUTE, house.topics.source, {0: "w1"}, 10)
     house.ledger.replays.done(name, taken.item.position, State.DELIVERED)
-    assert call("run", "--plan", name)[0] == 4
     told = json.loads(call("show", "--plan", name, "--json")[1])
     assert [deed["what"] for deed in told["audit"]] == ["replay plan", "replay run"]
+
+
+@pytest.mark.parametrize(("outcome", "expected"), [(State.DELIVERED, 0), (State.PARKED, 3)])
+@pytest.mark.parametrize("words", [[], ["--wait"]])
+def test_a_plan_that_is_done_says_how_it_came_out(
+    house: Hospital, call: Call, outcome: State, expected: int, words: list[str]
+) -> None:
+    parked(house, adt())
+    name = planned(call)["plan"]
+    call("run", "--plan", name)
+    (taken,) = house.ledger.replays.next(ROUTE, house.topics.source, {0: "w1"}, 10)
+    house.ledger.replays.done(name, taken.item.position, outcome)
+    code, out, err = call("run", "--plan", name, *words)
+    assert (code, err) == (expected, "")
+    assert out.splitlines() == ["done: 1 done, 0 left", f"  {outcome.value:20}{1:>7}"]
+    code, out, _ = call("run", "--plan", name, *words, "--json")
+    assert (code, json.loads(out)["outcomes"]) == (expected, {outcome.value: 1})
+
+
+def test_who_stops_waiting_is_told_that_the_plan_goes_on(house: Hospital, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    parked(house, adt())
+    name = planned(call)["plan"]
+
+    def sleep(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.commands.replay.waiting.time", SimpleNamespace(sleep=sleep))
+    code, _, err = call("run", "--plan", name, "--wait")
+    assert (code, err) == (130, f"the plan goes on: emr-pipeline replay pause | cancel --plan {name} stops it\n")
+    plan = house.ledger.replays.get(name)
+    assert plan is not None
+    assert plan.state is PlanState.RELEASED
+
+
+def waited(house: Hospital, call: Call, monkeypatch: pytest.MonkeyPatch, *, looks: int = 60) -> str:
+    """What is said on stderr by somebody who waits for so many looks, half a second each, and then stops the plan."""
+    slept = 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal slept
+        slept += 1
+        assert seconds == 0.5
+        if slept == looks:
+            call("pause", "--plan", name)
+
+    name = house.ledger.replays.all()[0].id
+    monkeypatch.setattr("pipeline.commands.replay.waiting.time", SimpleNamespace(sleep=sleep))
+    told: list[str] = []
+    monkeypatch.setattr(
+        "pipeline.commands.replay.waiting.sys", SimpleNamespace(stderr=SimpleNamespace(write=told.append, flush=int))
+    )
+    assert call("run", "--plan", name, "--wait")[0] == 3
+    return "".join(told)
+
+
+def test_where_no_worker_has_the_route_who_waits_is_told_once_and_after_ten_seconds(
+    house: Hospital, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parked(house, adt())
+    planned(call)
+    house.ledger.close()  # and with it the worker's right to the route
+    told = f"it waits: no worker has the route {ROUTE}; emr-pipeline run {ROUTE} starts one\n"
+    assert waited(house, call, monkeypatch, looks=20) == ""
+    call("resume", "--plan", house.ledger.replays.all()[0].id)
+    assert waited(house, call, monkeypatch) == told
+
+
+def test_where_a_worker_has_taken_nothing_who_waits_is_told(house: Hospital, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    parked(house, adt())
+    planned(call)
+    house.ledger.claim(ROUTE, house.settings.group_of(ROUTE))
+    told = waited(house, call, monkeypatch)
+    assert told == f"it waits: the worker of {ROUTE} has taken nothing yet: does it run? emr-pipeline doctor\n"
+
+
+def test_where_what_was_taken_does_not_end_who_waits_is_told(
+    house: Hospital, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parked(house, adt())
+    call("run", "--plan", planned(call)["plan"])
+    house.ledger.claim(ROUTE, house.settings.group_of(ROUTE))
+    house.ledger.replays.next(ROUTE, house.topics.source, {0: "w1"}, 10)
+    told = waited(house, call, monkeypatch)
+    assert told.startswith(f"it waits: the worker of {ROUTE} has taken 1 and ended none: the partner or the worker is away")
+
+
+def test_where_attempts_fail_who_waits_is_told_of_the_last_one(
+    house: Hospital, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parked(house, adt())
+    call("run", "--plan", planned(call)["plan"])
+    house.script.answers += [NotSent(Reason.NOT_SENT_CONNECT)] * 10_000
+    worker = house.worker()
+    thread = run_beside(worker)
+    until(lambda: house.state(0) == (State.PENDING, "not_sent_connect"))
+    began = iter([0])
+    monkeypatch.setattr("pipeline.wiring.clock", lambda: next(began, now_ms()))
+    told = waited(house, call, monkeypatch)
+    worker.stop.set()
+    thread.join()
+    assert told.startswith("it waits: the last attempt ended as not_sent_connect, and is made again")
 
 
 def test_a_plan_that_was_released_before_is_waited_for_too(house: Hospital, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +322,7 @@ def test_a_plan_that_was_released_before_is_waited_for_too(house: Hospital, call
         """The worker has time meanwhile."""
         house.ledger.replays.done(name, taken.item.position, State.DELIVERED)
 
-    monkeypatch.setattr("pipeline.commands.replay.time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr("pipeline.commands.replay.waiting.time", SimpleNamespace(sleep=sleep))
     code, out, _ = call("run", "--plan", name, "--wait")
     assert (code, out.splitlines()[:2]) == (0, ["released: 0 done, 1 left", "done: 1 done, 0 left"])
 

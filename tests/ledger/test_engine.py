@@ -163,6 +163,22 @@ def test_a_route_on_sqlite_has_one_worker(tmp_path: Path) -> None:
     second.close()
 
 
+def test_whether_a_worker_has_a_route_can_be_asked_by_anybody_and_takes_nothing_away(tmp_path: Path) -> None:
+    worker, asking = of(tmp_path), of(tmp_path)
+    assert asking.claimed(ROUTE) is False
+    worker.claim(ROUTE, "g")
+    assert (asking.claimed(ROUTE), worker.claimed(ROUTE)) == (True, True)
+    worker.close()
+    assert asking.claimed(ROUTE) is False
+    worker.claim(ROUTE, "g")
+    worker.close()
+
+
+def test_on_postgresql_nobody_can_tell_whether_a_worker_has_a_route() -> None:
+    ledger = SqlLedger("postgresql+psycopg://nobody@localhost/none", PSEUDONYMS)
+    assert ledger.claimed(ROUTE) is None
+
+
 def test_a_route_is_free_when_its_worker_was_killed(tmp_path: Path) -> None:
     code = f"""
 import os, signal

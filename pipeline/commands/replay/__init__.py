@@ -7,18 +7,18 @@ it, please). --show-values prints values of patients: only on a terminal.
 """
 
 import json
-import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from typing import TYPE_CHECKING, Final
 
-from pipeline.commands import DONE, NOT_ALL, json_argument, operator, settings_argument
+from pipeline.commands import DONE, json_argument, operator, settings_argument
 from pipeline.commands.find import filters
 from pipeline.commands.replay.making import MOST, check, make
-from pipeline.commands.replay.shown import listed, plan_json, show, the_plan
+from pipeline.commands.replay.shown import listed, show, the_plan
+from pipeline.commands.replay.waiting import ended, far, wait
 from pipeline.errors import Refused, SettingsError
 
 if TYPE_CHECKING:
-    from pipeline.ledger.plans import Progress, Replay, What
+    from pipeline.ledger.plans import Replay, What
     from pipeline.wiring import Opened
 
 EXAMPLE: Final = """  emr-pipeline replay plan --route roche-patients --state parked --reason fhir_invalid --since 12h
@@ -36,8 +36,6 @@ EXAMPLES: Final = {
     "resume": "  emr-pipeline replay resume --plan r7k3m",
     "cancel": "  emr-pipeline replay cancel --plan r7k3m --why 'the wrong day'",
 }
-LOOK: Final = 0.5
-"""Seconds between looks with --wait."""
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -61,8 +59,15 @@ def configure(parser: ArgumentParser) -> None:
     plan.add_argument(
         "--show-values", action="store_true", help="PATIENT DATA: with --diff, what would stand there now; on a terminal only"
     )
-    run_ = actions.add_parser("run", help="release a plan: the worker executes it; one that is released already goes on")
-    run_.add_argument("--wait", action="store_true", help="follow it to its end")
+    run_ = actions.add_parser(
+        "run",
+        help="release a plan: the worker executes it; one that is released already goes on, of one that is done it says how it came out",
+    )
+    run_.add_argument(
+        "--wait",
+        action="store_true",
+        help="follow it to its end (exit 0: all arrived, 3: some did not); Ctrl-C ends the waiting, exit 130, and the plan goes on",
+    )
     actions.add_parser("list", help="all plans, newest first").add_argument("--route", metavar="R", help="only of this route")
     show = actions.add_parser("show", help="a plan: what was asked for, how far it is, who did what")
     show.add_argument("--items", action="store_true", help="every record of it")
@@ -120,6 +125,8 @@ def _move(arguments: Namespace, things: "Opened") -> int:
     _in_turn(replay, what)
     if what is What.RUN and replay.state is PlanState.RELEASED:
         return _released(arguments, replay, things)
+    if what is What.RUN and replay.state is PlanState.DONE:
+        return _over(arguments, replay, things)
     deed = Deed(wiring.clock(), operator(), what, arguments.why, replay.route, None, replay.id, replay.hash)
     moved = things.ledger.replays.move(replay.id, to, deed)
     if what in {What.RUN, What.RESUME}:
@@ -134,13 +141,21 @@ def _move(arguments: Namespace, things: "Opened") -> int:
 def _released(arguments: Namespace, replay: "Replay", things: "Opened") -> int:
     """It is, now or since before: who does it, or with --wait, how far it is."""
     if getattr(arguments, "wait", False):
-        return _wait(arguments, things)
+        return wait(arguments, things)
     if arguments.json:
         print(json.dumps({"plan": replay.id, "state": replay.state, "hash": replay.hash}))
     else:
         follow = f"emr-pipeline replay show --plan {replay.id} says how far it is"
         print(f"plan {replay.id} is {replay.state}; the worker of {replay.route} executes it, {follow}")
     return DONE
+
+
+def _over(arguments: Namespace, replay: "Replay", things: "Opened") -> int:
+    """It is at its end: how it came out, as whoever had waited would have seen it."""
+    progress = things.ledger.replays.progress(replay.id)
+    if not arguments.json:
+        print(far(replay, progress))
+    return ended(arguments, replay, progress)
 
 
 def _begun(replay: "Replay", things: "Opened") -> str:
@@ -162,33 +177,3 @@ def _in_turn(replay: "Replay", what: "What") -> None:
         raise Refused("the plan is paused: emr-pipeline replay resume goes on with it", where=replay.id)
     if what is What.RESUME and replay.state is PlanState.PLANNED:
         raise Refused("the plan was never released: emr-pipeline replay run does that", where=replay.id)
-
-
-def _wait(arguments: Namespace, things: "Opened") -> int:
-    """Until it is at its end, or somebody stops it; a line for each change."""
-    from pipeline.ledger.plans import ItemState, PlanState
-
-    told = ""
-    while True:
-        replay, progress = the_plan(arguments, things), things.ledger.replays.progress(arguments.plan)
-        left = progress.states.get(ItemState.WAITING, 0) + progress.states.get(ItemState.TAKEN, 0)
-        line = f"{replay.state}: {progress.states.get(ItemState.DONE, 0)} done, {left} left"
-        if line != told and not arguments.json:
-            print(line, flush=True)
-        told = line
-        if replay.state is not PlanState.RELEASED:
-            break
-        time.sleep(LOOK)
-    if arguments.json:
-        print(json.dumps(plan_json(replay, progress)))
-    else:
-        print("\n".join(f"  {state.value:20}{number:>7}" for state, number in sorted(progress.outcomes.items())))
-    return _code(replay, progress)
-
-
-def _code(replay: "Replay", progress: "Progress") -> int:
-    from pipeline.ledger.plans import PlanState
-    from schemas.outcomes import CLOSED
-
-    whole = replay.state is PlanState.DONE and all(state in CLOSED for state in progress.outcomes)
-    return DONE if whole else NOT_ALL
