@@ -14,7 +14,8 @@
     │   │   └── BusRebalancing  no outage: the group is being divided anew; poll, then try again
     │   ├── BusLost           what this member held is another's now: forget it and poll on
     │   └── BusRefused        trying again does not help: no such topic, no right, too large
-    │       └── BusGap            where to read on is gone (topic made anew, retention): a person decides, nothing is skipped (exit 4)
+    │       ├── BusGap            where to read on is gone (topic made anew, retention): a person decides, nothing is skipped (exit 4)
+    │       └── BusTooLarge       this record is larger than the topic takes: it alone, others go
     ├── DatabaseError     a database of ours cannot be read or written
     │   ├── LedgerError       the ledger: no new work
     │   └── StoreError        the store of appointments: nothing goes in, nothing is served
@@ -122,6 +123,10 @@ class BusRefused(BusError):
 
 class BusGap(BusRefused):
     """Where to read on is gone: a topic made anew, retention, no offset. Nothing is skipped; a person decides."""
+
+
+class BusTooLarge(BusRefused):
+    """This record is larger than its topic takes, or the bus. It was not appended; it says nothing of any other."""
 
 
 class BusLost(BusError):

@@ -8,10 +8,11 @@ import sqlite3
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
 
+from pipeline.bus.each import append_each
 from pipeline.bus.embedded_retention import Retention
 from pipeline.bus.limits import check_partition, check_record, no_such_topic
 from pipeline.bus.partitioner import partition_of
@@ -120,6 +121,10 @@ class EmbeddedProducer:
         deadline = time.monotonic() + timeout
         pending = [self.send(record) for record in records]
         return [each.wait(max(0.0, deadline - time.monotonic())) for each in pending]
+
+    def append_each(self, records: Sequence[Record], timeout: float = 30.0) -> list[Position | BusError]:
+        """See the port."""
+        return append_each(self, records, time.monotonic() + timeout)
 
     def close(self) -> None:
         """Write what waits, then let go."""

@@ -17,7 +17,7 @@ from kafka.net.compat import KafkaNetClient
 from pipeline.bus.kafka_diagnosis import why_unreachable
 from pipeline.bus.port import TopicPartition
 from pipeline.bus.tls import context_of
-from pipeline.errors import BusError, BusGap, BusLost, BusRefused, BusUnavailable, SettingsError
+from pipeline.errors import BusError, BusGap, BusLost, BusRefused, BusTooLarge, BusUnavailable, SettingsError
 from pipeline.settings import Kafka
 
 CONNECT_SECONDS: Final = 10.0
@@ -62,17 +62,24 @@ LOST: Final[dict[str, str]] = {
 """Those that say that we are no member now: what we held is another's."""
 GAPS: Final = frozenset({"OffsetOutOfRangeError", "LogTruncationError", "NoOffsetForPartitionError"})
 """Of the refused: those that say that the place to read on is gone."""
+TOO_LARGE: Final = frozenset({"MessageSizeTooLargeError", "RecordListTooLargeError"})
+"""Of the refused: those that say that a record is too large. kafka-python parts a batch of several before it says so of one."""
 
 
 def failure(error: Exception, where: str) -> BusError:
     """kafka-python's error as ours: one line, no value."""
     for kind in type(error).__mro__:
         if kind.__name__ in REFUSED:
-            refused = BusGap if kind.__name__ in GAPS else BusRefused
-            return refused(f"{REFUSED[kind.__name__]} ({type(error).__name__})", where=where)
+            return _refused(kind.__name__)(f"{REFUSED[kind.__name__]} ({type(error).__name__})", where=where)
         if kind.__name__ in LOST:
             return BusLost(f"{LOST[kind.__name__]} ({type(error).__name__})", where=where)
     return BusUnavailable(f"Kafka did not do it ({type(error).__name__}); it is worth another try", where=where)
+
+
+def _refused(name: str) -> type[BusRefused]:
+    if name in GAPS:
+        return BusGap
+    return BusTooLarge if name in TOO_LARGE else BusRefused
 
 
 @lru_cache(maxsize=1)

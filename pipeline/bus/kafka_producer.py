@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,10 +12,11 @@ from typing import Any, Final, Self
 from kafka import KafkaProducer
 from kafka import errors as kafka_errors
 
+from pipeline.bus.each import append_each
 from pipeline.bus.kafka_client import REFUSED, connect, failure
-from pipeline.bus.limits import MOST_BYTES, OVERHEAD_BYTES, check_partition, check_record
+from pipeline.bus.limits import MOST_BYTES, OVERHEAD_BYTES, check_partition, check_record, size_of
 from pipeline.bus.port import Record
-from pipeline.errors import BusRefused, BusUnavailable
+from pipeline.errors import BusError, BusRefused, BusTooLarge, BusUnavailable
 from pipeline.model import Position
 from pipeline.settings import Kafka
 
@@ -26,6 +27,8 @@ DELIVERY_MS: Final = 30_000
 """After this a record has failed; a leader change takes less."""
 CLOSE_SECONDS: Final = 8.0
 """What `close` gives to the records that are still on their way: a worker has 12 s to stop."""
+BATCH_BYTES: Final = 128 * 1024
+"""What kafka-python sends together of one partition; a larger record goes alone."""
 CHUNK: Final = 2_000
 """Records that `append` has on their way at a time: kafka-python itself has no bound."""
 
@@ -89,6 +92,23 @@ class KafkaBusProducer:
             pending = [self.send(record) for record in chunk]
             positions += [each.wait(max(0.0, deadline - time.monotonic())) for each in pending]
         return positions
+
+    def append_each(self, records: Sequence[Record], timeout: float = 30.0) -> list[Position | BusError]:
+        """See the port. What is larger than kafka-python's batches goes alone, when the others are durable.
+
+        For where the broker refuses a record for its size, kafka-python 3.0.12 gives up its producer, and says the same of all that is on its
+        way with it, also of what the broker has taken. So what was refused in company is asked for once more alone; only where a topic takes less than
+        BATCH_BYTES may that append one again.
+        """
+        deadline = time.monotonic() + timeout
+        self._ready({record.topic for record in records}, deadline, timeout)
+        together = [number for number, record in enumerate(records) if size_of(record) <= BATCH_BYTES]
+        became = dict(zip(together, append_each(self, [records[number] for number in together], deadline), strict=True))
+        for number, record in enumerate(records):
+            if number not in became or (len(together) > 1 and isinstance(became[number], BusTooLarge)):
+                away = next((each for each in became.values() if isinstance(each, BusUnavailable)), None)
+                became[number] = away or append_each(self, [record], deadline)[0]
+        return [became[number] for number in range(len(records))]
 
     def _ready(self, topics: set[str], deadline: float, timeout: float) -> None:
         """Ask for what `send` would wait for, a broker and each topic's partitions, and wait no longer than the caller does.
@@ -162,7 +182,7 @@ class KafkaBusProducer:
             acks="all",
             enable_idempotence=True,
             linger_ms=LINGER_MS,
-            batch_size=128 * 1024,
+            batch_size=BATCH_BYTES,
             max_request_size=MOST_BYTES + OVERHEAD_BYTES,
             max_block_ms=REQUEST_MS,
             request_timeout_ms=REQUEST_MS,

@@ -8,10 +8,13 @@ import re
 from typing import Final
 
 from pipeline.bus.port import Record
-from pipeline.errors import BusRefused
+from pipeline.errors import BusRefused, BusTooLarge
 
 MOST_BYTES: Final = 32 * 1024 * 1024
-"""Key, value and headers of one record: twice the largest message of a site (settings, site.most_bytes), which a dead letter may wrap."""
+"""Key, value and headers of one record: twice the largest message of a site (settings, site.most_bytes), which a dead letter may wrap.
+
+A source record near it does not fit into its dead letter, which has our headers too (pipeline/stages/settle.py).
+"""
 OVERHEAD_BYTES: Final = 64 * 1024
 """What Kafka's batch and record framing may add to a record."""
 
@@ -25,20 +28,25 @@ def check_name(name: str, what: str) -> None:
 
 
 def check_record(record: Record) -> int:
-    """The record's bytes; BusRefused where it is no record that both buses take."""
+    """The record's bytes; BusRefused where it is no record that both buses take, BusTooLarge where that is for its size."""
     check_name(record.topic, "topic")
     _check_bytes(record, "key", record.key)
     _check_bytes(record, "value", record.value)
     if record.key is None and record.value is None:
         raise BusRefused("a record with neither key nor value says nothing", where=record.topic)
-    size = len(record.key or b"") + len(record.value or b"")
     for name, value in record.headers:
         if not isinstance(name, str) or not isinstance(value, bytes):
             raise BusRefused("a header is a pair of text and bytes", where=record.topic)
-        size += len(name.encode()) + len(value)
+    size = size_of(record)
     if size > MOST_BYTES:
-        raise BusRefused(f"a record of {size} bytes; the bus takes {MOST_BYTES} (key, value and headers)", where=record.topic)
+        raise BusTooLarge(f"a record of {size} bytes; the bus takes {MOST_BYTES} (key, value and headers)", where=record.topic)
     return size
+
+
+def size_of(record: Record) -> int:
+    """Its bytes as the bus counts them: key, value and headers."""
+    headers = sum(len(name.encode()) + len(value) for name, value in record.headers)
+    return len(record.key or b"") + len(record.value or b"") + headers
 
 
 def _check_bytes(record: Record, what: str, value: object) -> None:

@@ -1,7 +1,8 @@
 """What a bus does: durable topics with partitions, offsets and consumer groups, in Kafka's terms. No implementation here.
 
 Both implementations pass one contract suite (tests/contract/test_bus.py). Errors: BusUnavailable (try again later), BusLost (what we
-held is another's now), BusRefused (trying again does not help; a BusGap is one). No error and no log line carries a record's key or value.
+held is another's now), BusRefused (trying again does not help; a BusGap is one, and a BusTooLarge). No error and no log line carries a
+record's key or value.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, Self
 
+from pipeline.errors import BusError
 from pipeline.model import Position, Received
 
 
@@ -74,7 +76,15 @@ class Producer(Protocol):
         ...
 
     def append(self, records: Iterable[Record], timeout: float = 30.0) -> list[Position]:
-        """Append all and return when all are durable."""
+        """Append all and return when all are durable. After an error any of them may be there: who has to know asks `append_each`."""
+        ...
+
+    def append_each(self, records: Sequence[Record], timeout: float = 30.0) -> list[Position | BusError]:
+        """Append all that can be; what became of each, in their order: where it is durable, or why that is not so.
+
+        BusTooLarge: this record is not there, and no other is missing because of it. Any other BusRefused: it is not there. BusUnavailable:
+        it may be there, or come. Raised is only what stood in the way of all, before any was sent. Large records may be appended after small ones.
+        """
         ...
 
     def close(self) -> None:

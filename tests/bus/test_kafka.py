@@ -5,15 +5,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 
 import pytest
-from kafka.admin import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 from pipeline.bus.kafka import KafkaBus
 from pipeline.bus.kafka_consumer import KafkaBusConsumer
 from pipeline.bus.kafka_producer import KafkaBusProducer
 from pipeline.bus.port import Record, TopicPartition, TopicSettings, Where
-from pipeline.errors import BusGap, BusLost, BusRefused, BusUnavailable
+from pipeline.errors import BusGap, BusLost, BusRefused, BusTooLarge, BusUnavailable
 from pipeline.model import Position
 from pipeline.settings import Kafka
 from tests.bus.places import WAIT, drain, values
@@ -242,6 +243,26 @@ def test_a_producer_delivers_again_after_the_broker_stood_still_for_longer_than_
     after = producer.append([Record(prefix + "t", b"after", b"k")])[0]
     assert (bus.fetch(after) or pytest.fail("it is not there")).value == b"after"
     bus.close()
+
+
+def test_what_a_topic_takes_no_more_is_refused_alone_and_each_other_appended_once(
+    kafka_bus: KafkaBus, kafka: Kafka, prefix: str
+) -> None:
+    """Guard: KafkaBusProducer.append_each. kafka-python fails with the refused one all that is on its way beside it."""
+    kafka_bus.create_topics([TopicSettings(prefix + "t"), TopicSettings(prefix + "wide")])
+    with closing(KafkaAdminClient(bootstrap_servers=list(kafka.bootstrap_servers))) as admin:
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, prefix + "t", configs={"max.message.bytes": "300000"})])
+    sizes = [("t", 10), ("wide", 11), ("t", 400_000), ("t", 200_000), ("t", 400_001), ("wide", 400_002), ("t", 12)]
+    records = [Record(prefix + topic, b"x" * size, b"k") for topic, size in sizes]
+    with kafka_bus.producer() as producer:
+        became = producer.append_each(records)
+        assert [size for (_, size), each in zip(sizes, became, strict=True) if isinstance(each, BusTooLarge)] == [
+            400_000,
+            400_001,
+        ]
+        assert producer.append_each([records[0]])
+    found = {topic: [len(one.value or b"") for one in kafka_bus.read(prefix + topic)] for topic in ("t", "wide")}
+    assert found == {"t": [10, 12, 200_000, 10], "wide": [11, 400_002]}
 
 
 def test_an_append_waits_no_longer_than_it_was_told_for_a_cluster_that_tells_nothing_of_the_topic(

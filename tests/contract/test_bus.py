@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.bus.port import Bus, Consumer, Record, TopicPartition, TopicSettings, Where
-from pipeline.errors import BusRefused
+from pipeline.errors import BusRefused, BusTooLarge
 from pipeline.model import Position
 from tests.bus.places import Place, drain, ends, values
 from tests.kafka_server import kafka_settings
@@ -352,6 +352,28 @@ def test_what_no_bus_takes_is_refused_without_its_values(bus: Bus, record: Recor
         bus.producer().send(record)
     assert "\n" not in str(refused.value)
     assert "Jans" not in str(refused.value)
+
+
+def test_of_several_the_one_that_is_too_large_is_refused_and_each_other_appended_once(place: Place, bus: Bus) -> None:
+    topic = made(place, bus)
+    large = Record(topic, b"x" * (33 * 1024 * 1024), b"k")
+    records = [Record(topic, b"one", b"k"), large, Record(topic, b"two", b"k"), large, Record(topic, b"y" * 200_000, b"k")]
+    with bus.producer() as producer:
+        became = producer.append_each(records)
+    assert [type(each) for each in became] == [Position, BusTooLarge, Position, BusTooLarge, Position]
+    found = {record.position: record.value for record in bus.read(topic)}
+    assert found == {at: record.value for at, record in zip(became, records, strict=True) if isinstance(at, Position)}
+
+
+def test_of_several_one_for_a_topic_that_is_not_there_is_no_matter_of_size(place: Place, bus: Bus) -> None:
+    topic = made(place, bus)
+    with bus.producer() as producer:
+        try:
+            became = producer.append_each([Record(topic, b"one", b"k"), Record(place.name("nowhere"), b"", b"k")])
+        except BusRefused as error:  # told before any is sent
+            became = [error, error]
+    assert (isinstance(became[1], BusRefused), isinstance(became[1], BusTooLarge)) == (True, False)
+    assert len(list(bus.read(topic))) == sum(isinstance(each, Position) for each in became)
 
 
 def test_after_closing_everything_is_refused(place: Place, bus: Bus) -> None:

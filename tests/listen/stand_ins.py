@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from pipeline.bus.port import Consumer, RebalanceListener, Record, TopicPartition, TopicSettings, Where
-from pipeline.errors import BusUnavailable
+from pipeline.errors import BusError, BusUnavailable
 from pipeline.hl7.ack import Acknowledgement, read_acknowledgement
 from pipeline.hl7.mllp import Frame, Framer, frame
 from pipeline.model import Position, Received
@@ -83,6 +83,9 @@ class FailingProducer:
 
     def append(self, records: Iterable[Record], timeout: float = 30.0) -> list[Position]:
         return [self.send(record).wait(timeout) for record in records]
+
+    def append_each(self, records: Sequence[Record], timeout: float = 30.0) -> list[Position | BusError]:
+        raise NotImplementedError
 
     def close(self) -> None:
         self.bus.closed_producers += 1
