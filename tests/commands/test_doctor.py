@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -15,6 +16,8 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from pipeline import settings
 from pipeline.bus.kafka import KafkaBus
+from pipeline.bus.limits import MOST_BYTES, OVERHEAD_BYTES
+from pipeline.bus.port import TopicSettings
 from pipeline.cli import main
 from pipeline.commands.demo.appointments import free_port
 from pipeline.commands.doctor import exit_code, outside
@@ -220,6 +223,49 @@ def test_the_exit_code_is_that_of_what_is_to_be_mended_first(failed: list[Line],
     assert exit_code(failed) == code
 
 
+class Described:
+    """A bus whose topics take so many bytes."""
+
+    def __init__(self, wanted: list[TopicSettings], most: dict[str, int]) -> None:
+        self.made = {each.name: replace(each, most_bytes=most.get(each.name)) for each in wanted}
+
+    def described(self, topic: str) -> TopicSettings | None:
+        return self.made.get(topic)
+
+
+MEGABYTE = 1_048_588
+
+
+@pytest.mark.parametrize(
+    ("source", "dead", "need"),
+    [
+        (MEGABYTE, MEGABYTE, MEGABYTE + OVERHEAD_BYTES),
+        (MEGABYTE, MEGABYTE + OVERHEAD_BYTES, None),
+        (20 * MEGABYTE, 16 * MEGABYTE + OVERHEAD_BYTES, 20 * MEGABYTE + OVERHEAD_BYTES),
+        (MOST_BYTES + OVERHEAD_BYTES, MOST_BYTES + OVERHEAD_BYTES, None),
+        (None, MEGABYTE, 16 * 1024 * 1024 + OVERHEAD_BYTES),
+    ],
+    ids=[
+        "as large as the source",
+        "with room for our headers",
+        "a source for large ones",
+        "as we make them",
+        "an unknown source",
+    ],
+)
+def test_a_dead_letter_topic_is_to_take_what_its_source_may_hold_and_our_headers(
+    source: int | None, dead: int, need: int | None
+) -> None:
+    loaded = settings.load(DEFAULTS)
+    wanted = topic_settings(loaded)
+    route, letters = loaded.routes["roche-patients"].source, loaded.dead_letters_of("roche-patients")
+    bus = Described(wanted, {letters: dead} | ({route: source} if source is not None else {}))
+    lines = outside._topics(loaded, bus, frozenset(bus.made))  # type: ignore[arg-type]
+    failed = [(line.what, line.do) for line in lines if line.level is Level.FAIL]
+    expected = f"set its max.message.bytes to {need}, and the broker's message.max.bytes, or lower that of the source topic"
+    assert failed == ([(f"topic {letters}", expected)] if need is not None else [])
+
+
 @pytest.mark.kafka
 def test_dead_letters_that_take_less_than_a_message_are_told_before_one_is_parked(
     kafka: Kafka, kafka_bus: KafkaBus, prefix: str, tmp_path: Path
@@ -236,4 +282,4 @@ def test_dead_letters_that_take_less_than_a_message_are_told_before_one_is_parke
     with closing(KafkaAdminClient(bootstrap_servers=list(kafka.bootstrap_servers))) as admin:
         admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, prefix + "dead", configs={"max.message.bytes": "1000000"})])
     (line,) = (line for line in outside.bus(loaded) if line.level is Level.FAIL)
-    assert (line.what, "no offset would pass" in line.found) == (f"topic {prefix}dead", True)
+    assert (line.what, "stand in the source alone" in line.found) == (f"topic {prefix}dead", True)

@@ -13,7 +13,7 @@ from socket import gaierror
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from pipeline.bus.limits import OVERHEAD_BYTES
+from pipeline.bus.limits import MOST_BYTES, OVERHEAD_BYTES
 from pipeline.commands.doctor.report import Level, Line
 from pipeline.errors import BusError, LedgerError, NotSent, PipelineError, Refused
 from pipeline.settings import Embedded, Kafka, Settings
@@ -74,14 +74,14 @@ def _topics(settings: Settings, opened: "Bus", there: frozenset[str]) -> Iterato
             wanted.name in letters
             and has is not None
             and has.most_bytes is not None
-            and has.most_bytes < (need := _letter(settings))
+            and has.most_bytes < (need := _letter(settings, opened, wanted.name, there))
         ):
-            found = f"takes records of {has.most_bytes} bytes; a message of site.most_bytes that is parked makes one of {need}, and no offset would pass"
+            found = f"takes records of {has.most_bytes} bytes, and what its source holds makes one of {need}: parked, it would stand in the source alone"
             yield Line(
                 Level.FAIL,
                 what,
                 found,
-                f"set its max.message.bytes to {need}, and the broker's message.max.bytes, or lower site.most_bytes",
+                f"set its max.message.bytes to {need}, and the broker's message.max.bytes, or lower that of the source topic",
             )
         elif differs:
             yield Line(
@@ -94,9 +94,15 @@ def _topics(settings: Settings, opened: "Bus", there: frozenset[str]) -> Iterato
             yield Line(Level.OK, what, f"{wanted.partitions} partition{'s' * (wanted.partitions != 1)}, kept {_kept(wanted)}")
 
 
-def _letter(settings: Settings) -> int:
-    """Bytes of the largest dead letter: the message, our headers and the bus's own."""
-    return settings.site.most_bytes + OVERHEAD_BYTES
+def _letter(settings: Settings, opened: "Bus", topic: str, there: frozenset[str]) -> int:
+    """Bytes of the largest dead letter: what a source topic of it takes (else a message of site.most_bytes), our headers and the bus's own.
+
+    What no producer of ours takes needs no room.
+    """
+    sources = {route.source for name, route in settings.routes.items() if settings.dead_letters_of(name) == topic}
+    described = [opened.described(source) for source in sorted(sources & there)]
+    most = [each.most_bytes for each in described if each is not None and each.most_bytes is not None]
+    return min(max(most, default=settings.site.most_bytes), MOST_BYTES) + OVERHEAD_BYTES
 
 
 def _kept(topic: "TopicSettings") -> str:
