@@ -53,6 +53,8 @@ class LogEvent(StrEnum):
     MESSAGE_PARKED = "message_parked"
     PAYLOAD_GONE = "payload_gone"
     """A parked message that comes back by itself has its bytes no more: neither its source topic nor the dead letters have them."""
+    DEAD_LETTER_WITHOUT_BYTES = "dead_letter_without_bytes"
+    """A message was parked, and the dead-letter topic does not take its size: its bytes stand in the source topic alone."""
     OUTCOME_UNKNOWN = "outcome_unknown"
     IDENTITIES_FORGOTTEN = "identities_forgotten"
     """An operator said that a partner does not have these patients: the audit of `identities forget`."""

@@ -1,7 +1,10 @@
 """The dead letter: a parked message with its original bytes. Value and key are the source record's own; this is in the headers.
 
-Header values are UTF-8 text. There is no free text and no patient data in them.
+Where the topic does not take a record of that size, the dead letter has no value: `left_out` says so, and the bytes stand in the source alone,
+at the position that the headers name. Header values are UTF-8 text. There is no free text and no patient data in them.
 """
+
+from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,6 +13,14 @@ from schemas.outcomes import Reason
 VERSION = 1
 PREFIX = "emr-"
 """Every header of ours begins with it; the source record's own headers follow as they were."""
+
+
+class LeftOut(StrEnum):
+    """What of the source record is not in its dead letter, because the topic does not take it."""
+
+    VALUE = "value"
+    RECORD = "record"
+    """The value, the source record's own headers, and its key."""
 
 
 class DeadLetter(BaseModel):
@@ -30,3 +41,6 @@ class DeadLetter(BaseModel):
     parked_ms: int
     attempt: int = 0
     mapping_version: str | None = None
+    left_out: LeftOut | None = None
+    source_bytes: int | None = None
+    """How long the value is that was left out."""

@@ -1,7 +1,8 @@
 """Parked messages as they stand on the dead-letter topics, newest first: reason, place, source. The list shows no patient data.
 
 --bytes writes one original message to stdout, and that IS PATIENT DATA: mind who sees the screen, and where a file of it stays. What was parked
-once stays here, also when it was ended since: `emr-pipeline find --state parked` says what is parked now.
+once stays here, also when it was ended since: `emr-pipeline find --state parked` says what is parked now. A message that is too large for the
+dead-letter topic stands in its source topic alone: the list and --bytes say so.
 """
 
 import heapq
@@ -37,6 +38,11 @@ class Letter:
     position: "Position"
     said: DeadLetter
     value: bytes = field(repr=False)
+
+    @property
+    def bytes(self) -> int:
+        """How long the message is, also where it is not here."""
+        return len(self.value) if self.said.left_out is None else self.said.source_bytes or 0
 
     @property
     def source(self) -> str:
@@ -111,7 +117,7 @@ def letters(bus: "Bus", topics: list[str]) -> Iterator[Letter]:
             if said is None:
                 strange += 1
             else:
-                yield Letter(received.position, said, received.value or b"")
+                yield Letter(received.position, _told(said, received), received.value or b"")
         if strange:
             print(f"{topic}: {strange} records are no dead letters that this version can read", file=sys.stderr)
 
@@ -129,13 +135,26 @@ def _said(received: "Received") -> DeadLetter | None:
         return None
 
 
+def _told(said: DeadLetter, received: "Received") -> DeadLetter:
+    """What has a value leaves nothing out: such headers are the source record's own."""
+    return said if received.value is None else said.model_copy(update={"left_out": None, "source_bytes": None})
+
+
 def _write(letters: Iterator[Letter], wanted: "Position") -> int:
-    """The newest one that stands at the position, or whose source does."""
+    """The newest one that stands at the position, or whose source does; one that has the message before any that has not."""
     found = [one for one in letters if str(wanted) in {one.source, str(one.position)}]
     if not found:
         print(f"emr-pipeline dead-letters: no dead letter of {wanted}: find --state parked shows what is parked", file=sys.stderr)
         return WRONG
-    value = max(found, key=lambda one: one.order).value
+    one = max(found, key=lambda one: (one.said.left_out is None, one.order))
+    if one.said.left_out is not None:
+        print(
+            f"emr-pipeline dead-letters: the message, {one.bytes} bytes, was too large for {one.position.topic}: it stands in the source topic alone,"
+            f" at {one.source}, for as long as that keeps it. A replay takes it from there",
+            file=sys.stderr,
+        )
+        return WRONG
+    value = one.value
     if not value:
         print("the message is empty", file=sys.stderr)
     if sys.stdout.isatty():
@@ -153,7 +172,7 @@ def readable(value: bytes) -> str:
 
 
 def _json(one: Letter) -> str:
-    told = {"position": str(one.position), "source": one.source, "bytes": len(one.value)}
+    told = {"position": str(one.position), "source": one.source, "bytes": one.bytes}
     return json.dumps(told | one.said.model_dump(mode="json", exclude_none=True), ensure_ascii=False)
 
 
@@ -169,7 +188,7 @@ def _table(found: list[Letter], most: int) -> list[str]:
                     one.said.route,
                     one.said.reason.value,
                     str(one.said.attempt or ""),
-                    str(len(one.value)),
+                    f"{one.bytes}{'*' * (one.said.left_out is not None)}",
                     one.source,
                     str(one.position),
                     one.said.where or "",
@@ -179,6 +198,11 @@ def _table(found: list[Letter], most: int) -> list[str]:
         ]
     )
     lines += reasons({one.said.reason.value for one in found})
+    if any(one.said.left_out is not None for one in found):
+        lines += [
+            "",
+            "* too large for the dead-letter topic: the message stands in the source topic alone, as long as that keeps it",
+        ]
     if len(found) == most:
         lines += ["", f"the newest {most} are shown: ask for more with --most, or for less with --since, --reason"]
     return lines

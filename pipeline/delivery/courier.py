@@ -28,7 +28,7 @@ from pipeline.ledger.port import Held
 from pipeline.model import Kind, Outcome, Position, Received, Reply, Routed, Seen
 from pipeline.stages.identify import makes_needless
 from pipeline.stages.plan import Plan
-from pipeline.stages.settle import SETTLED, dead_letter, result_of, result_record, settle
+from pipeline.stages.settle import SETTLED, letters, result_of, result_record, settle
 from pipeline.tally import Tally
 from pipeline.telemetry import LogEvent, log
 from pipeline.transport.late import LateAnswers
@@ -439,8 +439,10 @@ class Courier:
         self.tally.settled(self.plan.name, outcome.state, outcome.reason)
         if outcome.state is State.PARKED and outcome.reason not in COMES_BACK:
             self.often.happened(LogEvent.MESSAGE_PARKED, outcome.reason, position, outcome.where)
-        records = (written.result, *([written.dead_letter] if written.dead_letter else []))
-        self.desk.emit(Emission(records, (position, settlement.result_id), lambda: self._done(position, outcome.state, taken)))
+        settled = position, settlement.result_id
+        self.desk.emit(
+            Emission((written.result,), settled, lambda: self._done(position, outcome.state, taken), letters=written.letters)
+        )
         return True
 
     def _done(self, position: Position, state: State, taken: Taken | None) -> None:
@@ -473,10 +475,10 @@ class Courier:
             self.desk.done(position, seen.state)
             return
         result = Result.model_validate_json(seen.result)
-        letter = dead_letter(received, result, self.topics.dead_letters)
         again = result_record(seen.result, result.request_id, self.topics.results)
-        records = (again, *([letter] if letter else []))
-        self.desk.emit(Emission(records, (position, result.result_id), lambda: self.desk.done(position, seen.state)))
+        parked = letters(received, result, self.topics.dead_letters)
+        settled = position, result.result_id
+        self.desk.emit(Emission((again,), settled, lambda: self.desk.done(position, seen.state), letters=parked))
 
     def emit_left(self, position: Position) -> None:
         """A result that the end of a process, another one, or an operator's command, left in the ledger."""
@@ -503,7 +505,8 @@ class Courier:
     def _emit_unsettled(self, outcome: Outcome) -> None:
         result = result_of(outcome, self.plan, self.hands.clock())
         text = result.model_dump_json(exclude_none=True)
-        self.desk.emit(Emission((result_record(text, result.request_id, self.topics.results),)))
+        record = result_record(text, result.request_id, self.topics.results)
+        self.desk.emit(Emission((record,), at=outcome.received.position))
 
     def _seen(self, position: Position) -> Seen | None:
         return self.hands.steady(lambda: self.hands.ledger.seen(self.plan.name, position))

@@ -1,20 +1,23 @@
 """What is settled goes onto its topics: results and dead letters, in batches, durable, marked in the ledger; only then may the offset pass.
 
 One thread. A topic that cannot be written is tried until it can be; meanwhile nothing passes, and `waiting` grows until the loop reads no more.
+What is durable is not written again because another record is not: that is a process's end alone. A dead letter that its topic does not take for
+its size is written without what is large; a result that is refused for its size is a defect, and nothing passes it.
 """
 
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pipeline.bus.port import Producer, Record
 from pipeline.delivery.steady import Steady, Stopped
-from pipeline.errors import BusError
+from pipeline.errors import BusError, BusTooLarge
 from pipeline.failpoints import Point, reach
 from pipeline.ledger.port import Ledger
 from pipeline.model import Position
+from pipeline.telemetry import LogEvent, log
 
 BATCH: Final = 256
 EMIT_SECONDS: Final = 10.0
@@ -30,6 +33,34 @@ class Emission:
     """What is marked in the ledger as emitted, the record and its result id; None for an attempt that did not settle."""
     then: Callable[[], None] | None = None
     """Called once they are durable."""
+    letters: tuple[Record, ...] = field(default=(), repr=False)
+    """Its dead letter, and what stands for it where that is too large: the first one that its topic takes is written, and no other."""
+    at: Position | None = None
+    """The record that an attempt was for, which `settled` does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """What is not durable yet: a record, or the `way`th of those that stand for one another."""
+
+    ways: tuple[Record, ...] = field(repr=False)
+    at: Position | None
+    way: int = 0
+
+    @property
+    def record(self) -> Record:
+        return self.ways[self.way]
+
+    @property
+    def smaller(self) -> "_Due | None":
+        return replace(self, way=self.way + 1) if self.way + 1 < len(self.ways) else None
+
+    def hindered(self, error: BusError) -> BusError:
+        """The error, with the source record's position where it is for this record alone."""
+        if not isinstance(error, BusTooLarge):
+            return error
+        what = "a dead letter, even without the message," if self.way else "a result"
+        return BusTooLarge(f"{what} of {self.at} is not taken, so no offset passes ({error.message})", where=error.where)
 
 
 class Emitter:
@@ -103,8 +134,8 @@ class Emitter:
             return batch
 
     def _write(self, batch: list[Emission]) -> None:
-        records = [record for emission in batch for record in emission.records]
-        self._steady(lambda: self._append(records))
+        due = [one for emission in batch for one in _due(emission)]
+        self._steady(lambda: self._append(due))
         settled = [emission.settled for emission in batch if emission.settled is not None]
         for _ in settled:
             reach(Point.AFTER_RESULT_PRODUCED)  # once for each message: a slow bus makes batches large
@@ -114,10 +145,44 @@ class Emitter:
             if emission.then is not None:
                 emission.then()
 
-    def _append(self, records: list[Record]) -> None:
+    def _append(self, due: list[_Due]) -> None:
+        """Until nothing is due any more. What became durable is taken out of `due` also where the rest was hindered."""
         try:
-            self._producer.append(records, EMIT_SECONDS)
+            while due:
+                self._round(due)
         except BusError:
             self.stuck = True
             raise
         self.stuck = False
+
+    def _round(self, due: list[_Due]) -> None:
+        left: list[_Due] = []
+        hindered: list[BusError] = []
+        for one, became in zip(due, self._producer.append_each([each.record for each in due], EMIT_SECONDS), strict=True):
+            if isinstance(became, Position):
+                self._tell(one)
+            elif isinstance(became, BusTooLarge) and (smaller := one.smaller):
+                left.append(smaller)
+            else:
+                left.append(replace(one, way=0))  # the topic may take it whole when it can be written again
+                hindered.append(one.hindered(became))
+        due[:] = left
+        if hindered:
+            raise hindered[0]
+
+    def _tell(self, one: _Due) -> None:
+        if one.way:
+            log(
+                LogEvent.DEAD_LETTER_WITHOUT_BYTES,
+                route=self._route,
+                at=str(one.at),
+                topic=one.record.topic,
+                bytes=len(one.ways[0].value or b""),
+                do="raise max.message.bytes of that topic (doctor says to what), and replay or discard this record before its source topic forgets it",
+            )
+
+
+def _due(emission: Emission) -> list[_Due]:
+    at = emission.settled[0] if emission.settled is not None else emission.at
+    whole = [_Due((record,), at) for record in emission.records]
+    return [*whole, _Due(emission.letters, at)] if emission.letters else whole

@@ -1,6 +1,6 @@
 """The bytes of source records: from the source topic, else from the dead letters, which do not expire. Nothing is decided here.
 
-Any thread may ask. The dead letters are read where a source record is gone, and each of them once: only their places are kept in memory.
+A dead letter whose topic did not take the message (`left_out`) has no bytes, and is never taken for it. Any thread may ask. The dead letters are read where a source record is gone, and each of them once: only their places are kept in memory.
 """
 
 import threading
@@ -13,6 +13,7 @@ from pipeline.errors import BusRefused
 from pipeline.model import Position, Received
 from schemas.dead_letter import PREFIX
 
+LEFT_OUT: Final = f"{PREFIX}left_out"
 SOURCE: Final = tuple(f"{PREFIX}source_{part}" for part in ("topic", "partition", "offset"))
 
 Fits = Callable[[Received], bool]
@@ -67,5 +68,12 @@ class Payloads:
         for record in self._bus.read(self._topic, start=known):
             at = record.position
             self._next[TopicPartition(at.topic, at.partition)] = at.offset + 1
+            if is_without_bytes(record):
+                continue
             said = {name: value.decode("utf-8", "replace") for name, value in reversed(record.headers)}  # ours stand first
             yield "/".join(said.get(name, "") for name in SOURCE), at
+
+
+def is_without_bytes(letter: Received) -> bool:
+    """Whether a dead letter does not hold its message. One that has a value holds it, whatever headers its source record came with."""
+    return letter.value is None and any(name == LEFT_OUT for name, _ in letter.headers)

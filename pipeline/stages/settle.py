@@ -13,7 +13,7 @@ from pipeline.model import Action, Decision, Finding, Learned, Outcome, Received
 from pipeline.pseudonyms import event_name
 from pipeline.stages.plan import Plan
 from pipeline.stages.route import NAMESPACE
-from schemas.dead_letter import PREFIX, DeadLetter
+from schemas.dead_letter import PREFIX, DeadLetter, LeftOut
 from schemas.outcomes import CLOSED, COMES_BACK, Reason, State
 from schemas.result import Result, ResultFinding
 
@@ -27,7 +27,13 @@ class Written:
 
     settlement: Settlement
     result: Record = field(repr=False)
-    dead_letter: Record | None = field(default=None, repr=False)
+    letters: tuple[Record, ...] = field(default=(), repr=False)
+    """See `letters`."""
+
+    @property
+    def dead_letter(self) -> Record | None:
+        """The whole one."""
+        return self.letters[0] if self.letters else None
 
 
 def settle(
@@ -57,7 +63,7 @@ def settle(
     return Written(
         settlement,
         result_record(text, result.request_id, results_topic),
-        dead_letter(outcome.received, result, dead_letter_topic),
+        letters(outcome.received, result, dead_letter_topic),
     )
 
 
@@ -121,15 +127,23 @@ def _place(text: str) -> str:
     return f"{result.source_topic}/{result.source_partition}/{result.source_offset}"
 
 
-def dead_letter(received: Received, result: Result, topic: str) -> Record | None:
-    """A parked message's original bytes with its reason in the headers; None for any other state, or where a replay left the record what it was."""
+def letters(received: Received, result: Result, topic: str) -> tuple[Record, ...]:
+    """A parked message's dead letter, its original bytes with its reason in the headers; then what stands for it where the topic takes no such size.
+
+    Nothing for any other state, or where a replay left the record what it was.
+    """
     if result.state is not State.PARKED or result.reason is None or not result.settled:
-        return None
+        return ()
+    ways = (None, LeftOut.VALUE, LeftOut.RECORD) if received.value else (None, LeftOut.RECORD)
+    return tuple(_letter(received, result, result.reason, topic, left_out) for left_out in ways)
+
+
+def _letter(received: Received, result: Result, reason: Reason, topic: str, left_out: LeftOut | None) -> Record:
     position = received.position
     letter = DeadLetter(
         route=result.route,
         partner=result.partner,
-        reason=result.reason,
+        reason=reason,
         where=result.where,
         request_id=result.request_id,
         result_id=result.result_id,
@@ -139,11 +153,16 @@ def dead_letter(received: Received, result: Result, topic: str) -> Record | None
         parked_ms=result.settled_ms,
         attempt=result.attempt,
         mapping_version=result.mapping_version,
+        left_out=left_out,
+        source_bytes=None if left_out is None else len(received.value or b""),
     )
     headers = tuple((PREFIX + name, str(value).encode()) for name, value in letter.model_dump(exclude_none=True).items())
+    value = received.value if left_out is None else None
+    if left_out is LeftOut.RECORD:
+        return Record(topic, None, key=result.result_id.encode(), headers=headers)
     # a record must have a key or a value
-    key = result.result_id.encode() if received.key is None and received.value is None else received.key
-    return Record(topic, received.value, key=key, headers=headers + received.headers)
+    key = result.result_id.encode() if received.key is None and value is None else received.key
+    return Record(topic, value, key=key, headers=headers + received.headers)
 
 
 def _result_id(outcome: Outcome, attempt: int, settled: bool, at_ms: int, after: int | None) -> str:

@@ -94,6 +94,48 @@ def test_of_a_message_that_was_parked_twice_the_newest_is_meant(
     assert capfdbinary.readouterr().out == b"newer"
 
 
+def test_a_message_that_is_not_in_its_dead_letter_is_marked_and_its_place_is_told(
+    bus: EmbeddedBus, filled: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    left_out = {"left_out": "value", "source_bytes": "33000000"}
+    with bus.producer() as producer:
+        producer.append([letter(9, Reason.TOO_LARGE, None, **left_out)])
+    assert main(["dead-letters", "--settings", filled]) == 0
+    out = capfd.readouterr().out
+    assert ("33000000*" in out, "* too large for the dead-letter topic: the message stands in the source topic" in out) == (
+        True,
+        True,
+    )
+    assert main(["dead-letters", "--json", "--last", "1", "--settings", filled]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert (told["source"], told["bytes"], told["left_out"]) == ("his.adt/1/9", 33_000_000, "value")
+    assert main(["dead-letters", "--bytes", "his.adt/1/9", "--settings", filled]) == 2
+    out, err = capfd.readouterr()
+    assert (out, f"33000000 bytes, was too large for {TOPIC}: it stands in the source topic alone, at his.adt/1/9" in err) == (
+        "",
+        True,
+    )
+
+
+def test_of_a_message_that_was_parked_twice_the_dead_letter_that_has_it_is_written(
+    bus: EmbeddedBus, filled: str, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    left_out = {"left_out": "record", "source_bytes": "33000000", "parked_ms": "9000000"}
+    with bus.producer() as producer:
+        producer.append([letter(1, Reason.NOT_HL7, None, **left_out)])
+    assert main(["dead-letters", "--bytes", "his.adt/1/1", "--settings", filled]) == 0
+    assert capfdbinary.readouterr().out == CANARY
+
+
+def test_a_header_of_the_source_record_leaves_nothing_out(
+    bus: EmbeddedBus, filled: str, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    with bus.producer() as producer:
+        producer.append([letter(9, Reason.NOT_HL7, b"whole", left_out="value", source_bytes="7")])
+    assert main(["dead-letters", "--bytes", "his.adt/1/9", "--settings", filled]) == 0
+    assert capfdbinary.readouterr().out == b"whole"
+
+
 @pytest.mark.parametrize(
     ("place", "said"),
     [

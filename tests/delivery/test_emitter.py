@@ -1,8 +1,9 @@
 """What is settled goes onto its topics: first durable, then marked in the ledger, then done. A real ledger and bus; topics that fail for a while."""
 
+import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,11 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.bus.embedded import EmbeddedBus
+from pipeline.bus.limits import size_of
 from pipeline.bus.port import Bus, Record, TopicSettings
 from pipeline.delivery.attempts import Backoff
 from pipeline.delivery.emitter import BATCH, Emission, Emitter
 from pipeline.delivery.steady import Outages, Steady
-from pipeline.errors import BusRefused, BusUnavailable, LedgerError
+from pipeline.errors import BusError, BusRefused, BusTooLarge, BusUnavailable, LedgerError
 from pipeline.ledger.port import Ledger
 from pipeline.ledger.sql import SqlLedger
 from pipeline.model import Position
@@ -23,6 +25,7 @@ from tests.delivery.partner_script import until
 from tests.ledger.samples import PSEUDONYMS, ROUTE, Message, settled
 
 RESULTS = "emr.results"
+LETTERS = "emr.dead-letters"
 
 
 class Topic:
@@ -31,19 +34,29 @@ class Topic:
     def __init__(self, bus: Bus, log: list[str], failing: Iterable[BaseException] = ()) -> None:
         self.producer, self.log, self.failing = bus.producer(), log, list(failing)
         self.batches: list[int] = []
+        self.most: dict[str, int] = {}
+        self.away: set[str] = set()
+        self.takes_all_at = -1
+        """The how manyth batch finds no size too large any more."""
         self.open = threading.Event()
         self.open.set()
 
-    def append(self, records: Iterable[Record], timeout: float = 30.0) -> list[Position]:
-        records = list(records)
+    def append_each(self, records: Sequence[Record], timeout: float = 30.0) -> list[Position | BusError]:
         self.batches.append(len(records))
         assert self.open.wait(60)
         if self.failing:
             self.log.append("refused")
             raise self.failing.pop(0)
-        positions = self.producer.append(records, timeout)
-        self.log.append("durable")
-        return positions
+        if len(self.batches) == self.takes_all_at:
+            self.most = {}
+        became = [self.hindered(record) or self.producer.append([record], timeout)[0] for record in records]
+        self.log.append("durable" if all(isinstance(each, Position) for each in became) else "in part")
+        return became
+
+    def hindered(self, record: Record) -> BusError | None:
+        if record.topic in self.away:
+            return BusUnavailable("away", where=record.topic)
+        return BusTooLarge("too large", where=record.topic) if size_of(record) > self.most.get(record.topic, 1000) else None
 
     def close(self) -> None:
         self.producer.close()
@@ -78,7 +91,7 @@ class Room:
     def __init__(self, folder: Path, *, topic: Iterable[BaseException] = (), ledger: Iterable[LedgerError] = ()) -> None:
         self.log: list[str] = []
         self.bus = EmbeddedBus(folder / "bus")
-        self.bus.create_topics([TopicSettings(RESULTS, 1)])
+        self.bus.create_topics([TopicSettings(RESULTS, 1), TopicSettings(LETTERS, 1)])
         self.ledger = SqlLedger(f"sqlite:///{folder / 'ledger.sqlite'}", PSEUDONYMS)
         self.ledger.check()
         self.topic = Topic(self.bus, self.log, topic)
@@ -98,8 +111,22 @@ class Room:
         self.emitter.put(Emission((record(offset),), its, done))
         return its[0]
 
+    def park(self, offset: int, *, size: int = 100, headers: int = 0) -> Position:
+        """One with a dead letter of so many bytes, and what stands for it."""
+        its = self.settle(offset)
+        whole = Record(LETTERS, b"x" * size, b"k", (("ours", b"o"), ("theirs", b"h" * headers)))
+        without = Record(LETTERS, None, b"k", (("ours", b"without"), ("theirs", b"h" * headers)))
+        bare = Record(LETTERS, None, b"id", (("ours", b"bare"),))
+        self.emitter.put(
+            Emission((record(offset),), its, lambda: self.log.append(f"done {offset}"), letters=(whole, without, bare))
+        )
+        return its[0]
+
     def written(self) -> list[int]:
         return [int(found.value or b"") for found in self.bus.read(RESULTS)]
+
+    def letters(self) -> list[tuple[int | None, bytes]]:
+        return [(None if one.value is None else len(one.value), dict(one.headers)["ours"]) for one in self.bus.read(LETTERS)]
 
     def marked(self, position: Position) -> bool:
         seen = self.ledger.seen(ROUTE, position)
@@ -219,6 +246,89 @@ def test_close_ends_the_wait_for_a_topic_that_is_given_up(tmp_path: Path) -> Non
     assert not closing.is_alive()
     assert (room.written(), room.marked(position), room.emitter.failed) == ([], False, None)
     room.close()
+
+
+def waiting(room: Room) -> None:
+    """The next ones come in one batch."""
+    room.topic.open.clear()
+    room.put(0)
+    until(lambda: room.topic.batches == [1])
+
+
+@pytest.mark.parametrize(
+    ("size", "headers", "expected"),
+    [(900, 0, (900, b"o")), (1001, 0, (None, b"without")), (1001, 1001, (None, b"bare")), (1, 1001, (None, b"bare"))],
+)
+def test_a_dead_letter_that_is_too_large_is_written_as_much_as_its_topic_takes(
+    room: Room, size: int, headers: int, expected: tuple[int | None, bytes], capfd: pytest.CaptureFixture[str]
+) -> None:
+    position = room.park(1, size=size, headers=headers)
+    assert room.emitter.flush(60)
+    assert (room.written(), room.letters(), room.marked(position)) == ([1], [expected], True)
+    said = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [(one["event"], one["at"], one["topic"], one["bytes"]) for one in said] == (
+        [("dead_letter_without_bytes", str(position), LETTERS, size)] if expected[0] is None else []
+    )
+    assert not room.emitter.stuck
+
+
+def test_nothing_is_written_twice_because_a_dead_letter_beside_it_is_too_large(room: Room) -> None:
+    waiting(room)
+    room.put(1)
+    room.park(2, size=1001)
+    room.park(3)
+    room.put(4)
+    room.topic.open.set()
+    assert room.emitter.flush(60)
+    assert (room.written(), room.letters()) == ([0, 1, 2, 3, 4], [(100, b"o"), (None, b"without")])
+    assert room.topic.batches == [1, 6, 1], "the refused one alone is asked for again"
+    assert room.log[-5:] == ["marked", "done 1", "done 2", "done 3", "done 4"]
+
+
+def test_nothing_is_written_twice_because_another_topic_is_away(room: Room) -> None:
+    waiting(room)
+    room.topic.away.add(LETTERS)
+    room.park(1)
+    room.put(2)
+    room.topic.open.set()
+    until(lambda: room.log.count("in part") > 3)
+    assert (room.written(), room.letters(), room.emitter.stuck) == ([0, 1, 2], [], True)
+    assert "done 1" not in room.log
+    room.topic.away.clear()
+    assert room.emitter.flush(60)
+    assert (room.written(), room.letters(), room.emitter.stuck) == ([0, 1, 2], [(100, b"o")], False)
+
+
+def test_a_dead_letter_topic_that_takes_nothing_holds_everything_and_gets_it_whole_when_it_can(
+    room: Room, capfd: pytest.CaptureFixture[str]
+) -> None:
+    room.topic.most[LETTERS] = 1
+    room.topic.takes_all_at = 10  # three ways of it are tried each time
+    position = room.park(1)
+    assert room.emitter.flush(60)
+    assert (room.written(), room.letters(), room.marked(position)) == ([1], [(100, b"o")], True)
+    assert room.topic.batches == [2, *[1] * 9]
+    assert room.log == [*["in part"] * 9, "durable", "marked", "done 1"]
+    assert f"a dead letter, even without the message, of {position} is not taken" in capfd.readouterr().err
+
+
+def test_a_result_that_is_too_large_holds_the_route_names_its_record_and_is_written_when_it_can_be(
+    room: Room, capfd: pytest.CaptureFixture[str]
+) -> None:
+    waiting(room)
+    room.topic.most[RESULTS] = 3  # of a key of one byte and a number
+    room.put(1)
+    room.put(222)
+    room.emitter.put(Emission((record(333),), at=Position("his.adt", 0, 333)))
+    room.topic.open.set()
+    until(lambda: room.log.count("in part") > 3)
+    assert (room.written(), room.emitter.stuck, "done 1" in room.log) == ([0, 1], True, False)
+    (said,) = (line for line in capfd.readouterr().err.splitlines() if "bus_away" in line)
+    assert f"a result of {Message(222).position} is not taken, so no offset passes (too large)" in said
+    room.topic.most.clear()
+    assert room.emitter.flush(60)
+    assert room.written() == [0, 1, 222, 333]
+    assert "bus_back" in capfd.readouterr().err
 
 
 class Defect(Exception):

@@ -1,6 +1,7 @@
 """The bytes of records whose source is gone: the dead letters are read on from where the last look ended, as far as that is there."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from pipeline.bus.port import TopicPartition
@@ -44,6 +45,12 @@ class OnlyLetters:
         return next((record for record in self.records if record.position == position), None)
 
 
+def without_bytes(at: int, of: int) -> Received:
+    """One whose message was too large for the topic."""
+    whole = letter(at, of)
+    return replace(whole, value=None, headers=(*whole.headers, ("emr-left_out", b"value")))
+
+
 def found(payloads: Payloads, offset: int, *, fits: bool = True) -> bytes | None:
     received = payloads.received(Position("his.adt", 0, offset), lambda _: fits)
     return received.value if received is not None else None
@@ -58,3 +65,12 @@ def test_dead_letters_that_were_taken_away_or_made_anew_stop_nobody_from_reading
     bus.records = [letter(0, 30)]  # made anew
     assert found(payloads, 30) == b"bytes of 30"
     assert found(payloads, 30, fits=False) is None
+
+
+def test_a_dead_letter_without_its_message_is_never_taken_for_it() -> None:
+    tombstone = replace(letter(4, 13), value=None)
+    own = replace(letter(3, 12), headers=(*letter(3, 12).headers, ("emr-left_out", b"value")))  # of its source record
+    bus: Any = OnlyLetters(letter(0, 10), without_bytes(1, 10), without_bytes(2, 11), own, tombstone)
+    payloads = Payloads(bus, LETTERS)
+    assert [found(payloads, offset) for offset in (10, 11, 12)] == [b"bytes of 10", None, b"bytes of 12"]
+    assert payloads.find(Position("his.adt", 0, 13), lambda _: True) is tombstone

@@ -25,7 +25,7 @@ from pipeline.ledger.plans import ItemClass, ItemState, Mode, Taken
 from pipeline.ledger.port import Delivery
 from pipeline.model import Intent, Knowledge, Known, Outcome, Packed, Position, Received, Routed, Seen
 from pipeline.stages.plan import Plan
-from pipeline.stages.settle import dead_letter, result_of, settle
+from pipeline.stages.settle import letters, result_of, settle
 from schemas.outcomes import Reason, State
 from tests.delivery.partner_script import adt
 from tests.stages.plans import plan_with, read, received
@@ -267,8 +267,7 @@ def test_the_bytes_of_a_dead_letter_are_the_records() -> None:
     source = Received(Position("his.adt", 0, 7), adt(), b"key", (("charset", b"utf-8"),), 5)
     routed = read(adt(), PLAN)
     outcome = Outcome(source, PLAN.name, "roche", State.PARKED, Reason.FHIR_INVALID, routed=routed, decoded=routed.decoded)
-    letter = dead_letter(source, result_of(outcome, PLAN, 9), "dead")
-    assert letter is not None
+    letter = letters(source, result_of(outcome, PLAN, 9), "dead")[0]
     found = Received(Position("dead", 0, 0), letter.value, letter.key, letter.headers, 9)
     came = received_of(source.position, found)
     assert (came.position, came.value, came.key, came.headers) == (source.position, source.value, source.key, source.headers)

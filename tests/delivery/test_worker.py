@@ -15,7 +15,7 @@ from pipeline import failpoints, flow, wiring
 from pipeline.bus.embedded import EmbeddedBus
 from pipeline.bus.port import Bus, Consumer, RebalanceListener, Record, TopicPartition, Where
 from pipeline.delivery.worker import Worker
-from pipeline.errors import BusGap, BusRefused, BusUnavailable, NoAnswer, NotSent, Refused
+from pipeline.errors import BusError, BusGap, BusRefused, BusUnavailable, NoAnswer, NotSent, Refused
 from pipeline.failpoints import Point
 from pipeline.ledger.port import Query
 from pipeline.ledger.sql import SqlLedger
@@ -353,11 +353,11 @@ class BrokenProducer:
     def __init__(self, bus: Broken) -> None:
         self.broken, self.producer = bus, bus.bus.producer()
 
-    def append(self, records: list[Record], timeout: float = 30.0) -> list[Position]:
+    def append_each(self, records: list[Record], timeout: float = 30.0) -> list[Position | BusError]:
         if self.broken.refused < self.broken.failures:
             self.broken.refused += 1
             raise BusUnavailable("the topic cannot be written")
-        return self.producer.append(records, timeout)
+        return self.producer.append_each(records, timeout)
 
     def __enter__(self) -> Self:
         return self

@@ -1,5 +1,7 @@
 """settle: the result record, the dead letter, the settlement; and that none of them holds a patient."""
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline import flow
@@ -85,6 +87,26 @@ def test_a_dead_letter_is_the_record_as_it_was_with_the_reason_in_its_headers() 
     assert letter is not None
     assert (letter.value, letter.key) == (value, received(value).key)
     assert dict(letter.headers)["emr-reason"] == Reason.IDENTIFIER_SYSTEM.encode()
+
+
+def test_what_stands_for_a_dead_letter_that_is_too_large_says_what_it_leaves_out_and_where_that_is() -> None:
+    outcome = ended(adt(authority="NOBODY"), PLAN)
+    foreign = (("charset", b"utf-8"),)
+    outcome = replace(outcome, received=replace(outcome.received, headers=foreign))
+    one = written(outcome)
+    whole, without, bare = one.letters
+    assert one.dead_letter is whole
+    assert [(each.value, each.key) for each in (without, bare)] == [(None, whole.key), (None, one.settlement.result_id.encode())]
+    ours = whole.headers[: -len(foreign)]
+    size = str(len(whole.value or b"")).encode()
+    assert without.headers == (*ours, ("emr-left_out", b"value"), ("emr-source_bytes", size), *foreign)
+    assert bare.headers == (*ours, ("emr-left_out", b"record"), ("emr-source_bytes", size))
+    assert {"emr-source_topic", "emr-source_partition", "emr-source_offset"} <= dict(bare.headers).keys()
+
+
+def test_a_tombstone_has_no_value_to_leave_out() -> None:
+    empty = Outcome(received(None), PLAN.name, "roche", State.PARKED, Reason.EMPTY)
+    assert [dict(each.headers).get("emr-left_out") for each in written(empty).letters] == [None, b"record"]
 
 
 def test_only_a_parked_message_has_a_dead_letter() -> None:
