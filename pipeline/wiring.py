@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from pipeline.serve.xis.service import Service
     from pipeline.settings_serve import ServeSettings
     from pipeline.transport.jwt import Signer
-    from pipeline.transport.port import Transport
+    from pipeline.transport.port import Knock, Transport
     from pipeline.watch.watcher import Watcher
 
 MAPPINGS: Final = Path(pipeline.__file__).parent.parent / "mappings"
@@ -255,7 +255,6 @@ def working(
     settings: Settings, routes: list[str], watches: list[str], tally: Tally | None = None, looks: WatchTally | None = None
 ) -> Iterator[Working]:
     """The same, and a watcher for each watch. What a partner's routes and watches know of it together is its gate."""
-    from pipeline.delivery.gate import Gate
     from pipeline.delivery.worker import Worker
 
     with opened(settings) as things, ExitStack() as stack:
@@ -267,7 +266,7 @@ def working(
             stack.callback(transports[name].close)
             if sum(settings.routes[route].partner == name for route in routes) > 1:
                 slots[name] = threading.Semaphore(settings.partners[name].in_flight)
-            gates[name] = Gate(name, settings.breaker, knock=transports[name].knock)
+            gates[name] = gate_of(settings, name, transports[name].knock)
         those = [
             Worker(
                 plan_of(settings, route, things.catalogue, things.pseudonyms),
@@ -289,10 +288,18 @@ def working(
         yield Working(those, [_watcher(things, watch, gates, stack, looks) for watch in watches])
 
 
+def gate_of(settings: Settings, name: str, knock: "Knock") -> "Gate":
+    """What all routes of a partner know of it together."""
+    from pipeline.delivery.gate import Gate
+
+    partner = settings.partners[name]
+    certified = not isinstance(partner, MedmijSettings) and partner.tls.certificate is not None
+    return Gate(name, settings.breaker, knock=knock, certified=certified)
+
+
 def _watcher(things: Opened, name: str, gates: "dict[str, Gate]", stack: ExitStack, looks: WatchTally | None) -> "Watcher":
     """With connections of its own, for answers that are larger than a delivery's."""
     from pipeline.delivery.attempts import Backoff
-    from pipeline.delivery.gate import Gate
     from pipeline.watch.named import dossiers_of
     from pipeline.watch.watcher import Watcher
 
@@ -302,7 +309,7 @@ def _watcher(things: Opened, name: str, gates: "dict[str, Gate]", stack: ExitSta
     transport = transport_of(settings, partner, READ_CAP)
     stack.callback(transport.close)
     if partner not in gates:
-        gates[partner] = Gate(partner, settings.breaker, knock=transport.knock)
+        gates[partner] = gate_of(settings, partner, transport.knock)
     return Watcher(
         name,
         settings.watches[name],

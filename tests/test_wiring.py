@@ -2,16 +2,20 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.model import Decision
 from pipeline.templates import catalogue as module
 from pipeline.templates.catalogue import Catalogue
 from pipeline.templates.tables import identifier_system
-from pipeline.wiring import MAPPINGS, IdentifierSystems
+from pipeline.wiring import MAPPINGS, IdentifierSystems, gate_of
 from schemas.event import NULL, Identifier
+from schemas.outcomes import Reason
+from tests.delivery.partner_script import settings_with
 
 PARTS = st.sampled_from([None, NULL, "", "CIP", "ZGDEMO", "LOCAL", "2.16.724.4.41", "1.3.6.1.4.1.56221.2.2", "MR"])
 IDENTIFIERS = st.builds(Identifier, value=st.just("1"), authority=PARTS, authority_oid=PARTS, type=PARTS)
@@ -55,3 +59,20 @@ def test_two_ways_into_one_partner_share_its_table_of_identifiers(demo: Catalogu
     number = Identifier(value="2075", authority="ZGDEMO")
     assert IdentifierSystems(demo, "roqua-responses")(number) == identifier_system(demo.table("identifier-systems-roqua"), number)
     assert IdentifierSystems(demo, "roqua-responses")(number) is not None
+
+
+@pytest.mark.parametrize("certified", [True, False])
+def test_the_gate_of_a_partner_speaks_of_our_client_certificate_where_its_settings_have_one(
+    capsys: pytest.CaptureFixture[str], *, certified: bool
+) -> None:
+    def change(tree: dict[str, Any]) -> None:
+        if not certified:
+            tree["partners"]["roche"]["tls"] |= {"certificate": None, "key": None}
+
+    settings = settings_with(change)
+    gate = gate_of(settings, "roche", lambda: None)
+    for _ in range(settings.breaker.failures):
+        assert gate.ask() == 0.0
+        gate.told(Decision.FAILED, Reason.NOT_SENT_TLS)
+    told = capsys.readouterr().err
+    assert ("tls.ca" in told, "our client certificate" in told) == (True, certified)

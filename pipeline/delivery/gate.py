@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Final
 
 from pipeline.delivery.news import Change, News
-from pipeline.delivery.trouble import LOUD, OVER, SUSPECT, Trouble, what_to_do
+from pipeline.delivery.trouble import LOUD, OVER, SUSPECT, SUSPECT_ALONE, Trouble, what_to_do
 from pipeline.errors import NoAnswer, NotSent
 from pipeline.health import NotReady
 from pipeline.model import Decision
@@ -81,12 +81,14 @@ class Gate:
         settings: BreakerSettings,
         *,
         knock: Knock | None = None,
+        certified: bool = True,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """`knock`: see transport/port.py; `clock` gives seconds, `jitter` 0.0 to 1.0."""
+        """`knock`: see transport/port.py; `certified`: whether we show a client certificate, which it may refuse; `clock` gives seconds, `jitter` 0.0 to 1.0."""
         self._settings = settings
         self._knock, self._clock, self._jitter = knock, clock, jitter
+        self._certified = certified
         self._news = News(partner, clock=clock)
         self._lock = threading.Lock()
         self._state, self._trouble = GateState.CLOSED, Trouble.NONE
@@ -259,8 +261,8 @@ class Gate:
                 self._news.changed(Change(OVER[was]))
             self._do = None
             return
-        told, self._do = self._do, what_to_do(trouble, reason, suspect=self._suspect)
-        if trouble is not was or (self._do != told and (trouble is Trouble.HALTED or self._do == SUSPECT)):
+        told, self._do = self._do, what_to_do(trouble, reason, suspect=self._suspect, certified=self._certified)
+        if trouble is not was or (self._do != told and (trouble is Trouble.HALTED or self._do in {SUSPECT, SUSPECT_ALONE})):
             self._news.changed(Change(LOUD[trouble], reason, self._do))
 
 

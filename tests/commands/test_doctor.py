@@ -124,6 +124,22 @@ def test_a_partner_who_is_away_is_exit_3(tmp_path: Path, sandbox: RocheSandbox, 
     assert "connection refused" in lines["partner roche"]["found"]
 
 
+@pytest.mark.parametrize("shown", ["foreign-client", None])
+def test_a_partner_that_ends_the_handshake_may_not_take_our_certificate_where_we_show_one(
+    tmp_path: Path, sandbox: RocheSandbox, capsys: pytest.CaptureFixture[str], shown: str | None
+) -> None:
+    path = hospital.write(tmp_path, sandbox)
+    tree = yaml.safe_load(path.read_text())
+    tls = tree["partners"]["roche"]["tls"] = {"ca": str(sandbox.folder / "ca.pem")}
+    if shown is not None:
+        tls |= {"certificate": str(sandbox.folder / f"{shown}.pem"), "key": str(sandbox.folder / f"{shown}.key")}
+    path.write_text(yaml.safe_dump(tree))
+    _, lines = doctor(path, capsys)
+    line = lines["partner roche"]
+    assert (line["level"], "or it does not take our client certificate" in line["do"]) == ("FAIL", shown is not None)
+    assert "our certificate" not in line["found"]
+
+
 def test_a_topic_that_is_not_there_is_told(tmp_path: Path, sandbox: RocheSandbox, capsys: pytest.CaptureFixture[str]) -> None:
     settings = hospital.write(tmp_path, sandbox)
     main(["topics", "create", "--settings", str(settings)])

@@ -444,6 +444,22 @@ def test_that_it_may_be_our_certificate_is_told_though_the_partner_was_away_befo
     ]
 
 
+@pytest.mark.parametrize("certified", [True, False])
+def test_our_client_certificate_is_spoken_of_only_where_there_is_one(
+    capsys: pytest.CaptureFixture[str], *, certified: bool
+) -> None:
+    house = House()
+    house.gate = Gate("njsams", SETTINGS, certified=certified, clock=lambda: house.now, jitter=lambda: 1.0)
+    for _ in range(3):
+        house.attempt(Decision.FAILED, Reason.NOT_SENT_TLS)
+    for _ in range(2):
+        house.wait()
+        house.attempt(Decision.FAILED, Reason.CONNECTION_LOST, suspect=True)
+    handshake, ended = lines(capsys)
+    assert ("tls.ca" in handshake["do"], "client certificate" in handshake["do"]) == (True, certified)
+    assert ("without a word" in ended["do"], "client certificate" in ended["do"]) == (True, certified)
+
+
 def test_what_only_a_person_can_mend_says_how() -> None:
     assert {*NOBODYS_MESSAGE, Reason.REFUSED_CLIENT} == set(HALTED)
 

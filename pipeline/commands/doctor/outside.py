@@ -196,10 +196,10 @@ def partners(settings: Settings) -> Iterator[Line]:
         except NotSent as error:
             yield Line(Level.FAIL, f"partner {name}", f"not asked: {error.message}", "put the right PEM files there", ours=True)
             continue
-        yield from _partner(name, partner.base_url, context)
+        yield from _partner(name, partner.base_url, context, certified=partner.tls.certificate is not None)
 
 
-def _partner(name: str, base_url: str, context: ssl.SSLContext) -> Iterator[Line]:
+def _partner(name: str, base_url: str, context: ssl.SSLContext, *, certified: bool) -> Iterator[Line]:
     address = urlsplit(base_url)
     assert address.hostname  # noqa: S101 - the settings saw to it
     what, place = f"partner {name}", f"{address.hostname}:{address.port or 443}"
@@ -209,9 +209,7 @@ def _partner(name: str, base_url: str, context: ssl.SSLContext) -> Iterator[Line
         sent = time.time()
         answer = connection.getresponse()
     except (OSError, HTTPException) as error:
-        yield Line(
-            Level.FAIL, what, f"{place}: {_why(error)}", "see whether the partner is up, the address right, a firewall in the way"
-        )
+        yield Line(Level.FAIL, what, f"{place}: {_why(error)}", _what_to_see(error, certified=certified))
         return
     finally:
         connection.close()
@@ -244,8 +242,15 @@ def _why(error: Exception) -> str:
         case TimeoutError():
             return f"no answer in {SECONDS:g} s"
         case ssl.SSLError():
-            return (
-                f"TLS failed ({(error.reason or 'no reason given').lower().replace('_', ' ')}): does it accept our certificate?"
-            )
+            return f"TLS failed ({(error.reason or 'no reason given').lower().replace('_', ' ')})"
         case _:
-            return "the connection broke: it may refuse our certificate"
+            return "the connection broke"
+
+
+def _what_to_see(error: Exception, *, certified: bool) -> str:
+    """A partner that does not take our certificate may say so, end the handshake without a word, or the connection after it."""
+    told = "see whether the partner is up, the address right, a firewall in the way"
+    elsewhere = isinstance(error, ssl.SSLCertVerificationError | gaierror | ConnectionRefusedError | TimeoutError)
+    return (
+        f"{told}; or it does not take our client certificate (is it registered there?)" if certified and not elsewhere else told
+    )
