@@ -33,6 +33,12 @@ def bring_up_to_date(database: Database, folder: Path, table: str = "alembic_ver
             _migrate(connection, folder)
 
 
+def refuse_newer(database: Database, folder: Path, table: str = "alembic_version") -> None:
+    """Refused where the database is newer than this program. For who only reads, and migrates nothing: an older one is as good as it reads."""
+    with database.read() as connection:
+        _up_to_date(connection, versions(folder), table, database.named)
+
+
 def versions(folder: Path) -> list[str]:
     """The numbers of all versions, oldest first: versions/v0001_….py is 0001."""
     return sorted(file.name[1:].split("_", 1)[0] for file in folder.glob("versions/v*.py"))

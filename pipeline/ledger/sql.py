@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, func, select, tuple_
 from pipeline.database.commits import Commits, Promise, Read
 from pipeline.database.engine import Database
 from pipeline.database.prepared import Row
-from pipeline.database.schema import bring_up_to_date
+from pipeline.database.schema import bring_up_to_date, refuse_newer
 from pipeline.errors import Refused
 from pipeline.ledger import knowledge as known
 from pipeline.ledger.claims import RouteClaims
@@ -88,7 +88,8 @@ class SqlLedger:
         self.check_key()
 
     def check_key(self) -> bool:
-        """Whether a key is on record; Refused where it is not ours. Writes nothing."""
+        """Whether a key is on record; Refused where it is not ours, or where the schema is newer than this program. Writes nothing."""
+        refuse_newer(self._database, MIGRATIONS)
         with self._read() as connection:
             if not self._engine.dialect.has_table(connection, FACTS.name):
                 return False

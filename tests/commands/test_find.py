@@ -147,3 +147,23 @@ def test_the_patient_is_asked_for_as_the_route_writes_it(tmp_path: Path) -> None
     assert isinstance(routed, Routed)
     (asked,) = _patients(Namespace(patient_id=f"{CIP}|CIP2"), loaded)
     assert routed.lane == asked
+
+
+@pytest.mark.parametrize(
+    "words", [["find"], ["identities", "export"], ["trace", "his.adt/0/2"], ["replay", "list"], ["doctor", "--json"]]
+)
+def test_a_ledger_of_a_newer_program_is_refused_by_whatever_reads_it(
+    tmp_path: Path, filled: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger = SqlLedger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", PSEUDONYMS)
+    with ledger._write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0099'")
+    ledger.close()
+    code = main([*words, "--settings", filled])
+    said = capsys.readouterr()
+    told = "ledger.url: the ledger has schema 0099, which is newer than this program: start the newer version"
+    if words[0] == "doctor":
+        (line,) = [one for one in map(json.loads, said.out.splitlines()) if one["what"] == "ledger"]
+        assert (line["level"], line["found"]) == ("FAIL", told)
+    else:
+        assert (code, said.out, said.err) == (4, "", f"emr-pipeline {words[0]}: {told}\n")

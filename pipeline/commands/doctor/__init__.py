@@ -4,7 +4,7 @@ Looked at: settings, secrets, certificates, mappings, disk, bus and topics, ledg
 access tokens (one is asked for), what a partner says that it offers, and who issues patients' tokens. No secret is printed.
 A login's refresh token for which the authorization server gives a new one is replaced: the old one would not be good any more.
 Exit: 0 where nothing fails, 2 where settings, secrets, certificates or mappings do, 3 where only something outside does,
-4 where nothing is wrong but that a guard refuses to run (another key than the ledger's).
+4 where nothing is wrong but that a guard refuses to run (another key than the ledger's, a ledger of a newer version).
 """
 
 from argparse import ArgumentParser, Namespace
