@@ -43,7 +43,7 @@ def configure(parser: ArgumentParser) -> None:
 def record_arguments(parser: ArgumentParser) -> None:
     """What `resolve` and `discard` take alike."""
     parser.add_argument("position", metavar="TOPIC/PARTITION/OFFSET", help="the source record, as find shows it")
-    parser.add_argument("--route", metavar="R", help="a route of the settings (not needed where there is one)")
+    parser.add_argument("--route", metavar="R", help="a route of the settings (not needed where the record waits on one alone)")
     parser.add_argument("--why", "--reason", required=True, metavar="TEXT", help="for the audit; no patient data")
     json_argument(parser, "the answer")
     settings_argument(parser)
@@ -66,11 +66,29 @@ def decide(arguments: Namespace, what: "What") -> int:
         raise SettingsError("say why, for the audit", where="--why")
     position = position_of(arguments.position, "TOPIC/PARTITION/OFFSET")
     loaded = settings.load(settings.find(arguments.settings))
-    arguments.route = wiring.the_route(loaded, arguments.route)
+    if arguments.route is not None:
+        wiring.the_route(loaded, arguments.route)
     if place := not_there_yet(loaded):
         raise SettingsError(f"nothing has run yet: there is no {place}", where=str(position))
     with wiring.opened(loaded) as things:
+        arguments.route = arguments.route or _route_of(position, things)
         return _decide(arguments, what, position, things)
+
+
+def _route_of(position: "Position", things: "Opened") -> str:
+    """The only route on which the record waits for a person; else the only one on which the ledger has it. What is closed on another cannot be meant."""
+    from pipeline.ledger.port import Query
+    from schemas.outcomes import CLOSED
+
+    if len(things.settings.routes) == 1:
+        return next(iter(things.settings.routes))
+    rows = [row for row in things.ledger.find(Query(position=position)) if row.route in things.settings.routes]
+    if not rows:
+        raise SettingsError("the ledger has no such record: emr-pipeline find shows them", where=str(position))
+    fitting = [row for row in rows if row.open or row.state not in CLOSED] or rows
+    if len(fitting) == 1:
+        return fitting[0].route
+    raise SettingsError(f"several routes have it, name one of {', '.join(sorted(row.route for row in fitting))}", where="--route")
 
 
 def _decide(arguments: Namespace, what: "What", position: "Position", things: "Opened") -> int:
@@ -101,7 +119,7 @@ def _decide(arguments: Namespace, what: "What", position: "Position", things: "O
     if decision.written is not None:
         _emit(things, row, decision.written.result, decision.written.settlement.result_id)
     done = "delivered; the patient is known" if what is What.RESOLVE_DELIVERED else "discarded"
-    return _say(arguments, row, f"{position} is {done}")
+    return _say(arguments, row, f"{position} is {done}{_on(row, things)}")
 
 
 def _absent(
@@ -114,12 +132,17 @@ def _absent(
     return _decided(arguments, row, things, absent_of(deed, row, received, plan), said + more)
 
 
+def _on(row: "Delivery", things: "Opened") -> str:
+    """Of which route, where it could have been another."""
+    return f" on {row.route}" if len(things.settings.routes) > 1 else ""
+
+
 def _decided(arguments: Namespace, row: "Delivery", things: "Opened", decision: "Decision", said: str) -> int:
     """The ledger has it; `said` has a place for the plan that was released."""
     things.ledger.decide(decision.decided)
     then = decision.decided.then
     name = then[0].id if then is not None else None
-    return _say(arguments, row, f"{row.position}: {said.format(name)}", name)
+    return _say(arguments, row, f"{row.position}{_on(row, things)}: {said.format(name)}", name)
 
 
 def _row(route: str, position: "Position", things: "Opened") -> "Delivery":

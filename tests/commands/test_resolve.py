@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline import wiring
 from pipeline.bus.embedded_producer import EmbeddedProducer
+from pipeline.cli import main
 from pipeline.delivery.payloads import Payloads
 from pipeline.errors import BusUnavailable, NoAnswer
 from pipeline.ledger.sql import now_ms
@@ -160,6 +162,62 @@ def test_wrong_input_is_one_line(house: Hospital, call: Call, words: list[str]) 
     code, out, err = call(*words)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert house.state(0)[0] is State.PARKED
+
+
+# settings with several routes
+
+
+def also_on(house: Hospital, **routes: State) -> None:
+    """Further routes on the topic, where the ledger has the first record so."""
+    tree = yaml.safe_load(house.settings_file.read_text())
+    tree["routes"] |= {name: dict(tree["routes"][ROUTE], group=name) for name in routes}
+    house.settings_file.write_text(yaml.safe_dump(tree))
+    for name, state in routes.items():
+        with house.ledger._write() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO deliveries (route, topic, partition, offset, partner, state, at_ms) VALUES (?, 'his.adt', 0, 0, 'roche', ?, 1)",
+                (name, state.value),
+            )
+
+
+def test_of_several_routes_the_one_is_meant_on_which_the_record_waits(house: Hospital, call: Call) -> None:
+    house.send(adt())
+    house.work([issue(400, "required")])
+    also_on(house, other=State.DELIVERED, third=State.FILTERED)
+    code, out, err = call("discard", "his.adt/0/0", "--why", "a test patient")
+    assert (code, out, err) == (0, f"his.adt/0/0 is discarded on {ROUTE}\n", "")
+    assert house.state(0) == (State.DISCARDED, Reason.OPERATOR)
+
+
+def test_where_it_waits_on_several_routes_the_line_names_those(house: Hospital, call: Call) -> None:
+    unknown_create(house)
+    also_on(house, other=State.PARKED, third=State.FILTERED)
+    code, out, err = call("resolve", "his.adt/0/0", "--absent", "--why", "asked")
+    assert (code, out) == (2, "")
+    assert err == f"emr-pipeline resolve: --route: several routes have it, name one of other, {ROUTE}\n"
+    assert call("resolve", "his.adt/0/0", "--route", ROUTE, "--absent", "--why", "asked")[0] == 0
+
+
+def test_what_none_of_several_routes_has_is_one_line(house: Hospital, call: Call) -> None:
+    house.send(adt())
+    house.work([issue(400, "required")])
+    also_on(house, other=State.PARKED)
+    code, out, err = call("discard", "his.adt/0/7", "--why", "a test patient")
+    assert (code, out, err) == (
+        2,
+        "",
+        "emr-pipeline discard: his.adt/0/7: the ledger has no such record: emr-pipeline find shows them\n",
+    )
+
+
+def test_the_bytes_of_a_dead_letter_need_no_route(house: Hospital, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    house.send(adt())
+    house.work([issue(400, "required")])
+    also_on(house, other=State.PARKED)
+    for place in ("his.adt/0/0", f"{house.topics.dead_letters}/0/0"):
+        capfdbinary.readouterr()
+        assert main(["dead-letters", "--bytes", place, "--settings", str(house.settings_file)]) == 0
+        assert capfdbinary.readouterr().out == adt()
 
 
 # what a crash left open, and nobody can go on with
