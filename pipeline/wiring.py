@@ -235,6 +235,11 @@ def opened(settings: Settings) -> Iterator[Opened]:
         yield Opened(settings, bus, ledger, catalogue_of(settings), pseudonyms)
 
 
+def as_started(things: Opened, route: str) -> None:
+    """Refused where the route was started with another group, or to a partner of another name: patients are known by that."""
+    things.ledger.fits(route, things.settings.group_of(route), things.settings.routes[route].partner)
+
+
 @dataclass(frozen=True, slots=True)
 class Working:
     """What `run` runs."""

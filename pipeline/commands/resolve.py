@@ -98,6 +98,7 @@ def _decide(arguments: Namespace, what: "What", position: "Position", things: "O
     from pipeline.delivery.replay import meant
     from pipeline.ledger.plans import Deed, What
 
+    wiring.as_started(things, arguments.route)
     row = _row(arguments.route, position, things)
     topics = things.settings.topics.results, things.settings.dead_letters_of(arguments.route)
     payloads = Payloads(things.bus, topics[1])

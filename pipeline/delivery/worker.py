@@ -122,8 +122,8 @@ class Worker:
         self._until = {partition: end for partition, (_, end) in self.bus.bounds(self.topics.source).items()}
 
     def run(self) -> None:
-        """Work until told to stop. Refused where another worker has the route, or it was started with another group (RELIABILITY R8)."""
-        self.ledger.claim(self.plan.name, self.group)
+        """Work until told to stop. Refused where another worker has the route, or it was started otherwise (Ledger.fits)."""
+        self.ledger.claim(self.plan.name, self.group, self.plan.route.partner)
         self._first_start()
         names = {"route": self.plan.name, "partner": self.plan.route.partner}
         log(LogEvent.WORKER_STARTED, **names, source=self.topics.source, group=self.group)
@@ -153,7 +153,7 @@ class Worker:
         if self.ledger.started(self.plan.name) is None:
             how = self.plan.route.start
             self.bus.start(self.group, [self.topics.source], start_of(how))
-            self.ledger.start(self.plan.name, self.group, how)
+            self.ledger.start(self.plan.name, self.group, self.plan.route.partner, how)
 
     def _round(self) -> None:
         self._raise_failed()

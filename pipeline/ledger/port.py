@@ -186,10 +186,15 @@ class Ledger(Protocol):
         """
         ...
 
-    def start(self, route: str, group: str, how: str) -> str | None:
-        """Record a route's first start (`earliest`, `latest`, a time); returns what was recorded before, else None.
+    def start(self, route: str, group: str, partner: str, how: str) -> str | None:
+        """Record a route's first start (`earliest`, `latest`, a time); returns what was recorded before, else None. Refused as `fits` has it."""
+        ...
 
-        Refused where the route was started with another consumer group: it would read everything again (RELIABILITY R8).
+    def fits(self, route: str, group: str, partner: str) -> None:
+        """Refused where the route was started otherwise, or the group is another route's. Takes and writes nothing.
+
+        Of another group it would read everything again (RELIABILITY R8), to another partner's name create every patient again: by that name they are
+        known. What another route has parked is found by that one's name only.
         """
         ...
 
@@ -197,10 +202,10 @@ class Ledger(Protocol):
         """What `start` recorded."""
         ...
 
-    def claim(self, route: str, group: str) -> None:
+    def claim(self, route: str, group: str, partner: str) -> None:
         """Take the route for this process until `close`; a worker's first call, before it joins the group (RELIABILITY R8).
 
-        Refused where the route was started with another consumer group, and on SQLite where another worker has it (on PostgreSQL they share it).
+        Refused as `fits` has it, and on SQLite where another worker has it (on PostgreSQL they share it). Where no partner is recorded, it is from now on.
         """
         ...
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
-from sqlalchemy import Connection, Engine, func, select, tuple_
+from sqlalchemy import Connection, Engine, func, inspect, or_, select, tuple_, update
 
 from pipeline.database.commits import Commits, Promise, Read
 from pipeline.database.engine import Database
@@ -105,28 +105,45 @@ class SqlLedger:
         with self._read() as connection:
             return self._engine.dialect.has_table(connection, ROUTES.name)
 
-    def claim(self, route: str, group: str) -> None:
-        """See the port."""
+    def fits(self, route: str, group: str, partner: str) -> None:
+        """See the port. A ledger of before, that nobody has brought up to date, has no partners."""
         with self._read() as connection:
-            row = connection.execute(select(ROUTES).where(ROUTES.c.route == route)).first()
-        if row is not None:
-            _same_group(route, row.consumer_group, group)
-        self._claims.take(route)
+            columns = {each["name"] for each in inspect(connection).get_columns(ROUTES.name)}
+            known = [column for column in ROUTES.c if column.name in columns]
+            of_group = select(*known).where(or_(ROUTES.c.route == route, ROUTES.c.consumer_group == group))
+            rows = {row.route: row._mapping for row in connection.execute(of_group)}  # noqa: SLF001 - SQLAlchemy's public way to what may not be there
+        if route not in rows and rows:
+            raise _of_another(route, group, min(rows))
+        if route in rows:
+            _same_group(route, rows[route]["consumer_group"], group)
+            _same_partner(route, rows[route].get("partner"), partner)
 
     def claimed(self, route: str) -> bool | None:
         """See the port."""
         return self._claims.taken(route)
 
-    def start(self, route: str, group: str, how: str) -> str | None:
+    def claim(self, route: str, group: str, partner: str) -> None:
         """See the port."""
+        self.fits(route, group, partner)
+        self._claims.take(route)
+        with self._read() as connection:
+            unsaid = connection.execute(select(ROUTES.c.route).where(ROUTES.c.route == route, ROUTES.c.partner.is_(None))).first()
+        if unsaid is not None:
+            with self._write() as connection:
+                said = update(ROUTES).where(ROUTES.c.route == route, ROUTES.c.partner.is_(None)).values(partner=partner)
+                connection.execute(said)
+            self.fits(route, group, partner)  # of two that said it at once the first one counts
+
+    def start(self, route: str, group: str, partner: str, how: str) -> str | None:
+        """See the port."""
+        self.fits(route, group, partner)
         with self._write() as connection:
-            row = connection.execute(select(ROUTES).where(ROUTES.c.route == route)).first()
-            if row is None:
-                new = {"route": route, "consumer_group": group, "how": how, "at_ms": self._clock()}
+            before = connection.execute(select(ROUTES.c.how).where(ROUTES.c.route == route)).scalar()
+            if before is None:
+                new = {"route": route, "consumer_group": group, "how": how, "at_ms": self._clock(), "partner": partner}
                 connection.execute(insert(connection.dialect.name, ROUTES).on_conflict_do_nothing(), new)
-                return None
-        _same_group(route, row.consumer_group, group)
-        return str(row.how)
+        self.fits(route, group, partner)  # as above
+        return before
 
     def started(self, route: str) -> str | None:
         """See the port."""
@@ -402,3 +419,20 @@ def _same_group(route: str, recorded: str, group: str) -> None:
             f"set group to {recorded}",
             where=f"routes.{route}.group",
         )
+
+
+def _same_partner(route: str, recorded: str | None, partner: str) -> None:
+    if recorded not in (None, partner):
+        raise Refused(
+            f"the route was started to the partner {recorded}, whose patients are known by that name: to {partner} each would be created again. "
+            f"Name the partner {recorded} again; where {partner} really is another one, give the route another name",
+            where=f"routes.{route}.partner",
+        )
+
+
+def _of_another(route: str, group: str, other: str) -> Refused:
+    return Refused(
+        f"the consumer group {group} is that of the route {other}, and what that one has parked is found by its name only: name the route {other} again; "
+        "where this really is another one, give it a group of its own",
+        where=f"routes.{route}.group",
+    )

@@ -48,8 +48,9 @@ ROUTES: Final = Table(
     Column("consumer_group", Text, nullable=False),
     Column("how", Text, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
+    Column("partner", Text),
 )
-"""The first start of each route."""
+"""The first start of each route. `partner`: its name; of one that was started before it was recorded the next start says it."""
 
 DELIVERIES: Final = Table(
     "deliveries",

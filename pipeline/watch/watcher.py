@@ -110,7 +110,7 @@ class Watcher:
 
     def run(self) -> None:
         """Work until told to stop. Refused where another process has the watch, and no turn of ours will come."""
-        self._ledger.claim(self.name, self.group)
+        self._ledger.claim(self.name, self.group, self.settings.partner)
         with ExitStack() as stack:
             stack.callback(self._appender.close)
             try:

@@ -175,6 +175,41 @@ def test_a_folder_without_mappings_is_told(tmp_path: Path, sandbox: RocheSandbox
     assert (code, lines["mappings"]["found"]) == (2, f"{tmp_path / 'nowhere'} is no mappings folder: it has no events.yaml")
 
 
+@pytest.mark.parametrize("old", [False, True], ids=["newest schema", "schema of before"])
+def test_a_route_that_was_started_to_a_partner_of_another_name_is_told_as_run_tells_it(
+    tmp_path: Path, sandbox: RocheSandbox, capsys: pytest.CaptureFixture[str], *, old: bool
+) -> None:
+    """A ledger that no newer program has brought up to date has no partners: nothing is told, and nothing written."""
+    settings = hospital.write(tmp_path, sandbox)
+    ledger = SqlLedger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", PSEUDONYMS)
+    ledger.check()
+    ledger.start("roche-patients", "emr-pipeline.roche-patients", "roche-clinic", "earliest")
+    if old:
+        with ledger._write() as connection:
+            connection.exec_driver_sql("ALTER TABLE routes DROP COLUMN partner")
+    ledger.close()
+    code, lines = doctor(settings, capsys)
+    if old:
+        assert (code, "route roche-patients" in lines, lines["ledger"]["level"]) == (0, False, "OK")
+        return
+    line = lines["route roche-patients"]
+    assert (code, line["level"], "started to the partner roche-clinic" in line["found"]) == (4, "FAIL", True)
+
+
+def test_what_is_parked_of_a_route_that_the_settings_have_no_more_is_told(
+    tmp_path: Path, sandbox: RocheSandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = hospital.write(tmp_path, sandbox)
+    ledger = SqlLedger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", PSEUDONYMS)
+    ledger.check()
+    ledger.settle(settled(Message(1, route="roche-before"), State.PARKED, Reason.FHIR_INVALID))
+    ledger.close()
+    _, lines = doctor(settings, capsys)
+    line = lines["deliveries of roche-before"]
+    assert (line["level"], line["found"]) == ("WARN", "1 parked; the settings have no such route")
+    assert "name the route roche-before again" in line["do"]
+
+
 def test_what_waits_for_a_person_is_a_warning_with_the_command(
     tmp_path: Path, sandbox: RocheSandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:

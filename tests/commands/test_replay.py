@@ -279,7 +279,7 @@ def test_where_no_worker_has_the_route_who_waits_is_told_once_and_after_ten_seco
 def test_where_a_worker_has_taken_nothing_who_waits_is_told(house: Hospital, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     parked(house, adt())
     planned(call)
-    house.ledger.claim(ROUTE, house.settings.group_of(ROUTE))
+    house.ledger.claim(ROUTE, house.settings.group_of(ROUTE), "roche")
     told = waited(house, call, monkeypatch)
     assert told == f"it waits: the worker of {ROUTE} has taken nothing yet: does it run? emr-pipeline doctor\n"
 
@@ -289,7 +289,7 @@ def test_where_what_was_taken_does_not_end_who_waits_is_told(
 ) -> None:
     parked(house, adt())
     call("run", "--plan", planned(call)["plan"])
-    house.ledger.claim(ROUTE, house.settings.group_of(ROUTE))
+    house.ledger.claim(ROUTE, house.settings.group_of(ROUTE), "roche")
     house.ledger.replays.next(ROUTE, house.topics.source, {0: "w1"}, 10)
     told = waited(house, call, monkeypatch)
     assert told.startswith(f"it waits: the worker of {ROUTE} has taken 1 and ended none: the partner or the worker is away")

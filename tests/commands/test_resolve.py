@@ -268,3 +268,28 @@ def test_as_long_as_its_time_is_not_over_or_its_bytes_are_there_it_is_the_worker
     house.ledger.close()
     monkeypatch.setattr(wiring, "clock", lambda: now_ms() + 300_000)
     assert call("resolve", "his.adt/0/1", "--delivered", "--why", "asked")[0] == 4
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("resolve", "his.adt/0/0", "--delivered", "4711", "--why", "asked"),
+        ("resolve", "his.adt/0/0", "--absent", "--why", "asked"),
+        ("discard", "his.adt/0/0", "--why", "a test patient"),
+        ("replay", "plan", "--state", "parked"),
+    ],
+    ids=lambda words: " ".join(word for word in words[:3] if "/" not in word),
+)
+def test_after_the_partner_was_given_another_name_nothing_is_decided(
+    house: Hospital, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    """What is learned would be known of the new name only, and named back the partner would get a second create."""
+    unknown_create(house)
+    tree = yaml.safe_load(house.settings_file.read_text())
+    tree["partners"]["roche-clinic"] = tree["partners"].pop("roche")
+    tree["routes"][ROUTE]["partner"] = "roche-clinic"
+    house.settings_file.write_text(yaml.safe_dump(tree))
+    code, out, err = caller(house, capsys, *words)()
+    assert (code, out, len(err.splitlines())) == (4, "", 1)
+    assert "started to the partner roche" in err
+    assert house.state(0) == (State.PARKED, Reason.PROBE_CANNOT_TELL)

@@ -95,13 +95,32 @@ def test_a_route_whose_place_is_gone_ends_with_exit_4_and_one_line(settings: Pat
     loaded = load(settings)
     with wiring.opened(loaded) as things:
         things.bus.create_topics(wiring.topic_settings(loaded))
-        things.ledger.start(ROUTE, loaded.group_of(ROUTE), "earliest")
+        things.ledger.start(ROUTE, loaded.group_of(ROUTE), "roche", "earliest")
         with things.bus.producer() as producer:
             producer.append([Record(loaded.routes[ROUTE].source, adt())])
     worker = start(settings, "--drain", stderr=subprocess.PIPE)
     _, said = worker.communicate(timeout=60)
     assert worker.returncode == 4
     assert [line.partition(f"{ROUTE}: ")[0] for line in said.splitlines() if not line.startswith("{")] == ["emr-pipeline run: "]
+
+
+def test_a_partner_that_is_given_another_name_is_refused_with_exit_4_and_one_line_and_nothing_is_sent(
+    settings: Path, partner: RocheSandbox
+) -> None:
+    """By the former name its patients are known: each would be created again."""
+    loaded = load(settings)
+    with wiring.opened(loaded) as things:
+        things.ledger.start(ROUTE, loaded.group_of(ROUTE), "roche", "earliest")
+    fill(loaded, [(b"1", adt())])
+    tree = yaml.safe_load(settings.read_text())
+    tree["partners"]["roche-clinic"] = tree["partners"].pop("roche")
+    tree["routes"][ROUTE]["partner"] = "roche-clinic"
+    settings.write_text(yaml.safe_dump(tree))
+    worker = start(settings, "--drain", stderr=subprocess.PIPE)
+    _, said = worker.communicate(timeout=60)
+    assert (worker.returncode, partner.requests) == (4, 0)
+    (line,) = said.splitlines()
+    assert line.startswith(f"emr-pipeline run: {ROUTE}: routes.{ROUTE}.partner: the route was started to the partner roche, ")
 
 
 def test_a_drain_ends_within_the_time_it_is_given_though_the_partner_is_away_and_says_what_waits(settings: Path) -> None:

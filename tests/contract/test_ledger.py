@@ -124,7 +124,7 @@ def test_many_that_start_at_once_all_come_up(open_it: Open) -> None:
 
 
 def test_another_key_is_refused_before_anything_is_written(ledger: SqlLedger, open_it: Open) -> None:
-    assert ledger.start(ROUTE, "g", "earliest") is None
+    assert ledger.start(ROUTE, "g", PARTNER, "earliest") is None
     with pytest.raises(Refused, match="another key") as caught:
         open_it(Pseudonyms("another key of at least sixteen bytes")).check()
     assert caught.value.where == "keys.patient_hash"
@@ -141,19 +141,66 @@ def test_a_ledger_of_a_newer_program_is_refused_in_one_line(ledger: SqlLedger, o
 
 def test_a_first_start_is_kept(ledger: SqlLedger, open_it: Open) -> None:
     assert ledger.started(ROUTE) is None
-    assert ledger.start(ROUTE, "g", "earliest") is None
-    assert open_it().start(ROUTE, "g", "latest") == "earliest"
+    assert ledger.start(ROUTE, "g", PARTNER, "earliest") is None
+    assert open_it().start(ROUTE, "g", PARTNER, "latest") == "earliest"
     assert open_it().started(ROUTE) == "earliest"
 
 
 def test_a_route_that_began_with_another_group_is_refused(ledger: SqlLedger) -> None:
-    ledger.start(ROUTE, "first", "earliest")
+    ledger.start(ROUTE, "first", PARTNER, "earliest")
     with pytest.raises(Refused, match="first") as caught:
-        ledger.start(ROUTE, "second", "earliest")
+        ledger.start(ROUTE, "second", PARTNER, "earliest")
     assert caught.value.where == f"routes.{ROUTE}.group"
     with pytest.raises(Refused, match="first"):
-        ledger.claim(ROUTE, "second")
-    ledger.claim(ROUTE, "first")
+        ledger.claim(ROUTE, "second", PARTNER)
+    ledger.claim(ROUTE, "first", PARTNER)
+
+
+def test_a_route_that_began_to_a_partner_of_another_name_is_refused(ledger: SqlLedger) -> None:
+    """By that name its patients are known: under another one each would be created again."""
+    ledger.start(ROUTE, "g", "roche", "earliest")
+    calls: list[Callable[[], object]] = [
+        lambda: ledger.start(ROUTE, "g", "roche-clinic", "earliest"),
+        lambda: ledger.claim(ROUTE, "g", "roche-clinic"),
+        lambda: ledger.fits(ROUTE, "g", "roche-clinic"),
+    ]
+    for call in calls:
+        with pytest.raises(
+            Refused, match=r"started to the partner roche, .*: to roche-clinic each would be created again"
+        ) as caught:
+            call()
+        assert (caught.value.where, str(caught.value).count("\n")) == (f"routes.{ROUTE}.partner", 0)
+    ledger.claim(ROUTE, "g", "roche")
+
+
+def test_of_two_that_start_a_route_to_two_partners_at_once_one_is_refused(ledger: SqlLedger, open_it: Open) -> None:
+    both, codes = [ledger, open_it()], list[str]()
+    ready = threading.Barrier(2)
+
+    def start(which: int) -> None:
+        ready.wait()
+        try:
+            both[which].start(ROUTE, "g", f"partner-{which}", "earliest")
+        except Refused:
+            codes.append("refused")
+        else:
+            codes.append("started")
+
+    threads = [threading.Thread(target=start, args=(which,)) for which in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(codes) == ["refused", "started"]
+
+
+def test_a_route_under_another_name_with_the_same_group_is_refused(ledger: SqlLedger) -> None:
+    """What the first one has parked would be found by nobody."""
+    ledger.start("roche-patients", "g", PARTNER, "earliest")
+    with pytest.raises(Refused, match="the consumer group g is that of the route roche-patients") as caught:
+        ledger.claim("roche-adt", "g", PARTNER)
+    assert caught.value.where == "routes.roche-adt.group"
+    ledger.claim("roche-adt", "its own", PARTNER)
 
 
 # the way of a message
@@ -1115,7 +1162,7 @@ def test_sqlite_files_are_their_owners_alone(tmp_path: Path) -> None:
     try:
         ledger = SqlLedger(f"sqlite:///{file}", PSEUDONYMS)
         ledger.check()
-        ledger.claim(ROUTE, "g")
+        ledger.claim(ROUTE, "g", PARTNER)
         deliver(ledger, Message(1))
         modes = {path.name: oct(path.stat().st_mode & 0o777) for path in file.parent.iterdir()}
     finally:

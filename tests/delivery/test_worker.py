@@ -477,7 +477,7 @@ def test_another_group_id_for_a_started_route_is_refused(house: House) -> None:
 
 def test_a_route_that_was_started_and_has_no_offset_any_more_stops_instead_of_jumping(house: House) -> None:
     house.send(adt())
-    house.ledger.start("roche-patients", house.settings.group_of("roche-patients"), "earliest")
+    house.ledger.start("roche-patients", house.settings.group_of("roche-patients"), "roche", "earliest")
     with pytest.raises(BusRefused):
         house.worker().run()
     assert house.paths() == []

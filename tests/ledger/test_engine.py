@@ -153,24 +153,24 @@ def test_a_wrong_password_is_told_and_not_shown() -> None:
 
 def test_a_route_on_sqlite_has_one_worker(tmp_path: Path) -> None:
     first, second = of(tmp_path), of(tmp_path)
-    first.claim(ROUTE, "g")
-    first.claim(ROUTE, "g")
-    second.claim("another", "g")
+    first.claim(ROUTE, "g", "p")
+    first.claim(ROUTE, "g", "p")
+    second.claim("another", "g", "p")
     with pytest.raises(Refused, match="another worker has this route"):
-        second.claim(ROUTE, "g")
+        second.claim(ROUTE, "g", "p")
     first.close()
-    second.claim(ROUTE, "g")
+    second.claim(ROUTE, "g", "p")
     second.close()
 
 
 def test_whether_a_worker_has_a_route_can_be_asked_by_anybody_and_takes_nothing_away(tmp_path: Path) -> None:
     worker, asking = of(tmp_path), of(tmp_path)
     assert asking.claimed(ROUTE) is False
-    worker.claim(ROUTE, "g")
+    worker.claim(ROUTE, "g", "p")
     assert (asking.claimed(ROUTE), worker.claimed(ROUTE)) == (True, True)
     worker.close()
     assert asking.claimed(ROUTE) is False
-    worker.claim(ROUTE, "g")
+    worker.claim(ROUTE, "g", "p")
     worker.close()
 
 
@@ -184,13 +184,13 @@ def test_a_route_is_free_when_its_worker_was_killed(tmp_path: Path) -> None:
 import os, signal
 from pathlib import Path
 from tests.ledger.test_engine import of, ROUTE
-of(Path({str(tmp_path)!r})).claim(ROUTE, "g")
+of(Path({str(tmp_path)!r})).claim(ROUTE, "g", "p")
 os.kill(os.getpid(), signal.SIGKILL)
 """
     killed = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False, capture_output=True)
     assert killed.returncode == -9
     ledger = of(tmp_path)
-    ledger.claim(ROUTE, "g")
+    ledger.claim(ROUTE, "g", "p")
     ledger.close()
 
 
@@ -199,8 +199,8 @@ def test_workers_share_a_route_on_postgresql() -> None:
     url = postgres_server.a_schema()
     first, second = SqlLedger(url, PSEUDONYMS), SqlLedger(url, PSEUDONYMS)
     first.check()
-    first.claim(ROUTE, "g")
-    second.claim(ROUTE, "g")
+    first.claim(ROUTE, "g", "p")
+    second.claim(ROUTE, "g", "p")
     first.close()
     second.close()
 

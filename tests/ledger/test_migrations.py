@@ -205,4 +205,12 @@ def test_the_patient_that_was_delivered_is_known(ledger: SqlLedger) -> None:
 def test_the_route_may_not_start_anew(ledger: SqlLedger) -> None:
     assert ledger.started(ROUTE) == "earliest"
     with pytest.raises(Refused):
-        ledger.claim(ROUTE, "another")
+        ledger.claim(ROUTE, "another", PARTNER)
+
+
+def test_a_route_of_before_takes_the_partner_that_it_is_started_to_and_from_then_on_no_other(ledger: SqlLedger) -> None:
+    ledger.fits(ROUTE, "g", "another")
+    ledger.claim(ROUTE, "g", PARTNER)
+    with pytest.raises(Refused, match=f"started to the partner {PARTNER}"):
+        ledger.claim(ROUTE, "g", "another")
+    ledger.claim(ROUTE, "g", PARTNER)

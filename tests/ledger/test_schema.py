@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from alembic.command import upgrade
+from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from pipeline.appointments.named import MIGRATIONS as OF_APPOINTMENTS
@@ -52,14 +54,17 @@ def test_of_appointments_the_ledger_forgets_whose_they_are_and_of_the_others_not
     """Whatever their partner is called: seen to fail without 0010."""
     database = Database(LEDGER, f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     database.make()
-    bring_up_to_date(database, OF_THE_LEDGER)
+    config = Config()
+    config.set_main_option("script_location", str(OF_THE_LEDGER))
+    with database.write() as connection:
+        config.attributes["connection"] = connection
+        upgrade(config, "0008")
     columns = "partner, hash, kind, system, known, created_with, partner_id, merged_into, merged_ms, belongs_to, at_ms"
     with database.write() as connection:
         for partner, part in (("medmij", "appointment"), ("zuid", "appointment"), ("roqua", "result")):
             for kind in ("patient", part):
                 row = f"'{partner}', '{kind}', '{kind}', 's', true, true, 'id', 'into', 1, 'whose', 1"
                 connection.exec_driver_sql(f"INSERT INTO identities ({columns}) VALUES ({row})")  # noqa: S608 - ours
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0008'")
     bring_up_to_date(database, OF_THE_LEDGER)
     with database.read() as connection:
         rows = connection.exec_driver_sql(

@@ -233,7 +233,7 @@ def test_a_stop_in_the_middle_of_a_question_ends_after_it(house: House) -> None:
 
 def test_another_process_on_the_same_ledger_is_refused(house: House) -> None:
     first, second = house.ledger(), house.ledger()
-    first.claim("roqua-watch", "emr-pipeline.roqua-watch")
+    first.claim("roqua-watch", "emr-pipeline.roqua-watch", "roqua")
     with house.bus() as bus, pytest.raises(Refused):
         house.watcher(bus, second).run()
     first.close()

@@ -143,10 +143,18 @@ def _ledger(settings: Settings, opened: "SqlLedger") -> Iterator[Line]:
         return
     opened.check_key()
     yield Line(Level.OK, "ledger", f"{opened.place.removeprefix('ledger ')} answers, the key is the one that it began with")
+    for name, its in sorted(settings.routes.items()):
+        try:
+            opened.fits(name, settings.group_of(name), its.partner)
+        except Refused as error:
+            yield Line(Level.FAIL, f"route {name}", str(error), refused=True)
     for route, states in sorted(opened.counts().items()):
         text = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
         open_states = [state for state in (State.UNKNOWN, State.PARKED) if states.get(state)]
         do = f"emr-pipeline find --route {route} --state {open_states[0]}" if open_states else None
+        if open_states and route not in settings.routes:
+            text += "; the settings have no such route"
+            do = f"name the route {route} again: replay, resolve and discard find its records by that name only"
         yield Line(Level.WARN if open_states else Level.OK, f"deliveries of {route}", text, do)
         yield from _retention(settings, opened, route)
     for watch in sorted(settings.watches):

@@ -42,6 +42,7 @@ def make(arguments: Namespace, things: "Opened") -> int:
     from pipeline.ledger.plans import Deed, Mode, What
 
     arguments.route = wiring.the_route(things.settings, arguments.route)
+    wiring.as_started(things, arguments.route)
     query = query_of(arguments, things.settings)
     rows = list(things.ledger.find(replace(query, most=query.most + 1)))
     if len(rows) > query.most:
