@@ -1,7 +1,8 @@
 """What became of a create whose outcome is unknown, where no probe can tell: ask the partner, then say it here.
 
 --delivered PARTNER_ID: it arrived; the patient is known under that id from now on, and the record is delivered. Where the partner has no id of
-its own (it goes by the patient's identifier), --delivered stands alone; of a visit or coverage that came with it import the id (identities import). Of a message of
+its own (it goes by the patient's identifier), --delivered stands alone. Where it has (NJSAMS; Roche v2, or with update_id: returned), a create without it is
+refused: no later message of the patient could go, and nothing would take it back. Nothing is lost while you ask for it. Of a visit or coverage that came with it import the id (identities import). Of a message of
 several requests it is the one that was sent last: what follows it goes by itself. --absent: it did not; a create may leave again, and this record is sent
 again at once. Either way what waited behind it goes on by itself. Who and why stands in the ledger's audit: no patient data in --why, please.
 """
@@ -35,7 +36,11 @@ def configure(parser: ArgumentParser) -> None:
     record_arguments(parser)
     said = parser.add_mutually_exclusive_group(required=True)
     said.add_argument(
-        "--delivered", nargs="?", const="", metavar="PARTNER_ID", help="it arrived; the partner's own id of the patient"
+        "--delivered",
+        nargs="?",
+        const="",
+        metavar="PARTNER_ID",
+        help="it arrived; the partner's own id of the patient, where it gives ids",
     )
     said.add_argument("--absent", action="store_true", help="it did not arrive")
 
@@ -94,7 +99,7 @@ def _route_of(position: "Position", things: "Opened") -> str:
 def _decide(arguments: Namespace, what: "What", position: "Position", things: "Opened") -> int:
     from pipeline import wiring
     from pipeline.delivery.payloads import Payloads
-    from pipeline.delivery.planning import rest_of, settlement_of
+    from pipeline.delivery.planning import lacks_id, rest_of, settlement_of
     from pipeline.delivery.replay import meant
     from pipeline.ledger.plans import Deed, What
 
@@ -112,6 +117,11 @@ def _decide(arguments: Namespace, what: "What", position: "Position", things: "O
     at = _at_home(received, position)
     partner_id = (getattr(arguments, "delivered", None) or None) if what is What.RESOLVE_DELIVERED else None
     if what is What.RESOLVE_DELIVERED:
+        if partner_id is None and lacks_id(row, received, plan, things.ledger):
+            raise SettingsError(
+                "the partner knows a patient by an id of its own: ask for that too, --delivered PARTNER_ID. Without it no later message of the patient could go",
+                where=str(position),
+            )
         rest = rest_of(deed, row, received, plan, things.ledger, partner_id=partner_id)
         if rest is not None:
             return _decided(arguments, row, things, rest, "that request arrived, and what follows it is sent by plan {}")

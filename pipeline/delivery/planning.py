@@ -128,6 +128,17 @@ def _more(seen: Seen, routed: Routed, plan: Plan, ledger: Ledger) -> bool:
     return any(request.step > seen.sent_step for request in prepared.requests)
 
 
+def lacks_id(row: Delivery, received: Received | None, plan: Plan, ledger: Ledger) -> bool:
+    """Whether `delivered` alone would say too little: a create of a patient whom no later message finds without the partner's id, which nobody has."""
+    if not (plan.partner.gives_ids and row.claims):
+        return False
+    read = flow.read(received_of(row.position, received), plan) if received is not None else None
+    if not isinstance(read, Routed):
+        return True
+    known = ledger.knowledge(read).known
+    return not any(one in known and known[one].partner_id for one in read.identities)
+
+
 def _learned(routed: Routed, ledger: Ledger, partner_id: str | None) -> tuple[Learned, ...]:
     """The identity that the create went out under: the first that was not merged away."""
     known = ledger.knowledge(routed).known

@@ -33,6 +33,11 @@ class Partner(Protocol):
         """All that `under` says of messages that may go; none where it says nothing."""
         ...
 
+    @property
+    def gives_ids(self) -> bool:
+        """It knows a patient by an id of its own, which its answer to the create tells, and without which no update finds the patient."""
+        ...
+
     part2: bool
     """It takes substance-use records (42 CFR Part 2): nothing goes but what the route names by facility and program (settings, part2)."""
 

@@ -46,6 +46,13 @@ def unknown_create(house: Hospital) -> None:
     house.script.requests.clear()
 
 
+def gives_ids(house: Hospital) -> None:
+    """The partner's updates go by the id that its answer to the create told."""
+    tree = yaml.safe_load(house.settings_file.read_text())
+    tree["partners"]["roche"] |= {"update_id": "returned"}
+    house.settings_file.write_text(yaml.safe_dump(tree))
+
+
 def test_a_create_that_arrived_is_delivered_and_the_next_message_updates(house: Hospital, call: Call) -> None:
     unknown_create(house)
     code, out, err = call("resolve", "his.adt/0/0", "--delivered", "4711", "--why", "their service desk")
@@ -71,6 +78,31 @@ def test_a_partner_that_goes_by_the_identifier_has_no_id_to_tell(house: Hospital
     unknown_create(house)
     assert call("resolve", "his.adt/0/0", "--why", "asked", "--delivered")[0] == 0
     assert house.state(0) == (State.DELIVERED, Reason.OPERATOR)
+
+
+@pytest.mark.parametrize("bytes_are_there", [True, False])
+def test_a_partner_that_gives_ids_is_asked_for_the_patients(
+    house: Hospital, call: Call, monkeypatch: pytest.MonkeyPatch, *, bytes_are_there: bool
+) -> None:
+    unknown_create(house)
+    gives_ids(house)
+    with monkeypatch.context() as gone:
+        if not bytes_are_there:
+            gone.setattr(Payloads, "find", lambda *_: None)
+        code, out, err = call("resolve", "his.adt/0/0", "--why", "asked", "--delivered")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "--delivered PARTNER_ID" in err
+    assert house.state(0) == (State.PARKED, Reason.PROBE_CANNOT_TELL)
+    assert house.ledger.holding("roche", [house.at(0)]) == {house.at(0)}
+    assert call("resolve", "his.adt/0/0", "--why", "asked", "--delivered", "4711")[0] == 0
+    assert house.state(0) == (State.DELIVERED, Reason.OPERATOR)
+
+
+def test_of_a_patient_whose_id_is_known_nobody_is_asked(house: Hospital, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    left_open(house, monkeypatch, minutes_ago=5)
+    gives_ids(house)
+    assert call("resolve", "his.adt/0/1", "--delivered", "--why", "asked")[0] == 0
+    assert house.state(1) == (State.DELIVERED, Reason.OPERATOR)
 
 
 def test_a_create_that_did_not_arrive_is_sent_by_a_plan_of_its_own(house: Hospital, call: Call) -> None:

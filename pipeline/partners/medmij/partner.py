@@ -71,6 +71,7 @@ class Medmij:
     part2: bool = False
     reads: frozenset[str] = medmij_parts.READS
     unders: frozenset[str] = frozenset()
+    gives_ids: bool = False
 
     def __init__(self, settings: MedmijSettings, identifier_systems: Callable[[Identifier], str | None]) -> None:
         self._settings = settings

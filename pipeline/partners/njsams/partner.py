@@ -105,6 +105,11 @@ class Njsams:
         """See partners/port.py."""
         return frozenset(self._settings.facilities.values())
 
+    @property
+    def gives_ids(self) -> bool:
+        """See partners/port.py."""
+        return True
+
     def parts(self, event: Event) -> tuple[Identity, ...]:
         """See partners/port.py: the visit, then coverages in the order of IN1. Parked: NUMBER_MISSING, PAYOR_NOT_MAPPED."""
         visit = self._visit(event)

@@ -97,6 +97,11 @@ class Roche:
 
     unders: frozenset[str] = frozenset()
 
+    @property
+    def gives_ids(self) -> bool:
+        """See partners/port.py. v1 may go by the patient's identifier (setting update_id)."""
+        return not self._by_business_id
+
     def parts(self, event: Event) -> tuple[Identity, ...]:  # noqa: ARG002 - the port's signature; it keeps patients alone
         """See partners/port.py."""
         return ()

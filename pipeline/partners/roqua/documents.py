@@ -90,6 +90,7 @@ class Roqua:
         return ""
 
     unders: frozenset[str] = frozenset()
+    gives_ids: bool = False
 
     def parts(self, event: Event) -> tuple[Identity, ...]:
         """See partners/port.py: the one questionnaire. Parked: SEVERAL_RESULTS, NUMBER_MISSING. Filtered: results, and none of a HoNOS+.

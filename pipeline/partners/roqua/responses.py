@@ -65,6 +65,7 @@ class RoquaResponses:
     part2: bool = False
     reads: frozenset[str] = results.READS | {"observations", "status"}
     unders: frozenset[str] = frozenset()
+    gives_ids: bool = False
 
     def __init__(
         self,
