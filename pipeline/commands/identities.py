@@ -54,25 +54,32 @@ def run(arguments: Namespace) -> int:
     from pipeline import settings
 
     loaded = settings.load(settings.find(arguments.settings))
-    partner = _partner(loaded, arguments.partner)
-    if loaded.partners[partner.name].kind == "medmij" and arguments.what != "export":
+    arguments.partner = _name(loaded, arguments.partner)
+    if loaded.partners[arguments.partner].kind == "medmij" and arguments.what != "export":
         raise SettingsError(
             "whose numbers are whose stands in the store of appointments: emr-pipeline appointments persons, join, part, forget",
             where="--partner",
         )
-    return {"import": _import, "export": _export, "forget": _forget}[arguments.what](arguments, loaded, partner)
+    return {"import": _import, "export": _export, "forget": _forget}[arguments.what](
+        arguments, loaded, _partner(arguments, loaded)
+    )
 
 
-def _partner(loaded: "Settings", name: str | None) -> "Partner":
-    from pipeline import wiring
-
+def _name(loaded: "Settings", name: str | None) -> str:
+    """In the settings: by that the ledger knows whose patients they are. The contract's own name is that of its kind."""
     there = ", ".join(sorted(loaded.partners))
     if name is None and len(loaded.partners) != 1:
         raise SettingsError(f"several partners, name one of {there}", where="--partner")
     name = name or next(iter(loaded.partners))
     if name not in loaded.partners:
         raise SettingsError(f"no such partner in the settings; there is {there}", where="--partner")
-    return wiring.partner_of(loaded, name, wiring.catalogue_of(loaded))
+    return name
+
+
+def _partner(arguments: Namespace, loaded: "Settings") -> "Partner":
+    from pipeline import wiring
+
+    return wiring.partner_of(loaded, arguments.partner, wiring.catalogue_of(loaded))
 
 
 @contextmanager
@@ -89,7 +96,7 @@ def _ledger(loaded: "Settings") -> "Iterator[SqlLedger]":
 def _import(arguments: Namespace, loaded: "Settings", there: "Partner") -> int:
     import json
 
-    partner = there.name
+    partner = arguments.partner
     rows, wrong = placed(*read(_lines(arguments.file)), there.unders)
     if wrong:
         return _refuse(arguments, wrong, "wrong, nothing was imported", WRONG)
@@ -129,7 +136,7 @@ def _forget(arguments: Namespace, loaded: "Settings", there: "Partner") -> int:
 
     from pipeline.telemetry import LogEvent, log
 
-    partner = there.name
+    partner = arguments.partner
     rows, wrong = placed(*read(_lines(arguments.file), without_id=True), there.unders)
     if wrong:
         return _refuse(arguments, wrong, "wrong, nothing was forgotten", WRONG)
@@ -165,7 +172,7 @@ def _refuse(arguments: Namespace, wrong: "list[tuple[int, str]]", what: str, cod
     return code
 
 
-def _export(arguments: Namespace, loaded: "Settings", partner: "Partner") -> int:
+def _export(arguments: Namespace, loaded: "Settings", _there: "Partner") -> int:
     import csv
     import json
 
@@ -178,7 +185,7 @@ def _export(arguments: Namespace, loaded: "Settings", partner: "Partner") -> int
         writer = csv.writer(sys.stdout, lineterminator="\n")
         if not arguments.json:
             writer.writerow(names)
-        for row in ledger.export_identities(partner.name):
+        for row in ledger.export_identities(arguments.partner):
             if arguments.json:
                 print(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False))
             else:

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.cli import main
 from pipeline.commands.identities import placed, read
+from pipeline.ledger.sql import SqlLedger
 from tests.commands import hospital
 from tests.ledger.samples import CIP, PSEUDONYMS
 
@@ -112,6 +114,30 @@ def test_who_is_not_known_is_not_forgotten_and_neither_is_anybody_else(
     assert "CANARY" not in err
     assert main(["identities", "export", "--settings", settings]) == 0
     assert "P1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside one of the kind's name"])
+def test_what_is_imported_and_forgotten_is_the_named_partners_whatever_its_kind(
+    tmp_path: Path, settings: str, capsys: pytest.CaptureFixture[str], *, beside: bool
+) -> None:
+    """By the kind's name it would be another partner's, and the worker would create the patients again."""
+    tree = yaml.safe_load(Path(settings).read_text())
+    tree["partners"]["clinic"] = tree["partners"]["roche"] if beside else tree["partners"].pop("roche")
+    tree["routes"]["roche-patients"]["partner"] = "clinic"
+    Path(settings).write_text(yaml.safe_dump(tree))
+    (tmp_path / "known.csv").write_text(f"{HEAD}\npatient,{CIP},CIP1,P1\n")
+
+    def call(*words: str) -> str:
+        assert main(["identities", *words, "--partner", "clinic", "--json", "--settings", settings]) == 0
+        return capsys.readouterr().out
+
+    assert json.loads(call("import", str(tmp_path / "known.csv")))["partner"] == "clinic"
+    assert json.loads(call("export"))["partner_id"] == "P1"
+    ledger = SqlLedger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", PSEUDONYMS)
+    assert [len(list(ledger.export_identities(name))) for name in ("clinic", "roche")] == [1, 0]
+    ledger.close()
+    assert json.loads(call("forget", str(tmp_path / "known.csv"))) == {"partner": "clinic", "forgotten": 1}
+    assert call("export") == ""
 
 
 def test_semicolons_do_as_well() -> None:
