@@ -8,11 +8,12 @@ import itertools
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final, NoReturn
+from contextlib import redirect_stdout
+from typing import Any, Final, NoReturn, TextIO
 
 from pipeline import __version__
-from pipeline.commands import INTERRUPTED, REFUSED, WRONG
-from pipeline.errors import PipelineError, Refused, place_of
+from pipeline.commands import DONE, INTERRUPTED, REFUSED, UNSAID, WRONG
+from pipeline.errors import PipelineError, Refused, SettingsError, place_of
 
 TRACEBACK: Final = "EMR_PIPELINE_TRACEBACK"
 DEFECT: Final = 1
@@ -48,6 +49,8 @@ COMMANDS: Final = {
     "soak": "random traffic and faults on this machine, and the invariants",
 }
 """Name and summary; the code is `pipeline.commands.<name>`, with `_` for `-`."""
+READS: Final = frozenset({"map", "lint", "test", "find", "trace", "dead-letters", "results", "fetch", "doctor", "bench"})
+"""Commands that do nothing but tell: what cannot be printed ends them. What the others did stands, whether it can be printed or not."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -62,7 +65,7 @@ def parser_of(command: str | None) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="emr-pipeline",
         description="HL7 v2 events in, exactly the FHIR that a partner accepts out, with proof of what happened.",
-        epilog="Exit: 0 done, 2 wrong input or settings, 3 some of it did not go, 4 refused by a guard, 130 ended by Ctrl-C. Start with: emr-pipeline demo",
+        epilog="Exit: 0 done, 2 wrong input or settings, 3 some of it did not go, 4 refused by a guard, 5 done but not printed, 130 ended by Ctrl-C. Start with: emr-pipeline demo",
     )
     parser.add_argument("--version", action="version", version=f"emr-pipeline {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -108,10 +111,65 @@ def _empty(words: Sequence[str]) -> str | None:
     return None
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    try:
+class _Printed:
+    """stdout of a command that does something: where it cannot be written the command goes on, and it is remembered. A reader that went away is told."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        """None: it was closed by whoever called us (`>&-`)."""
+        self._stream = stream
+        self.lost: str | None = None
+
+    def write(self, text: str) -> int:
+        """As much as can be."""
+        self._try("write", text)
+        return len(text)
+
+    def flush(self) -> None:
+        """The same."""
+        self._try("flush")
+
+    def isatty(self) -> bool:
+        """A closed one is none."""
+        return self._stream is not None and self._stream.isatty()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a stream has
+        return getattr(self._stream, name)
+
+    def _try(self, what: str, *given: str) -> None:
+        if self._stream is None:
+            self.lost = "stdout is closed" if given else self.lost
+            return
+        try:
+            getattr(self._stream, what)(*given)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self.lost = error.strerror or type(error).__name__
+
+
+def _called(arguments: argparse.Namespace) -> int:
+    """The command; its exit code, which says too where what was done could not be printed."""
+    if arguments.command in READS:
+        if sys.stdout is None:
+            raise SettingsError("all that it does is to tell, and stdout is closed")
         code = int(arguments.run(arguments))
         sys.stdout.flush()  # here, where a full disk can still be told
+        return code
+    with redirect_stdout(_Printed(sys.stdout)) as printed:
+        code = int(arguments.run(arguments))
+        printed.flush()
+    if printed.lost is None:
+        return code
+    done = "it is done, and what it says of it" if code == DONE else "what it says"
+    print(f"emr-pipeline {arguments.command}: {done} could not be printed ({printed.lost})", file=sys.stderr)
+    if sys.stdout is not None:
+        _forget_stdout()
+    return UNSAID if code == DONE else code
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    try:
+        return _called(arguments)
     except PipelineError as error:
         print(f"emr-pipeline {arguments.command}: {error}", file=sys.stderr)
         return REFUSED if isinstance(error, Refused) else WRONG
@@ -122,7 +180,8 @@ def _run(arguments: argparse.Namespace) -> int:
         if os.environ.get(TRACEBACK):
             raise
         print(f"emr-pipeline {arguments.command}: {_system(error)}", file=sys.stderr)
-        _forget_stdout()
+        if sys.stdout is not None:
+            _forget_stdout()
         return WRONG
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -131,7 +190,6 @@ def _run(arguments: argparse.Namespace) -> int:
             raise
         print(f"emr-pipeline {arguments.command}: {_defect(error)}", file=sys.stderr)
         return DEFECT
-    return code
 
 
 def _forget_stdout() -> None:

@@ -1,7 +1,7 @@
 """One file per command, imported only when it is called: heavy imports stand inside `run`, so that `--help` stays quick.
 
 Each has EXAMPLE (shown by --help), `configure(parser)` (its arguments) and `run(arguments) -> int` (the exit code: 0 done, 2 wrong
-input or settings, 3 some of it did not go, 4 refused by a guard, 130 ended by Ctrl-C). Errors of our tree are printed by cli.py as one line.
+input or settings, 3 some of it did not go, 4 refused by a guard, 5 done but not printed, 130 ended by Ctrl-C). Errors of our tree are printed by cli.py as one line.
 """
 
 from argparse import ArgumentParser, ArgumentTypeError
@@ -12,6 +12,8 @@ DONE: Final = 0
 WRONG: Final = 2
 NOT_ALL: Final = 3
 REFUSED: Final = 4
+UNSAID: Final = 5
+"""Done, and what it says of it could not be printed."""
 INTERRUPTED: Final = 130
 """By Ctrl-C, as a shell has it."""
 

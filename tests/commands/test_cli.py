@@ -1,13 +1,17 @@
 """The command line as a whole: what goes wrong is one line, whatever it is."""
 
 import os
+import shlex
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from pipeline.cli import COMMANDS, main
+from pipeline.bus.embedded import EmbeddedBus
+from pipeline.cli import COMMANDS, READS, main
+from tests.commands import hospital
 
 ROOT = Path(__file__).parents[2]
 FULL = Path("/dev/full")
@@ -32,6 +36,7 @@ def test_every_module_of_a_command_is_in_the_table() -> None:
         if file.suffix == ".py" or (file / "__init__.py").is_file()
     }
     assert files - {"__init__"} == {name.replace("-", "_") for name in COMMANDS}
+    assert set(COMMANDS) >= READS
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
@@ -45,6 +50,37 @@ def test_a_full_disk_behind_stdout_is_one_line_and_exit_2(words: list[str], tmp_
         2,
         f"emr-pipeline {words[0]}: what it writes cannot be written (No space left on device): make room, or let it go elsewhere\n",
     )
+
+
+def called(words: list[str], stdout: str, folder: Path) -> tuple[int, str]:
+    """A command as a shell runs it, its stdout closed or on a full disk; its exit and what it said on stderr."""
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    line = shlex.join([sys.executable, "-m", "pipeline.cli", *words])
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{line} {stdout}"], stderr=subprocess.PIPE, text=True, check=False, cwd=folder, env=buffered
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize(("stdout", "why"), [(">&-", "stdout is closed"), ("> /dev/full", "No space left on device")])
+def test_what_was_done_and_could_not_be_printed_is_told_so(stdout: str, why: str, tmp_path: Path) -> None:
+    hospital.write(tmp_path)
+    told = f"emr-pipeline topics: it is done, and what it says of it could not be printed ({why})\n"
+    assert called(["topics", "create"], stdout, tmp_path) == (5, told)
+    with closing(EmbeddedBus(tmp_path / "bus")) as bus:
+        assert "his.adt" in bus.topics()
+
+
+def test_a_command_that_only_tells_does_nothing_where_stdout_is_closed(tmp_path: Path) -> None:
+    told = "emr-pipeline find: all that it does is to tell, and stdout is closed\n"
+    assert called(["find"], ">&-", tmp_path) == (2, told)
+
+
+def test_what_was_refused_keeps_its_exit_where_stdout_is_closed(tmp_path: Path) -> None:
+    hospital.write(tmp_path)
+    code, told = called(["discard", "his.adt/0/17", "--why", "a test"], ">&-", tmp_path)
+    assert (code, told.count("\n"), "nothing has run yet" in told) == (2, 1, True)
 
 
 @pytest.mark.parametrize(
