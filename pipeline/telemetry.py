@@ -57,7 +57,7 @@ class LogEvent(StrEnum):
     """A message was parked, and the dead-letter topic does not take its size: its bytes stand in the source topic alone."""
     OUTCOME_UNKNOWN = "outcome_unknown"
     IDENTITIES_FORGOTTEN = "identities_forgotten"
-    """An operator said that a partner does not have these patients: the audit of `identities forget`."""
+    """An operator said that a partner does not have these patients (`identities forget`); why stands in the ledger's audit."""
     WATCH_STARTED = "watch_started"
     WATCH_STOPPED = "watch_stopped"
     WATCH_NOT_READ = "watch_not_read"

@@ -5,7 +5,8 @@ system and value are the identifier as the partner's mapping has it, partner_id 
 records apart, a fifth column, under, has the provider id (setting facilities); with one facility it may be left out. All rows are checked first; one that is wrong, and nothing
 is imported. A row that replaces the partner id of a patient who is known already is named.
 export shows hashes instead of values: the ledger has nothing else. forget reads the same CSV (partner_id does not matter, and may be left
-out) and refuses all where the ledger does not know one of them. Its audit is a line of the log, without values.
+out) and refuses all where the ledger does not know one of them. Who and why stands in the ledger's audit (no patient data in --why, please): trace shows it
+of a create or merge that it ended. A line of the log says who and how many, without values.
 """
 
 import sys
@@ -16,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pipeline.commands import DONE, REFUSED, WRONG, json_argument, settings_argument
+from pipeline.commands import DONE, REFUSED, WRONG, json_argument, operator, settings_argument
 from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 EXAMPLE: Final = """  emr-pipeline identities import --partner roche patients.csv
   emr-pipeline identities export --partner roche --json
-  emr-pipeline identities forget --partner roche gone-there.csv"""
+  emr-pipeline identities forget --partner roche gone-there.csv --why 'their service desk, ticket 12'"""
 COLUMNS: Final = ("kind", "system", "value", "partner_id")
 UNDER: Final = "under"
 """A fifth one, where the partner keeps each sender's records apart: of NJSAMS the provider id."""
@@ -44,6 +45,7 @@ def configure(parser: ArgumentParser) -> None:
         "forget", help="say that the partner does not have these patients: their next message creates them"
     )
     forget.add_argument("file", metavar="FILE", help="CSV in UTF-8 as for import, - for stdin; partner_id may be left out")
+    forget.add_argument("--why", "--reason", required=True, metavar="TEXT", help="for the audit; no patient data")
     for action, what in ((import_, "what was imported"), (export, "each identity on a line"), (forget, "what was forgotten")):
         action.add_argument("--partner", metavar="P", help="a partner of the settings (not needed where there is one)")
         json_argument(action, what)
@@ -134,8 +136,12 @@ def _forget(arguments: Namespace, loaded: "Settings", there: "Partner") -> int:
     import json
     import os
 
+    from pipeline import wiring
+    from pipeline.ledger.plans import Deed, What
     from pipeline.telemetry import LogEvent, log
 
+    if not arguments.why.strip():
+        raise SettingsError("say why, for the audit", where="--why")
     partner = arguments.partner
     rows, wrong = placed(*read(_lines(arguments.file), without_id=True), there.unders)
     if wrong:
@@ -148,7 +154,8 @@ def _forget(arguments: Namespace, loaded: "Settings", there: "Partner") -> int:
         if unknown:
             not_there = [(line, f"{partner} is not known to have it") for line, row in rows if row.identity in unknown]
             return _refuse(arguments, not_there, "not known, nothing was forgotten", REFUSED)
-        ledger.forget(partner, [row.identity for _, row in rows], by_operator=True)
+        deed = Deed(wiring.clock(), operator(), What.FORGET, arguments.why)
+        ledger.forget(partner, [row.identity for _, row in rows], by_operator=True, deed=deed)
     log(
         LogEvent.IDENTITIES_FORGOTTEN,
         partner=partner,

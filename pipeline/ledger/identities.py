@@ -204,15 +204,18 @@ class Identities:
 
     def forget(
         self, connection: Connection, partner: str, identities: Iterable[Identity], at_ms: int, *, by_operator: bool = False
-    ) -> None:
-        """The partner has them not. A merge stays recorded: a patient that was merged away is never created again."""
+    ) -> list[int]:
+        """The partner has them not. A merge stays recorded: a patient that was merged away is never created again. Returns the deliveries whose open create or merge that ended."""
+        ended: list[int] = []
         for value in sorted(self.hash(identity) for identity in identities):
             key = {"k_partner": partner, "k_hash": value}
             there = SELECT.first(connection, key) if by_operator else None
             if there is not None and PARKED.first(connection, {"k_id": there.creating}) is not None:
                 self.release(connection, there.creating, done=False, at_ms=at_ms)
+                ended.append(there.creating)
             DROP.all(connection, key)
             FORGET.all(connection, key | {"at_ms": at_ms})
+        return ended
 
     def unknown(self, connection: Connection, partner: str, identities: Iterable[Identity]) -> Iterator[Identity]:
         """Those that the partner neither knows nor has an open create of."""

@@ -148,6 +148,7 @@ class What(StrEnum):
     RESOLVE_DELIVERED = "resolve --delivered"
     RESOLVE_ABSENT = "resolve --absent"
     DISCARD = "discard"
+    FORGET = "identities forget"
 
 
 @dataclass(frozen=True, slots=True)

@@ -344,12 +344,14 @@ class Ledger(Protocol):
         *,
         by_operator: bool = False,
         told: tuple[str, Position, int] | None = None,
+        deed: Deed | None = None,
     ) -> None:
         """The partner turned out not to have these: the next message of the patient creates.
 
         `told`: whose answer says so, as route, record and how many intents it had. Nothing is forgotten where that has another count: another process
         has gone on with it, and may have created them since.
         `by_operator`: that ends an open create or a waiting merge of theirs as well, where it is parked.
+        `deed` is kept in the audit: of each record whose create or merge that ended, else of none.
         """
         ...
 

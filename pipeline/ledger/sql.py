@@ -5,6 +5,7 @@ Nothing here decides about a message: it writes what it is told, and refuses wha
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -22,6 +23,7 @@ from pipeline.ledger.deliveries import BETWEEN, EMITTED, NEXT_PARTITION, SELECT,
 from pipeline.ledger.find import delivery_of, statement_of
 from pipeline.ledger.identities import MERGES, Identities, insert
 from pipeline.ledger.named import LEDGER, MIGRATIONS
+from pipeline.ledger.plans import Deed
 from pipeline.ledger.port import Begun, Decided, Delivery, Query, Settlement
 from pipeline.ledger.replays import SqlReplays
 from pipeline.ledger.tables import DELIVERIES, FACTS, IDENTITIES, ROUTES
@@ -376,13 +378,19 @@ class SqlLedger:
         *,
         by_operator: bool = False,
         told: tuple[str, Position, int] | None = None,
+        deed: Deed | None = None,
     ) -> None:
         """See the port."""
         with self._write() as connection:
             before = self._deliveries.before(connection, told[0], told[1]) if told is not None else None
             if told is not None and (before is None or before.intents != told[2]):
                 return
-            self._identities.forget(connection, partner, identities, self._clock(), by_operator=by_operator)
+            ended = self._identities.forget(connection, partner, identities, self._clock(), by_operator=by_operator)
+            if deed is None:
+                return
+            rows = connection.execute(select(DELIVERIES).where(DELIVERIES.c.id.in_(ended))).all()
+            for about in [replace(deed, route=row.route, position=known.position_of(row)) for row in rows] or [deed]:
+                self._replays.tell(connection, about)
 
     def unknown(self, partner: str, identities: Iterable[Identity]) -> tuple[Identity, ...]:
         """See the port."""

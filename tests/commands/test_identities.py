@@ -90,7 +90,7 @@ def test_what_is_forgotten_is_created_again_and_the_log_says_who_without_a_value
     (tmp_path / "gone.csv").write_text(f"kind,system,value\npatient,{CIP},CIP1\n")
     assert main(["identities", "import", str(tmp_path / "known.csv"), "--settings", settings]) == 0
     capsys.readouterr()
-    assert main(["identities", "forget", str(tmp_path / "gone.csv"), "--settings", settings]) == 0
+    assert main(["identities", "forget", str(tmp_path / "gone.csv"), "--why", "asked", "--settings", settings]) == 0
     told = capsys.readouterr()
     assert "1 identity of roche forgotten" in told.out
     line = json.loads(told.err)
@@ -105,10 +105,10 @@ def test_who_is_not_known_is_not_forgotten_and_neither_is_anybody_else(
 ) -> None:
     (tmp_path / "known.csv").write_text(f"{HEAD}\npatient,{CIP},CIP1,P1\n")
     (tmp_path / "gone.csv").write_text(f"{HEAD}\npatient,{CIP},CIP1,\npatient,{CIP},CANARY,\n")
-    assert main(["identities", "forget", str(tmp_path / "gone.csv"), "--settings", settings]) == 2
+    assert main(["identities", "forget", str(tmp_path / "gone.csv"), "--why", "asked", "--settings", settings]) == 2
     assert "nothing has run yet" in capsys.readouterr().err
     assert main(["identities", "import", str(tmp_path / "known.csv"), "--settings", settings]) == 0
-    assert main(["identities", "forget", str(tmp_path / "gone.csv"), "--settings", settings]) == 4
+    assert main(["identities", "forget", str(tmp_path / "gone.csv"), "--why", "asked", "--settings", settings]) == 4
     err = capsys.readouterr().err
     assert f"{tmp_path / 'gone.csv'}:3: roche is not known to have it" in err
     assert "CANARY" not in err
@@ -136,7 +136,7 @@ def test_what_is_imported_and_forgotten_is_the_named_partners_whatever_its_kind(
     ledger = SqlLedger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", PSEUDONYMS)
     assert [len(list(ledger.export_identities(name))) for name in ("clinic", "roche")] == [1, 0]
     ledger.close()
-    assert json.loads(call("forget", str(tmp_path / "known.csv"))) == {"partner": "clinic", "forgotten": 1}
+    assert json.loads(call("forget", str(tmp_path / "known.csv"), "--why", "asked")) == {"partner": "clinic", "forgotten": 1}
     assert call("export") == ""
 
 

@@ -196,6 +196,34 @@ def test_wrong_input_is_one_line(house: Hospital, call: Call, words: list[str]) 
     assert house.state(0)[0] is State.PARKED
 
 
+def test_a_create_that_was_forgotten_says_in_its_audit_who_and_why(house: Hospital, call: Call) -> None:
+    unknown_create(house)
+    gone = house.folder / "gone.csv"
+    gone.write_text("kind,system,value\npatient,urn:oid:2.16.724.4.41,12345678Z\n")
+    assert call("identities", "forget", str(gone), "--why", "their service desk, ticket 12")[0] == 0
+    assert house.ledger.holding("roche", [house.at(0)]) == set()
+    (line,) = [one for one in call("trace", "his.adt/0/0")[1].splitlines() if "audit" in one]
+    assert "identities forget  his.adt/0/0  because: their service desk, ticket 12" in line
+
+
+def test_who_forgets_a_patient_says_why(call: Call) -> None:
+    assert call("identities", "forget", "gone.csv", "--why", " ")[0] == 2
+    with pytest.raises(SystemExit) as ended:
+        call("identities", "forget", "gone.csv")
+    assert ended.value.code == 2
+
+
+def test_what_only_was_known_and_is_forgotten_stands_in_the_audit_too(house: Hospital, call: Call) -> None:
+    house.send(adt())
+    house.work()
+    gone = house.folder / "gone.csv"
+    gone.write_text("kind,system,value\npatient,urn:oid:2.16.724.4.41,12345678Z\n")
+    assert call("identities", "forget", str(gone), "--why", "deleted there")[0] == 0
+    assert [(deed.what, deed.why, deed.position) for deed in house.ledger.replays.audit()] == [
+        ("identities forget", "deleted there", None)
+    ]
+
+
 # settings with several routes
 
 
