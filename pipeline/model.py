@@ -313,6 +313,8 @@ class Knowledge:
     waits for the partner to change an identifier."""
     creating: Position | None = None
     """The same, where it is merely in flight: `begin` raises Held, and its answer tells."""
+    creating_route: str | None = None
+    """Whose record that is (or the open one): two routes to one partner may read one topic."""
     merge_cycle: bool = False
     """Of a merge: it would make a patient its own survivor."""
     parked: tuple[ParkedBefore, ...] = ()
@@ -322,9 +324,8 @@ class Knowledge:
 
     @property
     def of_one_begun(self) -> "Knowledge":
-        """For a message of which something went out: it has to come to its end, whichever number moved since."""
-        held = tuple(one for one in self.parked if not one.holds_all)
-        return self if held == self.parked else replace(self, parked=held)
+        """For a message of which something went out: it has to come to its end, whichever number moved since, and whoever says the same after it."""
+        return replace(self, same=None, parked=tuple(one for one in self.parked if not one.holds_all))
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,8 @@ class Later:
     """It is sure to take long: until a person ends it."""
     behind: Position | None = None
     """The record that holds the lane."""
+    of_route: str | None = None
+    """Whose record that is."""
     tried: Outcome | None = None
     """The attempt that did not settle: its result is to be written."""
 
@@ -230,10 +232,11 @@ class Delivery:
         packed = self._prepare(knowledge)
         if isinstance(packed, Outcome):
             if packed.reason is Reason.BLOCKED_BEHIND:
-                return Later(BLOCKED_PAUSE, packed.reason, at_once=True, behind=knowledge.open_create or knowledge.creating)
+                behind = knowledge.open_create or knowledge.creating
+                return Later(BLOCKED_PAUSE, packed.reason, at_once=True, behind=behind, of_route=knowledge.creating_route)
             return packed
         chosen = self._chosen(packed)
-        if chosen is None:  # what was left of it went with the steps before, or was found there
+        if chosen is None:  # what was unknown of it was found there
             return self._outcome(packed, None, State.DELIVERED, None, confirmed_by="response")
         packed, request = chosen, chosen.requests[0]
         try:
@@ -246,8 +249,14 @@ class Delivery:
             raise Elsewhere from None
 
     def _chosen(self, packed: Packed) -> Packed | None:
-        """With the one request whose turn it is: of an unknown one first what became of it, else the first that is not done."""
+        """With the one request whose turn it is: of an unknown one first what became of it, else the first that is not done.
+
+        Where the partner came to know of all by somebody else (an import, another route, a create that it refused), what went before did not say
+        all that this message says: the last one goes once more.
+        """
         left = [request for request in packed.requests if request.step >= self.open_step]
+        if not left and not self.unknown:
+            left = list(packed.requests[-1:])
         unknown = [request for request in left if request.step >= self.sent_step] if self.unknown else []
         if not left:
             return None
@@ -271,7 +280,7 @@ class Delivery:
         """The lane or the patient is another's for now, or the ledger knows more than was read."""
         if (held.route, held.by) == (self.plan.name, self.position):
             raise Elsewhere
-        return Later(HELD_PAUSE, Reason.BLOCKED_BEHIND, behind=held.by) if held.by else Later(0)
+        return Later(HELD_PAUSE, Reason.BLOCKED_BEHIND, behind=held.by, of_route=held.route) if held.by else Later(0)
 
     def _try(self, packed: Packed, request: Request) -> Flight[Outcome | Later]:
         if self.unknown and self.early and (wait := self._until_probe(request)) > 0:

@@ -303,7 +303,7 @@ class Courier:
             self._listen(task, later.tried)
             if task.parked:  # it was, until this attempt: the ledger has it open now
                 task.seen = self._seen(position)
-        if later.behind not in (None, position) and self.desk.mine(later.behind):
+        if later.of_route == self.plan.name and later.behind not in (None, position) and self.desk.mine(later.behind):
             task.ahead = self._left_open(later.behind, at_once=later.at_once)
             if task.ahead is not None:
                 return Again(HELD_PAUSE)

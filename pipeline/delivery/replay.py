@@ -51,7 +51,8 @@ def classed(
     routed = flow.read(there, plan)
     if isinstance(routed, Outcome):
         return _ended(delivery, routed)
-    packed = flow.prepare(routed, overlooking(knowledge(routed), mode), plan)
+    known = overlooking(knowledge(routed), mode)
+    packed = flow.prepare(routed, known.of_one_begun if _is_unknown(delivery) else known, plan)
     if isinstance(packed, Outcome):
         return _ended(delivery, packed)
     return _packed(delivery, routed, packed, plan, stale=_is_stale(routed, knowledge, plan, mode))
@@ -95,11 +96,10 @@ def _is_stale(routed: Routed, knowledge: Callable[[Routed], Knowledge], plan: Pl
 
 def _packed(delivery: Delivery, routed: Routed, packed: Packed, plan: Plan, *, stale: bool) -> Classed:
     """It can go."""
-    unknown = delivery.open or delivery.claims or delivery.state is State.UNKNOWN or delivery.reason in OUTCOME_UNKNOWN
     item_class = ItemClass.WILL_SEND
     if delivery.state is State.DELIVERED:
         item_class = ItemClass.ALREADY_DELIVERED
-    elif unknown:
+    elif _is_unknown(delivery):
         item_class = ItemClass.UNKNOWN_NEEDS_PROBE
     if stale:
         item_class = ItemClass.STALE
@@ -107,6 +107,11 @@ def _packed(delivery: Delivery, routed: Routed, packed: Packed, plan: Plan, *, s
         return Classed(delivery, ItemClass.STILL_PARKED, Reason.PROBE_CANNOT_TELL, routed=routed)
     now = fingerprint(packed.mapped.resources, str(delivery.position), plan.pseudonyms)
     return Classed(delivery, item_class, routed=routed, packed=packed, differs=differing(delivery.sent, now))
+
+
+def _is_unknown(delivery: Delivery) -> bool:
+    """Whether something of it may have arrived, and nobody knows."""
+    return delivery.open or delivery.claims or delivery.state is State.UNKNOWN or delivery.reason in OUTCOME_UNKNOWN
 
 
 def _can_tell(packed: Packed, plan: Plan) -> bool:

@@ -238,6 +238,8 @@ def read(rows: Sequence[Row], routed: Routed, hashes: Mapping[Identity, str], ps
     one = {row.what: row for row in rows if row.what in {"same", "reused"}}
     position = routed.decoded.received.position
     creating = [row for row in by_hash.values() if _holds(row) and (row.route, position_of(row)) != (routed.route, position)]
+    unknown = [row for row in creating if row.state != State.PENDING]
+    in_flight = [row for row in creating if row.state == State.PENDING]
     last = [row for row in rows if row.what == "subject"]
     subject = next(filter(None, (_newest_of(names, last, routed) for names in (routed.held_against, routed.compared))), None)
     patient = _newest_of(routed.patient_subjects, last, routed)
@@ -259,8 +261,9 @@ def read(rows: Sequence[Row], routed: Routed, hashes: Mapping[Identity, str], ps
         last_position=position_of(subject) if subject is not None else None,
         patient_event_ms=patient.event_ms if patient is not None else None,
         patient_position=position_of(patient) if patient is not None else None,
-        open_create=next((position_of(row) for row in creating if row.state != State.PENDING), None),
-        creating=next((position_of(row) for row in creating if row.state == State.PENDING), None),
+        open_create=position_of(unknown[0]) if unknown else None,
+        creating=position_of(in_flight[0]) if in_flight else None,
+        creating_route=next((row.route for row in (*unknown, *in_flight)), None),
         merge_cycle=_closes_cycle(routed, hashes, by_hash),
         parked=tuple(
             ParkedBefore(position_of(row), Kind(row.kind), Subject(row.subject), row.about, row.event_ms)

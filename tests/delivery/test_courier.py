@@ -664,17 +664,14 @@ def test_what_is_parked_a_second_time_for_the_same_reason_lets_its_offset_pass(a
     assert (house.committed(), states(house), len(set(parked()))) == (1, ["parked"], 2)
 
 
-def test_a_record_waits_for_its_own_create_on_another_route_of_the_partner(tmp_path: Path) -> None:
-    def two_routes(tree: dict[str, Any]) -> None:
-        change(tree, probe="off", hold=0.1)
-        tree["routes"]["second"] = dict(tree["routes"][ROUTE])
+def two_routes(tree: dict[str, Any]) -> None:
+    change(tree, probe="off", hold=0.1)
+    tree["routes"]["second"] = dict(tree["routes"][ROUTE])
 
-    house = House(tmp_path, change=two_routes)
-    house.script.answers = [NoAnswer(Reason.TIMEOUT)]
-    house.send(create(1))
-    house.work()
+
+def second_worker(house: House) -> Worker:
     catalogue = wiring.catalogue_of(house.settings)
-    second = Worker(
+    return Worker(
         wiring.plan_of(house.settings, "second", catalogue, house.pseudonyms),
         house.topics,
         house.settings.group_of("second"),
@@ -688,6 +685,14 @@ def test_a_record_waits_for_its_own_create_on_another_route_of_the_partner(tmp_p
         in_flight=1,
     )
 
+
+def test_a_record_waits_for_its_own_create_on_another_route_of_the_partner(tmp_path: Path) -> None:
+    house = House(tmp_path, change=two_routes)
+    house.script.answers = [NoAnswer(Reason.TIMEOUT)]
+    house.send(create(1))
+    house.work()
+    second = second_worker(house)
+
     def ends() -> dict[str, tuple[State, str | None]]:
         return {each.route: (each.state, each.reason) for each in house.ledger.find(Query())}
 
@@ -697,6 +702,56 @@ def test_a_record_waits_for_its_own_create_on_another_route_of_the_partner(tmp_p
         until(lambda: ends()["second"] == DELIVERED)
     house.close()
     assert sent(house) == ["POST 1", "PUT 1"]
+
+
+def test_what_another_route_has_unknown_puts_nothing_of_ours_at_the_same_place_ahead(tmp_path: Path) -> None:
+    """The later route begins with the second record, so its create is unknown there, where the first route has a message that came later than its own first."""
+    house = House(tmp_path, change=two_routes)
+    house.send(create(1))
+    house.bus.start(house.settings.group_of("second"), [house.topics.source], Where.LATEST)
+    house.ledger.start("second", house.settings.group_of("second"), "latest")
+    house.send(update(2))
+
+    def ends(route: str) -> list[tuple[State, str | None]]:
+        found = sorted(house.ledger.find(Query(route=route)), key=lambda each: each.position.offset)
+        return [(each.state, each.reason) for each in found]
+
+    house.script.answers = [NoAnswer(Reason.TIMEOUT)]
+    with working(house, second_worker(house)):
+        until(lambda: ends("second") == [CANNOT_TELL])
+    with working(house) as first:
+        until(lambda: ends(ROUTE) == [BLOCKED, BLOCKED] and first.offsets.unsettled == 0)
+    with working(house):
+        time.sleep(1)  # both have looked
+        house.ledger.import_identities("roche", known_as(house, update(2)))
+        until(lambda: ends(ROUTE) == [DELIVERED, DELIVERED])
+    house.close()
+    assert sent(house) == ["POST 2", "PUT 1", "PUT 2"]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_an_unknown_create_is_no_duplicate_of_its_copy_in_another_partition(tmp_path: Path, *, restart: bool) -> None:
+    """Without keys the same message sent twice comes to two partitions. The copy waits for the create, and must not be what the create waits for."""
+    house = House(tmp_path, change=partial(change, probe_after=60 if restart else 2, hold=0.1), partitions=2)
+    house.script.answers = [NoAnswer(Reason.TIMEOUT)]
+    house.send(create(1), partition=0)
+
+    def ends() -> dict[int, tuple[State, str | None]]:
+        return {each.position.partition: (each.state, each.reason) for each in house.ledger.find(Query())}
+
+    duplicate = (State.DUPLICATE, None)
+    with working(house):
+        until(lambda: len(house.script.requests) == 1)
+        house.send(create(1), partition=1)
+        until(lambda: ends() == {0: AWAITING, 1: BLOCKED})
+        if not restart:
+            until(lambda: ends() == {0: DELIVERED, 1: duplicate})
+    if restart:
+        house.settings = settings_with(change)  # the probe is due
+        with working(house):
+            until(lambda: ends() == {0: DELIVERED, 1: duplicate})
+    house.close()
+    assert sent(house).count("POST 1") == 1
 
 
 class Passing:

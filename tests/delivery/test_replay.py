@@ -116,6 +116,15 @@ def test_a_record_behind_an_open_create_goes_on_by_itself() -> None:
     assert judge(row(), adt(), Knowledge(open_create=Position("his.adt", 0, 9))).item_class is ItemClass.BLOCKED_BEHIND
 
 
+@pytest.mark.parametrize(
+    ("delivery", "expected"),
+    [(row(reason=Reason.TIMEOUT), ItemClass.UNKNOWN_NEEDS_PROBE), (row(), ItemClass.FILTERED)],
+)
+def test_what_may_have_arrived_is_no_duplicate_of_its_copy(delivery: Delivery, expected: ItemClass) -> None:
+    copy = seen(position=Position("his.adt", 1, 7), reason=Reason.BLOCKED_BEHIND)
+    assert judge(delivery, adt(), Knowledge(same=copy)).item_class is expected
+
+
 def test_an_unknown_create_that_no_probe_can_tell_of_is_a_persons() -> None:
     def v2(tree: dict[str, Any]) -> None:
         tree["partners"]["roche"] |= {"api": "v2", "v2_unknown": "park"}

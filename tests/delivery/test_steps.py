@@ -14,7 +14,7 @@ from pipeline.delivery.attempts import Delivery, Elsewhere, Later
 from pipeline.delivery.gate import Gate
 from pipeline.failpoints import Point
 from pipeline.ledger.port import Begun
-from pipeline.model import Intent
+from pipeline.model import Intent, Learned
 from pipeline.transport.port import landed
 from schemas.outcomes import Reason, State
 from tests.delivery.partner_script import ROUTE, Killed, Serving
@@ -181,6 +181,19 @@ def test_a_replay_of_what_was_parked_at_its_second_step_sends_that_step_alone(
     known.drain()
     assert (known.registry.methods, known.state(1)) == (["POST"], (State.DELIVERED, None))
     assert once_each(known)
+
+
+def test_what_an_operator_brought_in_between_the_steps_is_updated_and_not_taken_for_done(
+    known: Clinic, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first step said nothing of the visit: it was not known then. Else the record were delivered without it."""
+    known.drain(Fault.NONE, Fault.REFUSED)
+    known.registry.has[V2] = "theirs"
+    known.ledger.import_identities("roche", [Learned(Desk(known).routed(SECOND, 1).parts[0], "theirs")])
+    released(known, capsys, "--state", "parked")
+    known.drain()
+    assert (known.registry.updates[-1], known.state(1)) == ([PATIENT, V2], (State.DELIVERED, None))
+    assert known.registry.methods == ["PUT"]
 
 
 def test_a_resend_of_a_delivered_one_sends_all_of_it_again_as_an_update(
