@@ -23,7 +23,7 @@ from pipeline.delivery.payloads import Payloads
 from pipeline.delivery.pool import Again
 from pipeline.errors import Parked, Superseded
 from pipeline.failpoints import Point, reach
-from pipeline.ledger.plans import Taken
+from pipeline.ledger.plans import PlanState, Taken
 from pipeline.ledger.port import Held
 from pipeline.model import Kind, Outcome, Position, Received, Reply, Routed, Seen
 from pipeline.stages.identify import makes_needless
@@ -66,6 +66,8 @@ class Task:
     """Monotonic: when it began to wait for something that may last."""
     taken: Taken | None = None
     """Of a replay: the item."""
+    over: Outcome | None = None
+    """Its plan was cancelled between two attempts: it ends as this."""
     ahead: "Task | None" = None
     """The record that it waits for, left open by a crash, or parked for its probe: it goes first."""
 
@@ -119,7 +121,10 @@ class Courier:
         self.payloads = Payloads(bus, topics.dead_letters)
         self._older = lru_cache(maxsize=OLDER)(self._read_older)
         partner, ledger = plan.route.partner, hands.ledger
-        self._blocked = Blocked(lambda behind: hands.steady(lambda: ledger.holding(partner, behind)))
+        self._blocked = Blocked(
+            lambda behind: hands.steady(lambda: ledger.holding(partner, behind)),
+            lambda waiting: hands.steady(lambda: ledger.ended(plan.name, [one for one in waiting if one not in self._replays])),
+        )
         """So that the bytes of what is parked need not be fetched to look."""
         self._back: dict[Position, Task] = {}
         """Those that came back and are being tried, or wait for one ahead."""
@@ -153,7 +158,10 @@ class Courier:
 
     def replay(self, taken: Taken) -> bool:
         """An item that is to get a place in the lanes; False where it has one."""
-        return self._replays.setdefault(taken.item.position, taken) is taken
+        is_new = self._replays.setdefault(taken.item.position, taken) is taken
+        if is_new:
+            self._blocked.pop(taken.item.position)  # it may have been decided upon while it waited
+        return is_new
 
     def _given_back(self, position: Position) -> bool:
         """Whether it is an item of a plan that was stopped before it was begun: then it loses its place, and the plan has it again."""
@@ -171,6 +179,19 @@ class Courier:
         if not self.desk.mine(position):  # lost meanwhile: the next worker has it
             self._replays.pop(position, None)
         return False
+
+    def _called_off(self, task: Task) -> Outcome | None:
+        """An item whose plan was cancelled, where all that went out of it was answered, and did nothing: it is not tried again."""
+        taken, work, position = task.taken, task.work, task.received.position
+        if taken is None or not isinstance(work, Delivery) or not work.attempt or work.unknown:
+            return None
+        plan = self.hands.steady(lambda: self.hands.ledger.replays.get(taken.replay))
+        seen = self._seen(position)
+        if plan is None or plan.state is not PlanState.CANCELLED or seen is None or seen.open or seen.state is not State.PENDING:
+            return None
+        decoded = work.routed.decoded
+        ended = flow.ended_outcome(Parked(Reason.OPERATOR), decoded.received, self.plan, decoded, work.routed)
+        return replay.outcome_of(ended, taken, task.seen)
 
     def _over(self, taken: Taken, state: State) -> None:
         position = taken.item.position
@@ -201,7 +222,9 @@ class Courier:
         """Of what was parked and comes back: from where the ledger has it."""
         if self._blocked.still(position):
             return Again(BLOCKED_PAUSE)
-        if wait := self.hands.gate.ask((self.plan.name, position)):
+        if (waits := self._back.get(position)) is not None:
+            waits.over = self._called_off(waits)
+        if (waits is None or waits.over is None) and (wait := self.hands.gate.ask((self.plan.name, position))):
             return Again(wait)
         self._blocked.pop(position)
         try:
@@ -279,7 +302,7 @@ class Courier:
             task.ahead = None
             return Again(0)  # who has read an answer waits for no other slot: whoever has that may need this thread to land
         try:
-            stepped = task.work if isinstance(task.work, Outcome) else (yield from task.work.step())
+            stepped = task.over or (task.work if isinstance(task.work, Outcome) else (yield from task.work.step()))
         except Elsewhere:
             return self._elsewhere(task)
         return (yield from self._later(task, stepped) if isinstance(stepped, Later) else self._settled(task, stepped))
@@ -315,11 +338,17 @@ class Courier:
         if task.waits_since is None:
             task.waits_since = time.monotonic()
         if later.at_once or time.monotonic() - task.waits_since + later.seconds > self._hold:
-            if not task.parked and task.taken is None:  # an item of a replay waits in its plan, durably
-                yield from self._parking(task, later.parks)
-            self._keep_due(task.work)
-            return Again(later.seconds, parked=True)
+            return (yield from self._waits_parked(task, later))
         return Again(later.seconds)
+
+    def _waits_parked(self, task: Task, later: Later) -> Flight[Again]:
+        position = task.received.position
+        if not task.parked and task.taken is None:  # an item of a replay waits in its plan, durably
+            yield from self._parking(task, later.parks or Reason.BLOCKED_BEHIND)
+        self._keep_due(task.work)
+        if later.behind is None and self.desk.mine(position):
+            self._blocked.put_until(position, later.seconds)
+        return Again(min(later.seconds, BLOCKED_PAUSE), parked=True)  # an operator may end it meanwhile
 
     def _listen(self, task: Task, tried: Outcome) -> None:
         """No answer came in time: it may yet, before the probe is due, which finds out in any case."""
@@ -338,6 +367,7 @@ class Courier:
         outcome, seen = work.late(tried, reply), self._seen(work.position)
         stands = seen is not None and seen.intents == after and seen.state not in CLOSED
         if outcome.state is State.DELIVERED and stands and landed(self._write(outcome, after)):
+            self._blocked.pop(work.position)
             self.desk.soon(work.position)
             return
         self._emit_unsettled(replace(outcome, state=State.UNKNOWN, reason=Reason.TIMEOUT, confirmed_by=None))

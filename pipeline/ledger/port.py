@@ -329,6 +329,10 @@ class Ledger(Protocol):
         """Those of these whose create, or merge, still holds a patient at this partner."""
         ...
 
+    def ended(self, route: str, positions: Sequence[Position]) -> set[Position]:
+        """Those of these that do not go on by themselves: closed, or parked for a person; but not what a released plan is about to send."""
+        ...
+
     def counts(self, route: str | None = None) -> dict[str, dict[State, int]]:
         """Deliveries per route and state."""
         ...

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, func, inspect, or_, select, tuple_, update
+from sqlalchemy import Connection, Engine, Select, and_, func, inspect, not_, or_, select, tuple_, update
 
 from pipeline.database.commits import Commits, Promise, Read
 from pipeline.database.engine import Database
@@ -30,7 +30,7 @@ from pipeline.ledger.tables import DELIVERIES, FACTS, IDENTITIES, ROUTES
 from pipeline.ledger.watches import SqlWatches
 from pipeline.model import Clock, Identity, Intent, Knowledge, Learned, Outcome, Position, Routed, Seen
 from pipeline.pseudonyms import Pseudonyms
-from schemas.outcomes import CLOSED, State
+from schemas.outcomes import CLOSED, COMES_BACK, State
 
 KEY_CHECK: Final = "key_check"
 
@@ -338,12 +338,22 @@ class SqlLedger:
 
     def holding(self, partner: str, positions: Sequence[Position]) -> set[Position]:
         """See the port."""
+        held = select(DELIVERIES).join(IDENTITIES, IDENTITIES.c.creating == DELIVERIES.c.id)
+        return self._of_these(positions, held.where(IDENTITIES.c.partner == partner))
+
+    def ended(self, route: str, positions: Sequence[Position]) -> set[Position]:
+        """See the port."""
+        parked = and_(
+            DELIVERIES.c.state == State.PARKED.value, DELIVERIES.c.reason.not_in([reason.value for reason in COMES_BACK])
+        )
+        over = or_(parked, DELIVERIES.c.state.in_([state.value for state in CLOSED]))
+        return self._of_these(positions, select(DELIVERIES).where(DELIVERIES.c.route == route, over))
+
+    def _of_these(self, positions: Sequence[Position], statement: Select[Any]) -> set[Position]:
         wanted = [(position.topic, position.partition, position.offset) for position in positions]
         key = tuple_(DELIVERIES.c.topic, DELIVERIES.c.partition, DELIVERIES.c.offset)
-        held = select(DELIVERIES).join(IDENTITIES, IDENTITIES.c.creating == DELIVERIES.c.id)
-        statement = held.where(IDENTITIES.c.partner == partner, key.in_(wanted))
         with self._read() as connection:
-            return {known.position_of(row) for row in connection.execute(statement).all()}
+            return {known.position_of(row) for row in connection.execute(statement.where(key.in_(wanted))).all()}
 
     # people
 

@@ -41,6 +41,13 @@ WAITING: Final = (
 OF_ITEM: Final = and_(
     DELIVERIES.c.topic == ITEM.topic, DELIVERIES.c.partition == ITEM.partition, DELIVERIES.c.offset == ITEM.offset
 )
+IN_A_PLAN: Final = exists(
+    select(ITEM.replay)
+    .join(REPLAYS, PLAN.id == ITEM.replay)
+    .where(OF_ITEM, PLAN.route == DELIVERIES.c.route, PLAN.state == PlanState.RELEASED.value, ITEM.state.in_(LEFT))
+    .correlate(DELIVERIES)
+)
+"""Of a delivery: a released plan has it, and has not come to its end with it."""
 IS_BEGUN: Final = or_(DELIVERIES.c.open, DELIVERIES.c.state.in_(BEGUN))
 
 

@@ -369,6 +369,30 @@ def test_however_it_is_paused_and_killed_each_item_is_executed_once_and_in_order
         assert sorted(finished) == offsets
 
 
+# who waits
+
+
+def test_what_waits_for_nothing_more_is_closed_or_a_persons_and_not_about_to_be_sent_by_a_plan(ledger: SqlLedger) -> None:
+    ends = [
+        (State.PARKED, Reason.BLOCKED_BEHIND),
+        (State.PARKED, Reason.PROFILE_REQUIRED),
+        (State.FILTERED, Reason.EVENT_NOT_FOR_PARTNER),
+        (State.PARKED, Reason.OPERATOR),
+    ]
+    for offset, (state, reason) in enumerate(ends):
+        ledger.settle(settled(Message(offset), state, reason))
+    positions = [Message(offset).position for offset in range(5)]
+    over = set(positions[1:4])
+    assert ledger.ended(ROUTE, positions) == over
+    assert ledger.ended("another", positions) == set()
+    planned(ledger, an_item(3), release=False)
+    assert ledger.ended(ROUTE, positions) == over
+    ledger.replays.move("r1", PlanState.RELEASED, deed(What.RUN))
+    assert ledger.ended(ROUTE, positions) == over - {positions[3]}
+    ledger.replays.move("r1", PlanState.PAUSED, deed(What.PAUSE))
+    assert ledger.ended(ROUTE, positions) == over
+
+
 # a closed record, once more
 
 

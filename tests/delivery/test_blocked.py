@@ -18,6 +18,7 @@ class Ledger:
     def __init__(self) -> None:
         self.now = 0.0
         self.held: set[Position] = set()
+        self.over: set[Position] = set()
         self.asked: list[list[Position]] = []
         self.away = False
 
@@ -27,8 +28,11 @@ class Ledger:
         self.asked.append(list(positions))
         return self.held & set(positions)
 
+    def ended(self, positions: Sequence[Position]) -> set[Position]:
+        return self.over & set(positions)
+
     def blocked(self) -> Blocked:
-        return Blocked(self.holding, lambda: self.now)
+        return Blocked(self.holding, self.ended, lambda: self.now)
 
 
 def at(offset: int) -> Position:
@@ -64,6 +68,37 @@ def test_what_has_ended_is_known_half_a_second_later() -> None:
     assert waits.still(at(1))
     ledger.held = set()
     ledger.now += FRESH
+    assert not waits.still(at(1))
+
+
+def test_what_an_operator_ended_waits_for_nobody_any_more() -> None:
+    ledger = Ledger()
+    waits = ledger.blocked()
+    waits.put(at(1), at(0))
+    ledger.held = {at(0)}
+    assert waits.still(at(1))
+    ledger.over = {at(1)}
+    ledger.now += FRESH
+    assert not waits.still(at(1))
+
+
+def test_what_waits_for_its_own_time_waits_until_then_or_until_it_is_ended() -> None:
+    ledger = Ledger()
+    waits = ledger.blocked()
+    for number in (1, 2):
+        waits.put_until(at(number), 100)
+    assert [waits.still(at(number)) for number in (1, 2, 3)] == [True, True, False]
+    ledger.now, ledger.over = 60.0, {at(2)}
+    assert [waits.still(at(number)) for number in (1, 2)] == [True, False]
+    ledger.now = 100.0
+    assert not waits.still(at(1))
+
+
+def test_what_is_not_ours_any_more_is_not_asked_for() -> None:
+    ledger = Ledger()
+    waits = ledger.blocked()
+    waits.put_until(at(1), 100)
+    waits.keep(lambda _: False)
     assert not waits.still(at(1))
 
 

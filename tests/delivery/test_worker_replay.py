@@ -161,12 +161,78 @@ def test_a_create_that_an_operator_says_is_absent_while_it_waits_in_its_lane_is_
     until(lambda: worker.pool.waiting == (0, 1))
     assert house.state(0) == (State.PARKED, Reason.AWAITING_PROBE)
     assert main(["resolve", "his.adt/0/0", "--absent", "--why", "asked", "--settings", str(house.settings_file)]) == 0
-    time.sleep(1.5)  # the plan is taken up while the place is still there
+    until(lambda: house.state(0) == (State.DELIVERED, None))
     worker.stop.set()
     thread.join(60)
-    house.work()
     assert [path.split()[0] for path in house.paths()] == ["POST", "POST"]
-    assert house.state(0) == (State.DELIVERED, None)
+
+
+def counts(house: Hospital) -> dict[State, int]:
+    return house.ledger.counts().get(ROUTE, {})
+
+
+@pytest.mark.parametrize("which", ["--absent", "--delivered"])
+def test_what_an_operator_says_of_a_create_counts_at_once_and_not_when_its_probe_is_due(
+    house: Hospital, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    """NJSAMS's is due after a day. What waits behind the create is another of its patient's messages."""
+    monkeypatch.setattr("pipeline.delivery.courier.BLOCKED_PAUSE", 0.05)
+    house.settings.partners["roche"].__dict__["probe_margin"] = 90_000.0
+    house.settings.delivery.__dict__["hold"] = 0.1
+    house.send(adt("A04", "1", time=MONDAY), adt("A08", "2", time=TUESDAY))
+    house.script.answers = [NoAnswer(Reason.TIMEOUT)]
+    worker = house.worker()
+    thread = run_beside(worker)
+    until(lambda: counts(house) == {State.PARKED: 2})
+    assert [house.state(number)[1] for number in (0, 1)] == [Reason.AWAITING_PROBE, Reason.BLOCKED_BEHIND]
+    assert main(["resolve", "his.adt/0/0", which, "--why", "asked", "--settings", str(house.settings_file)]) == 0
+    until(lambda: house.state(1) == (State.DELIVERED, None))
+    worker.stop.set()
+    thread.join(60)
+    methods = [path.split()[0] for path in house.paths()]
+    assert methods == {"--absent": ["POST", "POST", "PUT"], "--delivered": ["POST", "PUT"]}[which]
+    assert house.state(0)[0] is State.DELIVERED
+
+
+def test_what_an_operator_discards_while_it_waits_lets_its_other_patients_go(
+    house: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names two patients: one whose create is unknown, and one whose next message waits for nothing else."""
+    monkeypatch.setattr("pipeline.delivery.courier.BLOCKED_PAUSE", 0.05)
+    house.settings.partners["roche"].__dict__["probe"] = "off"
+    other = "99999999R"
+    both = adt("A08", "2", time=TUESDAY).replace(b"12345678Z^^^CIP^PI", f"12345678Z^^^CIP^PI~{other}^^^CIP^PI".encode())
+    house.send(adt("A04", "1", time=MONDAY), both, adt("A04", "3", patient=other, time=TUESDAY))
+    house.script.answers = [NoAnswer(Reason.TIMEOUT)]
+    worker = house.worker()
+    thread = run_beside(worker)
+    until(lambda: counts(house) == {State.PARKED: 2})
+    assert main(["discard", "his.adt/0/1", "--why", "another's number", "--settings", str(house.settings_file)]) == 0
+    until(lambda: counts(house) == {State.PARKED: 1, State.DISCARDED: 1, State.DELIVERED: 1})
+    worker.stop.set()
+    thread.join(60)
+    assert house.state(0) == (State.PARKED, Reason.PROBE_CANNOT_TELL)
+
+
+def test_of_a_cancelled_plan_what_the_partner_refused_so_far_is_not_tried_again(house: Hospital, released: Call) -> None:
+    """As where the partner is away for hours: seen to be sent when it was back."""
+    refused(house, *(adt(control_id=str(number), patient=f"{number}2345678Z") for number in range(4)))
+    name, replays = released(), house.ledger.replays
+    house.script.answers = [issue(503, "transient")] * 10_000
+    worker = house.worker()
+    thread = run_beside(worker)
+    until(lambda: replays.progress(name).states == {ItemState.TAKEN: 4} and len(house.script.requests) > 0)
+    replays.move(name, PlanState.CANCELLED, _deed(house, name))
+    until(lambda: ItemState.TAKEN not in replays.progress(name).states)
+    house.script.answers = []
+    sent = len(house.script.requests)
+    worker.stop.set()
+    thread.join(60)
+    assert (len(house.script.requests), worker.courier.replaying, state_of(house, name)) == (sent, 0, PlanState.CANCELLED)
+    assert {house.state(number)[0] for number in range(4)} == {State.PARKED}
+    released()  # none of them is any plan's
+    house.work()
+    assert house.ledger.counts()[ROUTE] == {State.DELIVERED: 4}
 
 
 def test_the_rate_of_the_plan_is_kept(house: Hospital, capsys: pytest.CaptureFixture[str]) -> None:
