@@ -27,6 +27,7 @@ from pipeline.ledger.plans import Deed
 from pipeline.ledger.port import Begun, Decided, Delivery, Query, Settlement
 from pipeline.ledger.replays import SqlReplays
 from pipeline.ledger.tables import DELIVERIES, FACTS, IDENTITIES, ROUTES
+from pipeline.ledger.turns import IN_A_PLAN
 from pipeline.ledger.watches import SqlWatches
 from pipeline.model import Clock, Identity, Intent, Knowledge, Learned, Outcome, Position, Routed, Seen
 from pipeline.pseudonyms import Pseudonyms
@@ -343,9 +344,8 @@ class SqlLedger:
 
     def ended(self, route: str, positions: Sequence[Position]) -> set[Position]:
         """See the port."""
-        parked = and_(
-            DELIVERIES.c.state == State.PARKED.value, DELIVERIES.c.reason.not_in([reason.value for reason in COMES_BACK])
-        )
+        waits = DELIVERIES.c.reason.in_([reason.value for reason in COMES_BACK])
+        parked = and_(DELIVERIES.c.state == State.PARKED.value, not_(or_(waits, IN_A_PLAN)))
         over = or_(parked, DELIVERIES.c.state.in_([state.value for state in CLOSED]))
         return self._of_these(positions, select(DELIVERIES).where(DELIVERIES.c.route == route, over))
 
