@@ -709,7 +709,7 @@ def test_what_another_route_has_unknown_puts_nothing_of_ours_at_the_same_place_a
     house = House(tmp_path, change=two_routes)
     house.send(create(1))
     house.bus.start(house.settings.group_of("second"), [house.topics.source], Where.LATEST)
-    house.ledger.start("second", house.settings.group_of("second"), "latest")
+    house.ledger.start("second", house.settings.group_of("second"), "roche", "latest")
     house.send(update(2))
 
     def ends(route: str) -> list[tuple[State, str | None]]:
