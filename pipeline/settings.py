@@ -158,7 +158,8 @@ class Route(Section):
     source: str
     """Source topic."""
     start: str
-    """Where the group begins the first time: earliest, latest, or a time (ISO 8601 with offset). No default: it decides what is sent."""
+    """Where the group begins the first time: earliest, latest, a time (ISO 8601 with offset), or committed, where it has its offsets already (of another program,
+    or put there by hand). No default: it decides what is sent."""
     group: str | None = None
     """Consumer group; else emr-pipeline.<route>."""
     dead_letters: str | None = None
@@ -187,7 +188,7 @@ class Route(Section):
     @field_validator("start")
     @classmethod
     def _start(cls, start: str) -> str:
-        return start if start in {"earliest", "latest"} else _moment(start, "earliest, latest")
+        return start if start in {"earliest", "latest", "committed"} else _moment(start, "earliest, latest, committed")
 
 
 def _moment(text: str, words: str) -> str:

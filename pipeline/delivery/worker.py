@@ -12,13 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from datetime import datetime
 from typing import Final
 
-from pipeline.bus.port import Bus, Consumer, TopicPartition, Where
+from pipeline.bus.port import Bus, Consumer, TopicPartition
 from pipeline.delivery.attempts import Backoff, Hands
 from pipeline.delivery.courier import Courier, Task, Topics
 from pipeline.delivery.emitter import Emission, Emitter
+from pipeline.delivery.first import first_start
 from pipeline.delivery.flood import Flood
 from pipeline.delivery.gate import Gate
 from pipeline.delivery.intake import Intake, partition_of
@@ -124,7 +124,7 @@ class Worker:
     def run(self) -> None:
         """Work until told to stop. Refused where another worker has the route, or it was started otherwise (Ledger.fits)."""
         self.ledger.claim(self.plan.name, self.group, self.plan.route.partner)
-        self._first_start()
+        first_start(self.bus, self.ledger, self.plan, self.group, self.topics.source)
         names = {"route": self.plan.name, "partner": self.plan.route.partner}
         log(LogEvent.WORKER_STARTED, **names, source=self.topics.source, group=self.group)
         with self.bus.producer() as producer:
@@ -147,13 +147,6 @@ class Worker:
         log(LogEvent.WORKER_STOPPED, route=self.plan.name, settled=self.offsets.progress.read)
         if self._in_vain is not None:
             raise self._in_vain
-
-    def _first_start(self) -> None:
-        """It is recorded; afterwards a missing offset is an error, never a silent jump (DESIGN decision 1)."""
-        if self.ledger.started(self.plan.name) is None:
-            how = self.plan.route.start
-            self.bus.start(self.group, [self.topics.source], start_of(how))
-            self.ledger.start(self.plan.name, self.group, self.plan.route.partner, how)
 
     def _round(self) -> None:
         self._raise_failed()
@@ -421,10 +414,3 @@ class Worker:
         failed = self.pool.failed or (self._emitter.failed if self._emitter is not None else None)
         if failed is not None:
             raise failed
-
-
-def start_of(how: str) -> Where | int:
-    """A route's `start` setting as the bus takes it: a place, or milliseconds since 1970."""
-    if how in {"earliest", "latest"}:
-        return Where(how)
-    return int(datetime.fromisoformat(how).timestamp() * 1000)

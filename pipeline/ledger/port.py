@@ -6,7 +6,7 @@ Every method raises LedgerError where the ledger cannot be read or written.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from pipeline.errors import Refused
 from pipeline.ledger.plans import Deed, Item, Replay, Replays
@@ -15,6 +15,10 @@ from pipeline.model import Identity, Intent, Knowledge, Learned, Outcome, Positi
 from schemas.outcomes import State
 
 T_co = TypeVar("T_co", covariant=True)
+
+
+STARTING: Final = "starting"
+"""Of a first start that was begun: the group's offsets may be there, or not yet."""
 
 
 class Held(Refused):
@@ -187,7 +191,10 @@ class Ledger(Protocol):
         ...
 
     def start(self, route: str, group: str, partner: str, how: str) -> str | None:
-        """Record a route's first start (`earliest`, `latest`, a time); returns what was recorded before, else None. Refused as `fits` has it."""
+        """Record a route's first start (`earliest`, `latest`, `committed`, a time; STARTING before it); returns what was recorded before, else None.
+
+        What was recorded stays, but for STARTING. Refused as `fits` has it.
+        """
         ...
 
     def fits(self, route: str, group: str, partner: str) -> None:

@@ -24,7 +24,7 @@ from pipeline.ledger.find import delivery_of, statement_of
 from pipeline.ledger.identities import MERGES, Identities, insert
 from pipeline.ledger.named import LEDGER, MIGRATIONS
 from pipeline.ledger.plans import Deed
-from pipeline.ledger.port import Begun, Decided, Delivery, Query, Settlement
+from pipeline.ledger.port import STARTING, Begun, Decided, Delivery, Query, Settlement
 from pipeline.ledger.replays import SqlReplays
 from pipeline.ledger.tables import DELIVERIES, FACTS, IDENTITIES, ROUTES
 from pipeline.ledger.turns import IN_A_PLAN
@@ -145,6 +145,8 @@ class SqlLedger:
             if before is None:
                 new = {"route": route, "consumer_group": group, "how": how, "at_ms": self._clock(), "partner": partner}
                 connection.execute(insert(connection.dialect.name, ROUTES).on_conflict_do_nothing(), new)
+            elif before != how:
+                connection.execute(update(ROUTES).where(ROUTES.c.route == route, ROUTES.c.how == STARTING).values(how=how))
         self.fits(route, group, partner)  # as above
         return before
 

@@ -15,9 +15,10 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from pipeline import settings
+from pipeline.bus.embedded import EmbeddedBus
 from pipeline.bus.kafka import KafkaBus
 from pipeline.bus.limits import MOST_BYTES, OVERHEAD_BYTES
-from pipeline.bus.port import TopicSettings
+from pipeline.bus.port import Record, TopicSettings, Where
 from pipeline.cli import main
 from pipeline.commands.demo.appointments import free_port
 from pipeline.commands.doctor import exit_code, outside
@@ -146,6 +147,27 @@ def test_a_topic_that_is_not_there_is_told(tmp_path: Path, sandbox: RocheSandbox
     hospital.write(tmp_path, sandbox, routes={"roche-patients": {"partner": "roche", "source": "another", "start": "latest"}})
     code, lines = doctor(settings, capsys)
     assert (code, lines["topic another"]["level"], lines["topic another"]["do"]) == (3, "FAIL", "emr-pipeline topics create")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_ledger_that_is_not_the_one_that_the_group_was_read_with_is_told_as_run_tells_it(
+    tmp_path: Path, sandbox: RocheSandbox, capsys: pytest.CaptureFixture[str], *, there: bool
+) -> None:
+    settings = hospital.write(tmp_path, sandbox)
+    assert main(["topics", "create", "--settings", str(settings)]) == 0
+    with closing(EmbeddedBus(tmp_path / "bus")) as bus:
+        with bus.producer() as producer:
+            producer.append([Record("his.adt", b"read before", partition=0)])
+        bus.start("emr-pipeline.roche-patients", ["his.adt"], Where.LATEST)
+    if there:
+        ledger = SqlLedger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", PSEUDONYMS)
+        ledger.check()
+        ledger.close()
+    code, lines = doctor(settings, capsys)
+    said = lines["route roche-patients"]["found"]
+    assert main(["run", "--drain", "--settings", str(settings)]) == code == 4
+    assert said in capsys.readouterr().err
+    assert "this ledger knows nothing of the route" in said
 
 
 def test_another_ledger_key_is_told(tmp_path: Path, sandbox: RocheSandbox, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,51 @@
+"""The first start of a route: where its group begins, once, and that it is the first."""
+
+from datetime import datetime
+from typing import Final
+
+from pipeline.bus.port import Bus, Where
+from pipeline.errors import Refused
+from pipeline.ledger.port import STARTING, Ledger
+from pipeline.model import Position
+from pipeline.stages.plan import Plan
+
+COMMITTED: Final = "committed"
+"""`start` of a route whose group has its offsets already: from another program, or put there by hand."""
+
+
+def first_start(bus: Bus, ledger: Ledger, plan: Plan, group: str, source: str) -> None:
+    """Recorded; afterwards a missing offset is an error, never a silent jump (DESIGN decision 1). Refused where it cannot be the first."""
+    route, partner, start = plan.name, plan.route.partner, plan.route.start
+    before = ledger.started(route)
+    if before not in {None, STARTING}:
+        return
+    if before is None:
+        if start != COMMITTED and (why := read_before(bus, route, group, source)) and ledger.started(route) is None:
+            raise why  # and no other worker has started it just now
+        ledger.start(route, group, partner, STARTING)
+    bus.start(group, [source], start_of(start))
+    ledger.start(route, group, partner, start)
+
+
+def read_before(bus: Bus, route: str, group: str, source: str) -> Refused | None:
+    """Of a route that the ledger does not know: why it is not to start, where its group has read the topic. Another ledger knows whom the partner has."""
+    bounds = bus.bounds(source)
+    committed = bus.committed(group, source)
+    for partition in sorted(committed, key=lambda each: each.partition):
+        offset = committed[partition]
+        if partition in bounds and offset > bounds[partition][0]:
+            return Refused(
+                f"group {group} has read up to {Position(source, partition.partition, offset)}, and this ledger knows nothing of the route: it is an empty "
+                "one, or another. Put the right one in its place, or patients are created again; where there never was one, `start: committed` goes on there",
+                where=f"routes.{route}",
+            )
+    return None
+
+
+def start_of(how: str) -> Where | int:
+    """A route's `start` setting as the bus takes it: a place, or milliseconds since 1970. What has a committed offset keeps it in any case."""
+    if how == COMMITTED:
+        return Where.EARLIEST
+    if how in {"earliest", "latest"}:
+        return Where(how)
+    return int(datetime.fromisoformat(how).timestamp() * 1000)

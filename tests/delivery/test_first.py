@@ -1,0 +1,98 @@
+"""The first start of a route is the first: a ledger that is empty where the group has read already is not the right one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from pipeline import wiring
+from pipeline.bus.port import Where
+from pipeline.delivery.first import first_start, start_of
+from pipeline.errors import Refused
+from pipeline.ledger.port import STARTING, Ledger
+from pipeline.ledger.sql import SqlLedger
+from tests.delivery.partner_script import ROUTE, House, adt, settings_with
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    """One message was delivered."""
+    house = House(tmp_path, partitions=2)
+    house.send(adt())
+    house.work()
+    house.script.requests.clear()
+    yield house
+    house.close()
+
+
+def an_empty_ledger(house: House) -> None:
+    """As where the disk of the right one is not there."""
+    house.ledger.close()
+    house.ledger = SqlLedger(f"sqlite:///{house.folder / 'another.sqlite'}", house.pseudonyms)
+    house.ledger.check()
+
+
+def test_an_empty_ledger_is_no_first_start_where_the_group_has_read(house: House) -> None:
+    an_empty_ledger(house)
+    house.send(adt("A08", "2"))
+    with pytest.raises(Refused, match=r"has read up to his\.adt/0/1, and this ledger knows nothing"):
+        house.worker().run()
+    assert (house.script.requests, house.ledger.started(ROUTE)) == ([], None)
+
+
+def test_where_the_settings_say_so_it_goes_on_where_the_group_stands(house: House) -> None:
+    def committed(tree: dict[str, Any]) -> None:
+        tree["routes"][ROUTE]["start"] = "committed"
+
+    an_empty_ledger(house)
+    house.settings = settings_with(committed)
+    house.send(adt("A04", "2", patient="99999999R"))
+    house.work()
+    assert len(house.script.requests) == 1
+    assert house.ledger.started(ROUTE) == "committed"
+
+
+def test_a_first_start_that_was_killed_before_it_was_recorded_is_ended_by_the_next_one(house: House) -> None:
+    """Both ways: before the group's offsets were there, and after it."""
+    group = house.settings.group_of(ROUTE)
+    plan = wiring.plan_of(house.settings, ROUTE, wiring.catalogue_of(house.settings), house.pseudonyms)
+    an_empty_ledger(house)
+    house.ledger.start(ROUTE, group, "roche", STARTING)
+    for _ in range(2):
+        first_start(house.bus, house.ledger, plan, group, house.topics.source)
+        assert house.ledger.started(ROUTE) == "earliest"
+    assert list(house.bus.committed(group, house.topics.source).values()) == [1, 0]
+
+
+@dataclass
+class Told:
+    """A ledger in which another worker starts the route while this one looks."""
+
+    answers: list[str | None] = field(default_factory=lambda: [None, "earliest"])
+    written: list[str] = field(default_factory=list)
+
+    def started(self, route: str) -> str | None:
+        assert route == ROUTE
+        return self.answers.pop(0)
+
+    def start(self, route: str, group: str, partner: str, how: str) -> None:
+        assert (route, group, partner) == (ROUTE, "emr-pipeline.roche-patients", "roche")
+        self.written.append(how)
+
+
+def test_of_two_workers_that_start_a_route_at_once_none_is_refused(house: House) -> None:
+    plan = wiring.plan_of(house.settings, ROUTE, wiring.catalogue_of(house.settings), house.pseudonyms)
+    told = Told()
+    first_start(house.bus, cast("Ledger", told), plan, house.settings.group_of(ROUTE), house.topics.source)
+    assert told.written == [STARTING, "earliest"]
+
+
+def test_a_start_is_a_place_or_a_time() -> None:
+    assert [start_of(how) for how in ("earliest", "latest", "committed", "1970-01-01T01:00:01+01:00")] == [
+        Where.EARLIEST,
+        Where.LATEST,
+        Where.EARLIEST,
+        1000,
+    ]
