@@ -258,7 +258,7 @@ def _json(found: "list[Delivery]") -> list[str]:
     from dataclasses import asdict
 
     def told(one: "Delivery") -> dict[str, object]:
-        return {name: value for name, value in asdict(one).items() if name not in {"sent", "claims"}} | {
+        return {name: value for name, value in asdict(one).items() if name not in {"sent", "claims", "operation"}} | {
             "position": str(one.position)
         }
 

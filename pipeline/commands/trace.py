@@ -123,6 +123,7 @@ def _told(rows: "list[Delivery]", things: "Opened") -> Iterator[dict[str, Any]]:
             "results": [_result(one) for one in results.get(key, [])],
             "dead_letters": letters.get(key, []),
             "commit": _commit(row, things),
+            "probe_due_ms": _probe_due(row, things),
             "plans": plans,
             "audit": [deed_json(deed) for deed in deeds],
             "audit_lines": [deed_line(deed) for deed in deeds],
@@ -207,6 +208,21 @@ def _commit(row: "Delivery", things: "Opened") -> dict[str, Any]:
     return {"group": group, "committed": stands, "passed": stands is not None and at_.offset < stands}
 
 
+def _probe_due(row: "Delivery", things: "Opened") -> int | None:
+    """When, at the earliest, the partner is asked what became of it. A worker that was started since may wait for longer: it does not go by another's clock."""
+    from pipeline import wiring
+    from pipeline.model import Intent
+    from schemas.outcomes import Reason, State
+
+    seen = things.ledger.seen(row.route, row.position)
+    if seen is None or seen.sent_ms is None or row.operation is None or row.route not in things.settings.routes:
+        return None
+    if not (seen.reason is Reason.AWAITING_PROBE or (seen.state is State.UNKNOWN and seen.intent is Intent.CREATE)):
+        return None
+    partner = wiring.partner_of(things.settings, things.settings.routes[row.route].partner, things.catalogue)
+    return seen.sent_ms + int(partner.probe_after(row.operation) * 1000)
+
+
 def _lines(told: dict[str, Any], audit: list[str]) -> list[str]:
     ledger, source, commit = told["ledger"], told["source"], told["commit"]
     first = f"appended {at(source['appended_ms'])}, {source['bytes']} bytes" if source else "not on its topic any more"
@@ -217,6 +233,8 @@ def _lines(told: dict[str, Any], audit: list[str]) -> list[str]:
     lines += [f"  result      {_attempt_line(one)}" for one in told["results"] if one["settled"]]
     lines += [f"  dead letter {place}" for place in told["dead_letters"]]
     lines.append(f"  ledger      {_ledger_line(ledger)}")
+    if told["probe_due_ms"] is not None:
+        lines.append(f"  probe       at {at(told['probe_due_ms'])} at the earliest")
     passed = {True: "passed", False: "not passed yet", None: "no such route in the settings"}[commit["passed"]]
     stands = f" (group {commit['group']} stands at {commit['committed']})" if commit["committed"] is not None else ""
     lines.append(f"  offset      {passed}{stands}")

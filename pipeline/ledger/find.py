@@ -84,5 +84,6 @@ def delivery_of(row: Row[Any]) -> Delivery:
         sent=row.sent,
         step=row.step,
         dedupe=row.dedupe,
+        operation=row.operation,
         claims=bool(row.claims),
     )

@@ -121,6 +121,8 @@ class Delivery:
     """The step that is open, where it is not the first: what is below was done."""
     dedupe: str | None = None
     """As in Seen."""
+    operation: str | None = None
+    """Of the last intent that was no probe."""
     claims: bool = False
     """It holds a patient still: a create of it may have been done, whatever its reason says; or it is a merge that waits."""
 

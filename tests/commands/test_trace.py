@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
-from pipeline.errors import NotSent
-from schemas.outcomes import Reason
+from pipeline.commands.replay.shown import at
+from pipeline.errors import NoAnswer, NotSent
+from pipeline.settings import load
+from schemas.outcomes import Reason, State
 from tests.commands.replaying import Call, Hospital, caller
-from tests.delivery.partner_script import adt, issue
+from tests.delivery.partner_script import ROUTE, adt, issue, run_beside, until
 
 
 @pytest.fixture
@@ -59,6 +62,38 @@ def test_it_is_found_by_its_control_id_and_by_each_request_id(house: Hospital, c
     with house.ledger._write() as connection:  # a resend has an id of its own, which only the results topic knows
         connection.exec_driver_sql("UPDATE deliveries SET request_id = 'another'")
     assert json.loads(call("--request-id", str(house.results()[1].request_id), "--json")[1])["position"] == "his.adt/0/1"
+
+
+@pytest.mark.parametrize("hold", [0.1, 60.0], ids=["parked", "unknown"])
+def test_what_waits_for_its_probe_says_when_that_is_due(house: Hospital, call: Call, hold: float) -> None:
+    tree = yaml.safe_load(house.settings_file.read_text())
+    tree["partners"]["roche"] |= {"probe_margin": 600.0}
+    tree["delivery"] = {"hold": hold, "drain_seconds": 0.5}
+    house.settings_file.write_text(yaml.safe_dump(tree))
+    house.settings = load(house.settings_file)
+    house.send(adt())
+    house.script.answers = [NoAnswer(Reason.TIMEOUT)]
+    worker = house.worker()
+    thread = run_beside(worker)
+    wanted = (State.UNKNOWN, "timeout") if hold > 1 else (State.PARKED, "awaiting_probe")
+    until(lambda: house.ledger.seen(ROUTE, house.at(0)) is not None and house.state(0) == wanted)
+    seen = house.ledger.seen(ROUTE, house.at(0))
+    code, out, _ = call("his.adt/0/0", "--json")
+    assert code == 0
+    assert seen is not None
+    assert seen.sent_ms is not None
+    due = seen.sent_ms + 610_000  # the published worst time of a create, 10 s, and the margin
+    assert json.loads(out)["probe_due_ms"] == due
+    assert f"  probe       at {at(due)} at the earliest" in call("his.adt/0/0")[1].splitlines()
+    worker.stop.set()
+    thread.join(60)
+
+
+def test_what_waits_for_no_probe_has_no_time_of_one(house: Hospital, call: Call) -> None:
+    house.send(adt())
+    house.work()
+    assert json.loads(call("his.adt/0/0", "--json")[1])["probe_due_ms"] is None
+    assert "probe" not in call("his.adt/0/0")[1]
 
 
 def test_what_no_route_has_taken_up_is_told_so(house: Hospital, call: Call) -> None:
