@@ -1,11 +1,13 @@
 """decode: Received → Decoded. Bytes become a message that can be asked by path, and a typed event."""
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
 from pipeline.errors import Parked
 from pipeline.hl7.er7 import parse
 from pipeline.hl7.event import typed
+from pipeline.hl7.message import Message
 from pipeline.model import Decoded, Finding, Received
 from pipeline.stages.plan import Plan
 from schemas.outcomes import FindingCode, Reason, Severity
@@ -32,11 +34,8 @@ def decode(received: Received, plan: Plan, *, whole: bool = False) -> Decoded:
     if len(value) > plan.site.most_bytes:
         raise Parked(Reason.TOO_LARGE, message=f"{len(value)} bytes, and site.most_bytes is {plan.site.most_bytes}")
     message = parse(value, charset=plan.site.charset)
-    fields = None if whole else plan.catalogue.fields(plan.partner.name)
-    event, findings = typed(message, zone=plan.site.zone, only=_with_ours(fields, plan.partner.reads))
-    findings = (*message.findings, *findings)
-    if not event.trigger:
-        raise Parked(Reason.EVENT_MISSING, where="MSH-9.2")
+    decoded = _read(received, message, plan, whole=whole)
+    findings = decoded.findings
     if plan.route.strict:
         from pipeline.hl7.structure import check  # noqa: PLC0415 - hl7apy takes a second to import and is wanted by strict routes only
 
@@ -46,7 +45,23 @@ def decode(received: Received, plan: Plan, *, whole: bool = False) -> Decoded:
         findings = (*findings, *found)
     if received.key is None:
         findings = (*findings, Finding(FindingCode.KEY_MISSING, Severity.INFORMATION))
-    return Decoded(received, message, event, findings, fields)
+    return decoded if findings is decoded.findings else replace(decoded, findings=findings)
+
+
+def as_it_stands(received: Received, plan: Plan) -> Decoded | None:
+    """Whatever is wanted of a message today (its size, its structure): so that one of which the ledger knows more is known again. None where it is no HL7 message."""
+    try:
+        return _read(received, parse(received.value or b"", charset=plan.site.charset), plan)
+    except Parked:
+        return None
+
+
+def _read(received: Received, message: Message, plan: Plan, *, whole: bool = False) -> Decoded:
+    fields = None if whole else plan.catalogue.fields(plan.partner.name)
+    event, findings = typed(message, zone=plan.site.zone, only=_with_ours(fields, plan.partner.reads))
+    if not event.trigger:
+        raise Parked(Reason.EVENT_MISSING, where="MSH-9.2")
+    return Decoded(received, message, event, (*message.findings, *findings), fields)
 
 
 @lru_cache(maxsize=64)

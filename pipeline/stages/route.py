@@ -7,6 +7,7 @@ from typing import Final, NoReturn
 from pipeline.errors import Filtered, Parked, ProfileNotMet
 from pipeline.ids import uuid5
 from pipeline.model import Action, Decoded, EventRule, Finding, Identity, Outcome, Received, Routed, Subject
+from pipeline.stages.decode import as_it_stands
 from pipeline.stages.plan import Plan
 from schemas.event import Event, Identifier, Merge, Timestamp
 from schemas.outcomes import FindingCode, Reason
@@ -61,11 +62,11 @@ def dedupe_of(decoded: Decoded, plan: Plan) -> str:
 def is_known_as(dedupe: str | None, received: Received, read: Routed | Outcome, plan: Plan) -> bool:
     """Whether a record, as it is read today, is the one of which the ledger has this hash (None: of an older version, which kept none; any is).
 
-    A message that was routed then, and is not wanted today, is still the same; what cannot be decoded is known by its bytes alone.
+    A message that was routed then, and is not wanted today, is still the same; what is no message is known by its bytes alone.
     """
     if dedupe is None or dedupe == plan.pseudonyms.record(plan.name, received.value):
         return True
-    decoded = read.decoded
+    decoded = read.decoded or as_it_stands(received, plan)
     return decoded is not None and dedupe == dedupe_of(decoded, plan)
 
 

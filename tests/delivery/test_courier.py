@@ -637,6 +637,53 @@ def test_a_parked_one_that_meets_a_defect_keeps_no_leave_of_the_partners_other_r
     assert listening.has_leave == set()
 
 
+# what is wanted of a message has changed since
+
+
+def strictly(tree: dict[str, Any]) -> None:
+    change(tree)
+    tree["routes"][ROUTE]["strict"] = True
+
+
+def smaller(tree: dict[str, Any]) -> None:
+    change(tree)
+    tree["site"]["most_bytes"] = 100
+
+
+TODAY: Final = {"strict": (strictly, Reason.STRUCTURE), "smaller": (smaller, Reason.TOO_LARGE)}
+
+
+@pytest.mark.parametrize("today", TODAY)
+def test_what_a_crash_left_and_is_not_wanted_any_more_is_still_taken_for_what_it_is(tmp_path: Path, today: str) -> None:
+    """Seen to stop the route, as where its topic had been made anew."""
+    house = House(tmp_path, change=change)
+    house.send(create(1), create(1, "99999999R"))
+    house.script.answers = [Killed()]
+    with pytest.raises(Killed):
+        house.work()
+    settings, reason = TODAY[today]
+    house.settings = settings_with(settings)
+    house.work()
+    settled = house.settled()
+    house.close()
+    assert settled == [(State.PARKED, reason)] * 2
+
+
+@pytest.mark.parametrize("today", TODAY)
+def test_what_waits_parked_and_is_not_wanted_any_more_is_parked_for_that_and_not_as_gone(tmp_path: Path, today: str) -> None:
+    house = House(tmp_path, change=partial(change, probe_after=60, hold=0.1))
+    house.send(create(1), update(2))
+    house.script.answers = [NoAnswer(Reason.TIMEOUT)]
+    house.work()
+    assert sorted(house.settled()) == [AWAITING, BLOCKED]
+    settings, reason = TODAY[today]
+    house.settings = settings_with(settings)
+    with working(house) as worker:
+        until(lambda: house.settled().count((State.PARKED, reason)) == 2 or bool(worker.courier.gone))
+        assert not worker.courier.gone
+    house.close()
+
+
 # read again, and beside another route
 
 
