@@ -86,6 +86,8 @@ ELSEWHERE: Final = or_(
     OTHER.c.topic != bindparam("topic"), OTHER.c.partition != bindparam("partition"), OTHER.c.offset != bindparam("offset")
 )
 
+NO_ORIGINAL: Final = (State.DUPLICATE, State.DISCARDED)
+"""Of these nothing went, or will: the sender's same message once more is no copy. One that a person gave up may have been asked for again."""
 COMES_LATER: Final = and_(
     OTHER.c.topic == bindparam("topic"),
     OTHER.c.partition == bindparam("partition"),
@@ -136,7 +138,7 @@ def _bound(name: str, many: int) -> list[ColumnElement[str]]:
 
 def _same() -> Select[Any]:
     first = select(func.min(OTHER.c.id)).where(
-        OTHER.c.dedupe == bindparam("dedupe"), OTHER.c.state != State.DUPLICATE.value, ELSEWHERE, not_(COMES_LATER)
+        OTHER.c.dedupe == bindparam("dedupe"), OTHER.c.state.not_in(one_by_one(NO_ORIGINAL)), ELSEWHERE, not_(COMES_LATER)
     )
     return _row("same", **_of_delivery()).where(DELIVERIES.c.id == first.scalar_subquery())
 

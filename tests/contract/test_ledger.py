@@ -763,6 +763,13 @@ def test_the_same_bytes_under_the_same_control_id_are_the_same(ledger: SqlLedger
     assert ledger.knowledge(first.routed()).same is None
 
 
+def test_what_a_person_discarded_may_be_sent_again_by_its_sender(ledger: SqlLedger) -> None:
+    """As where its bytes were lost, and the sender was asked for them."""
+    first, again = Message(1, control_id="M1", body="a"), Message(2, control_id="M1", body="a")
+    ledger.settle(settled(first, State.DISCARDED, Reason.OPERATOR))
+    assert ledger.knowledge(again.routed()).same is None
+
+
 def test_a_duplicate_is_not_what_others_are_duplicates_of(ledger: SqlLedger) -> None:
     first, again = Message(1, control_id="M1", body="a"), Message(2, control_id="M1", body="a")
     ledger.settle(settled(first, State.PARKED, Reason.FHIR_INVALID))
