@@ -252,8 +252,8 @@ def test_numbers_are_read_from_stdin_where_a_shell_would_keep_them(
 
 def test_whose_numbers_are_whose_is_not_changed_in_the_ledger(say: Say, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("kind,system,value,partner_id\n")
-    for action in ("import", "forget"):
-        code, said = say("identities", action, "--partner", "medmij", str(tmp_path / "rows.csv"))
+    for action, *why in (("import",), ("forget", "--why", "asked")):
+        code, said = say("identities", action, "--partner", "medmij", str(tmp_path / "rows.csv"), *why)
         assert (code, "emr-pipeline appointments" in said) == (2, True)
 
 
