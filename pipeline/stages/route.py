@@ -15,6 +15,8 @@ from schemas.outcomes import FindingCode, Reason
 NAMESPACE: Final = bytes.fromhex("6f0a0f6e53a55f0c9d0a6d1d3c1f7a52")
 """Namespace of our UUIDv5 request ids (RFC 9562 section 5.5)."""
 
+MOST_NUMBERS: Final = 1000
+"""Of patients in one message. The ledger is asked for all of them at once, and a statement holds no more than some ten thousand values."""
 OF_THE_PATIENT: Final = frozenset({Subject.VISIT, Subject.RESULT, Subject.APPOINTMENT})
 """What a patient has several of: each is a subject of its own, and the patient comes along."""
 
@@ -24,6 +26,10 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
     event = decoded.event
     rule = _rule(decoded, plan)
     identities, prior = (_all_numbers(event, plan), ()) if rule.holds_all else _identities(event, plan)
+    if len(identities) + len(prior) > MOST_NUMBERS:
+        raise Parked(
+            Reason.TOO_LARGE, where="PID-3", message=f"{len(identities) + len(prior)} numbers of patients; {MOST_NUMBERS} at most"
+        )
     value = decoded.received.value or b""
     event_ms, noticed = _event_ms(decoded, plan)
     pseudonyms = plan.pseudonyms

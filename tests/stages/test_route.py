@@ -176,6 +176,16 @@ def test_a_message_larger_than_the_site_allows_is_parked_unread() -> None:
     assert ended(adt(), plan_with(small)).reason == Reason.TOO_LARGE
 
 
+def test_a_message_with_more_numbers_than_any_patient_has_is_parked() -> None:
+    """The ledger is asked for all of them in one statement: seen to count as a database that is away."""
+    numbers = [f"{number}Z^^^CIP^PI" for number in range(1001)]
+    few, many = (adt().replace(b"12345678Z^^^CIP^PI", "~".join(some).encode()) for some in (numbers[:1000], numbers))
+    assert len(read(few, PLAN).identities) == 1000
+    outcome = ended(many, PLAN)
+    assert (outcome.state, outcome.reason, outcome.where) == (State.PARKED, Reason.TOO_LARGE, "PID-3")
+    assert outcome.message == "1001 numbers of patients; 1000 at most"
+
+
 def test_a_route_takes_only_its_facilities() -> None:
     def elsewhere(tree: dict[str, Any]) -> None:
         tree["routes"]["roche-patients"]["facilities"] = ["ELSEWHERE"]
