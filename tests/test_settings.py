@@ -58,7 +58,7 @@ def test_the_built_in_and_the_example_settings_are_whole() -> None:
         ),
         (
             {"routes__roche-patients__start": "yesterday"},
-            "routes.roche-patients.start: earliest, latest, or a time as 2026-01-31T00:00:00+01:00",
+            "routes.roche-patients.start: earliest, latest, committed, or a time as 2026-01-31T00:00:00+01:00",
         ),
         (
             {"routes__roche-patients__start": "2026-01-31T00:00:00"},
