@@ -255,7 +255,7 @@ class Delivery:
         all that this message says: the last one goes once more.
         """
         left = [request for request in packed.requests if request.step >= self.open_step]
-        if not left and not self.unknown:
+        if not left and (not self.unknown or self.sent_step < self.open_step):  # what is unknown may be that last one itself
             left = list(packed.requests[-1:])
         unknown = [request for request in left if request.step >= self.sent_step] if self.unknown else []
         if not left:

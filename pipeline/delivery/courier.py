@@ -183,7 +183,7 @@ class Courier:
     def _called_off(self, task: Task) -> Outcome | None:
         """An item whose plan was cancelled, where all that went out of it was answered, and did nothing: it is not tried again."""
         taken, work, position = task.taken, task.work, task.received.position
-        if taken is None or not isinstance(work, Delivery) or not work.attempt or work.unknown:
+        if taken is None or not isinstance(work, Delivery) or work.unknown:
             return None
         plan = self.hands.steady(lambda: self.hands.ledger.replays.get(taken.replay))
         seen = self._seen(position)

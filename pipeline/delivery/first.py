@@ -20,6 +20,10 @@ def first_start(bus: Bus, ledger: Ledger, plan: Plan, group: str, source: str) -
     if before not in {None, STARTING}:
         return
     if before is None:
+        if start == COMMITTED and not bus.committed(group, source):
+            raise Refused(
+                f"start: committed, and group {group} has no offset of {source}: is it the right group?", where=f"routes.{route}"
+            )
         if start != COMMITTED and (why := read_before(bus, route, group, source)) and ledger.started(route) is None:
             raise why  # and no other worker has started it just now
         ledger.start(route, group, partner, STARTING)
@@ -29,11 +33,10 @@ def first_start(bus: Bus, ledger: Ledger, plan: Plan, group: str, source: str) -
 
 def read_before(bus: Bus, route: str, group: str, source: str) -> Refused | None:
     """Of a route that the ledger does not know: why it is not to start, where its group has read the topic. Another ledger knows whom the partner has."""
-    bounds = bus.bounds(source)
     committed = bus.committed(group, source)
     for partition in sorted(committed, key=lambda each: each.partition):
         offset = committed[partition]
-        if partition in bounds and offset > bounds[partition][0]:
+        if offset > 0:  # whatever retention has left of it
             return Refused(
                 f"group {group} has read up to {Position(source, partition.partition, offset)}, and this ledger knows nothing of the route: it is an empty "
                 "one, or another. Put the right one in its place, or patients are created again; where there never was one, `start: committed` goes on there",

@@ -113,7 +113,9 @@ class SqlLedger:
         with self._read() as connection:
             columns = {each["name"] for each in inspect(connection).get_columns(ROUTES.name)}
             known = [column for column in ROUTES.c if column.name in columns]
-            of_group = select(*known).where(or_(ROUTES.c.route == route, ROUTES.c.consumer_group == group))
+            of_group = select(*known).where(
+                or_(ROUTES.c.route == route, ROUTES.c.consumer_group == group), ROUTES.c.how != STARTING
+            )
             rows = {row.route: row._mapping for row in connection.execute(of_group)}  # noqa: SLF001 - SQLAlchemy's public way to what may not be there
         if route not in rows and rows:
             raise _of_another(route, group, min(rows))
@@ -145,8 +147,9 @@ class SqlLedger:
             if before is None:
                 new = {"route": route, "consumer_group": group, "how": how, "at_ms": self._clock(), "partner": partner}
                 connection.execute(insert(connection.dialect.name, ROUTES).on_conflict_do_nothing(), new)
-            elif before != how:
-                connection.execute(update(ROUTES).where(ROUTES.c.route == route, ROUTES.c.how == STARTING).values(how=how))
+            elif before == STARTING:
+                now = {"how": how, "consumer_group": group, "partner": partner}  # nothing was read yet: a slip may be mended
+                connection.execute(update(ROUTES).where(ROUTES.c.route == route, ROUTES.c.how == STARTING).values(**now))
         self.fits(route, group, partner)  # as above
         return before
 

@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from pipeline import wiring
-from pipeline.bus.port import Where
-from pipeline.delivery.first import first_start, start_of
+from pipeline.bus.port import Bus, TopicPartition, Where
+from pipeline.delivery.first import first_start, read_before, start_of
 from pipeline.errors import Refused
 from pipeline.ledger.port import STARTING, Ledger
 from pipeline.ledger.sql import SqlLedger
@@ -25,6 +25,10 @@ def house(tmp_path: Path) -> Iterator[House]:
     house.script.requests.clear()
     yield house
     house.close()
+
+
+def committed(tree: dict[str, Any]) -> None:
+    tree["routes"][ROUTE]["start"] = "committed"
 
 
 def an_empty_ledger(house: House) -> None:
@@ -43,9 +47,6 @@ def test_an_empty_ledger_is_no_first_start_where_the_group_has_read(house: House
 
 
 def test_where_the_settings_say_so_it_goes_on_where_the_group_stands(house: House) -> None:
-    def committed(tree: dict[str, Any]) -> None:
-        tree["routes"][ROUTE]["start"] = "committed"
-
     an_empty_ledger(house)
     house.settings = settings_with(committed)
     house.send(adt("A04", "2", patient="99999999R"))
@@ -64,6 +65,24 @@ def test_a_first_start_that_was_killed_before_it_was_recorded_is_ended_by_the_ne
         first_start(house.bus, house.ledger, plan, group, house.topics.source)
         assert house.ledger.started(ROUTE) == "earliest"
     assert list(house.bus.committed(group, house.topics.source).values()) == [1, 0]
+
+
+def test_a_first_start_that_was_refused_may_be_tried_with_another_group_and_partner(house: House) -> None:
+    an_empty_ledger(house)
+    house.ledger.start(ROUTE, "a slip", "another slip", STARTING)
+    house.send(adt("A08", "2"))
+    house.work()
+    assert len(house.script.requests) == 1
+    house.ledger.fits(ROUTE, house.settings.group_of(ROUTE), "roche")
+    with pytest.raises(Refused):
+        house.ledger.fits(ROUTE, "a slip", "roche")
+
+
+def test_where_the_group_has_no_offsets_it_cannot_go_on_there(house: House) -> None:
+    an_empty_ledger(house)
+    plan = wiring.plan_of(settings_with(committed), ROUTE, wiring.catalogue_of(house.settings), house.pseudonyms)
+    with pytest.raises(Refused, match=r"has no offset of his\.adt"):
+        first_start(house.bus, house.ledger, plan, "a slip", house.topics.source)
 
 
 @dataclass
@@ -87,6 +106,20 @@ def test_of_two_workers_that_start_a_route_at_once_none_is_refused(house: House)
     told = Told()
     first_start(house.bus, cast("Ledger", told), plan, house.settings.group_of(ROUTE), house.topics.source)
     assert told.written == [STARTING, "earliest"]
+
+
+class Emptied:
+    """A bus whose retention has taken all that the group has read: where its partitions begin says nothing."""
+
+    def committed(self, group: str, topic: str) -> dict[TopicPartition, int]:
+        assert group == "the group"
+        return {TopicPartition(topic, 0): 0, TopicPartition(topic, 1): 7}
+
+
+def test_what_retention_has_taken_was_read_all_the_same() -> None:
+    why = read_before(cast("Bus", Emptied()), ROUTE, "the group", "his.adt")
+    assert why is not None
+    assert "has read up to his.adt/1/7" in why.message
 
 
 def test_a_start_is_a_place_or_a_time() -> None:

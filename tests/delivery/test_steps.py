@@ -183,17 +183,30 @@ def test_a_replay_of_what_was_parked_at_its_second_step_sends_that_step_alone(
     assert once_each(known)
 
 
+@pytest.mark.parametrize("faults", [[], [Fault.LOST], [Fault.SWALLOWED, Fault.DOWN]])
 def test_what_an_operator_brought_in_between_the_steps_is_updated_and_not_taken_for_done(
-    known: Clinic, capsys: pytest.CaptureFixture[str]
+    known: Clinic, capsys: pytest.CaptureFixture[str], faults: list[Fault]
 ) -> None:
     """The first step said nothing of the visit: it was not known then. Else the record were delivered without it."""
     known.drain(Fault.NONE, Fault.REFUSED)
     known.registry.has[V2] = "theirs"
     known.ledger.import_identities("roche", [Learned(Desk(known).routed(SECOND, 1).parts[0], "theirs")])
     released(known, capsys, "--state", "parked")
+    known.drain(*faults)
+    assert (known.registry.updates[-1], known.state(1)) == ([PATIENT, V2], (State.DELIVERED, None))
+    assert set(known.registry.methods) == {"PUT"}
+
+
+def test_what_was_brought_in_and_is_killed_on_its_way_is_sent_all_the_same(
+    known: Clinic, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known.drain(Fault.NONE, Fault.REFUSED)
+    known.registry.has[V2] = "theirs"
+    known.ledger.import_identities("roche", [Learned(Desk(known).routed(SECOND, 1).parts[0], "theirs")])
+    released(known, capsys, "--state", "parked")
+    killed_at(known, Point.AFTER_INTENT, 1)
     known.drain()
     assert (known.registry.updates[-1], known.state(1)) == ([PATIENT, V2], (State.DELIVERED, None))
-    assert known.registry.methods == ["PUT"]
 
 
 def test_a_resend_of_a_delivered_one_sends_all_of_it_again_as_an_update(
