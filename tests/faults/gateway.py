@@ -13,6 +13,8 @@ from pipeline.sandbox.running import Sandbox
 
 VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 PIECE: Final = 64 * 1024
+BOUND: Final = 30.0
+"""Seconds without a word, then a connection ends."""
 
 
 class Gateway:
@@ -43,10 +45,10 @@ class Gateway:
             threading.Thread(target=self._serve, args=(client,), name="gateway-connection", daemon=True).start()
 
     def _serve(self, plain: socket.socket) -> None:
-        plain.settimeout(30)
+        plain.settimeout(BOUND)
         try:
             with self._here.wrap_socket(plain, server_side=True) as client:
-                dialled = socket.create_connection(("127.0.0.1", self._sandbox.port), timeout=30)
+                dialled = socket.create_connection(("127.0.0.1", self._sandbox.port), timeout=BOUND)
                 with self._there.wrap_socket(dialled, server_hostname="localhost") as server:
                     _pipe(client, server)
         except ssl.SSLError:
@@ -71,11 +73,23 @@ def _pipe(client: ssl.SSLSocket, server: ssl.SSLSocket) -> None:
     """In one thread: a TLS socket is not for two."""
     other = {client: server, server: client}
     while True:
-        ready = [one for one in other if one.pending()] or select.select(list(other), [], [], 30)[0]
+        ready = [one for one in other if one.pending()] or select.select(list(other), [], [], BOUND)[0]
         if not ready:
             return
         for one in ready:
-            piece = one.recv(PIECE)
-            if not piece:
+            piece = _heard(one)
+            if piece == b"":
                 return
-            other[one].sendall(piece)
+            if piece is not None:
+                other[one].sendall(piece)
+
+
+def _heard(one: ssl.SSLSocket) -> bytes | None:
+    """None where only TLS spoke, as with the session tickets of 1.3: a read that waits for more keeps the other side's request from going."""
+    one.setblocking(False)  # noqa: FBT003 - the socket's own
+    try:
+        return one.recv(PIECE)
+    except ssl.SSLWantReadError:
+        return None
+    finally:
+        one.settimeout(BOUND)
