@@ -134,6 +134,15 @@ class House:
         self.in_flight = 1
         self.gate: type[Gate] = Gate
 
+    def set_delivery(self, **changes: float) -> None:
+        """For the workers that are made from now on."""
+        self.settings = self.settings.model_copy(update={"delivery": self.settings.delivery.model_copy(update=changes)})
+
+    def set_partner(self, name: str = "roche", **changes: str | float) -> None:
+        """As `set_delivery`. The commands read the file, and not this."""
+        partners = self.settings.partners | {name: self.settings.partners[name].model_copy(update=changes)}
+        self.settings = self.settings.model_copy(update={"partners": partners})
+
     def send(self, *messages: bytes | None, partition: int = 0) -> None:
         with self.bus.producer() as producer:
             producer.append(

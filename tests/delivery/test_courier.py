@@ -3,11 +3,9 @@
 The whole worker on the embedded bus; the ledger is SQLite, or PostgreSQL where two share it. Only the partner answers from a script.
 """
 
-import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +26,6 @@ from pipeline.ledger.port import Ledger, Query, Settlement
 from pipeline.model import (
     Answer,
     Decision,
-    Identity,
     Learned,
     Outcome,
     Packed,
@@ -43,6 +40,21 @@ from pipeline.stages.settle import settle
 from pipeline.transport.port import Flight, landed
 from schemas.outcomes import Reason, State
 from tests import postgres_server
+from tests.delivery.one_patient import (
+    AWAITING,
+    BLOCKED,
+    CANNOT_TELL,
+    DELIVERED,
+    change,
+    create,
+    identities,
+    known_as,
+    sent,
+    stamp,
+    states,
+    update,
+    working,
+)
 from tests.delivery.partner_script import (
     ROUTE,
     House,
@@ -59,72 +71,7 @@ from tests.delivery.partner_script import (
 from tests.delivery.promises import Asked
 from tests.stages.plans import received
 
-DELIVERED: Final = (State.DELIVERED, None)
-BLOCKED: Final = (State.PARKED, Reason.BLOCKED_BEHIND)
-AWAITING: Final = (State.PARKED, Reason.AWAITING_PROBE)
-CANNOT_TELL: Final = (State.PARKED, Reason.PROBE_CANNOT_TELL)
-WORST: Final = 10
-"""Seconds: the partner's published worst time of a create."""
-
-
-def change(tree: dict[str, Any], *, probe_after: float = 0.0, probe: str = "on", **delivery: float) -> None:
-    tree["partners"]["roche"] |= {"probe_margin": probe_after - WORST, "probe": probe}
-    tree["delivery"] |= {"revoke_seconds": 5, "drain_seconds": 5, **delivery}
-
-
-@pytest.fixture
-def a_house(tmp_path: Path) -> Iterator[Callable[..., House]]:
-    houses: list[House] = []
-
-    def make(**settings: Any) -> House:  # noqa: ANN401 - of `change`
-        houses.append(House(tmp_path, change=partial(change, **settings)))
-        return houses[-1]
-
-    yield make
-    for house in houses:
-        house.close()
-
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.delivery.worker.COMMIT_EVERY", 0.05)
-    monkeypatch.setattr("pipeline.delivery.attempts.BLOCKED_PAUSE", 0.1)
-    monkeypatch.setattr("pipeline.delivery.courier.BLOCKED_PAUSE", 0.1)
-
-
-@contextmanager
-def working(house: House, worker: Worker | None = None) -> Iterator[Worker]:
-    worker = worker or house.worker()
-    thread = run_beside(worker)
-    try:
-        yield worker
-    finally:
-        worker.stop.set()
-        thread.join(60)
-        assert not thread.is_alive()
-
-
-def create(number: int = 1, patient: str = "12345678Z") -> bytes:
-    return adt("A04", f"{patient}-{number}", patient=patient, time=stamp(number))
-
-
-def update(number: int, patient: str = "12345678Z") -> bytes:
-    return adt("A08", f"{patient}-{number}", patient=patient, time=stamp(number))
-
-
-def stamp(number: int) -> str:
-    return f"202405{number:02}101500+0200"
-
-
-def sent(house: House) -> list[str]:
-    """Verb and day of each request: a message's number is its day."""
-    found = ((request.method, re.search(rb'"timestamp":"2024-05-(\d\d)', request.body)) for request in house.script.requests)
-    return [f"{method} {int(day[1])}" for method, day in found if day]
-
-
-def states(house: House) -> list[str]:
-    """As the ledger has them, by offset."""
-    return [str(each.state) for each in sorted(house.ledger.find(Query()), key=lambda each: each.position.offset)]
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 @dataclass
@@ -285,16 +232,6 @@ def test_what_came_back_and_was_stopped_between_attempts_comes_back_again(a_hous
 # a person
 
 
-def known_as(house: House, value: bytes, partner_id: str | None = None) -> list[Learned]:
-    routed = flow.read(received(value), house.worker().plan)
-    assert isinstance(routed, Routed)
-    return [Learned(identity, partner_id) for identity in routed.identities]
-
-
-def identities(house: House, value: bytes) -> Iterable[Identity]:
-    return (learned.identity for learned in known_as(house, value))
-
-
 @pytest.mark.parametrize(
     ("person", "then"),
     [
@@ -330,7 +267,7 @@ def test_what_a_crash_left_open_is_flagged_though_it_was_parked_for_its_lane(
     with pytest.raises(Killed):
         house.work([Killed()])
     house.send(update(3), partition=1)  # which is read first
-    house.settings.delivery.__dict__["per_patient"] = 1
+    house.set_delivery(per_patient=1)
     worker, out = house.worker(), Position(house.topics.source, 0, 1)
     ask = worker.flood.ask
 

@@ -3,11 +3,10 @@
 The whole worker on the embedded bus and SQLite; only the partner answers from a script.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
@@ -22,24 +21,11 @@ from pipeline.ledger.port import Query
 from pipeline.model import Position, Routed
 from pipeline.stages.settle import settle
 from schemas.outcomes import Reason, State
+from tests.delivery.one_patient import BLOCKED, CANNOT_TELL, DELIVERED, create, identities, sent, states, update, working
 from tests.delivery.partner_script import ROUTE, House, Killed, issue, run_beside, until
-from tests.delivery.test_courier import BLOCKED, CANNOT_TELL, DELIVERED, change, create, identities, sent, states, update, working
 
 FORMER: Final = "his.adt"
 PRESENT: Final = "his.adt-2"
-
-
-@pytest.fixture
-def a_house(tmp_path: Path) -> Iterator[Callable[..., House]]:
-    houses: list[House] = []
-
-    def make(**settings: Any) -> House:  # noqa: ANN401 - of `change`
-        houses.append(House(tmp_path, change=partial(change, **settings)))
-        return houses[-1]
-
-    yield make
-    for house in houses:
-        house.close()
 
 
 def renamed(house: House) -> None:

@@ -5,10 +5,7 @@ The whole worker on the embedded bus; the connection that is open still is a tes
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -16,9 +13,10 @@ from pipeline.errors import NoAnswer
 from pipeline.model import Reply
 from pipeline.transport.port import Unanswered
 from schemas.outcomes import Reason, State
+from tests.delivery.one_patient import AWAITING, BLOCKED, CANNOT_TELL, DELIVERED, create, sent, states, update, working
 from tests.delivery.partner_script import House, created, issue, until
-from tests.delivery.test_courier import AWAITING, BLOCKED, CANNOT_TELL, DELIVERED, change, create, sent, states, update, working
 
+pytestmark = pytest.mark.usefixtures("short_pauses")
 HOUR = 3600.0
 
 
@@ -45,26 +43,6 @@ class Line:
 
     def close(self) -> None:
         self.over.set()
-
-
-@pytest.fixture
-def a_house(tmp_path: Path) -> Iterator[Callable[..., House]]:
-    houses: list[House] = []
-
-    def make(**settings: Any) -> House:  # noqa: ANN401 - of `change`
-        houses.append(House(tmp_path, change=partial(change, **settings)))
-        return houses[-1]
-
-    yield make
-    for house in houses:
-        house.close()
-
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.delivery.worker.COMMIT_EVERY", 0.05)
-    monkeypatch.setattr("pipeline.delivery.attempts.BLOCKED_PAUSE", 0.1)
-    monkeypatch.setattr("pipeline.delivery.courier.BLOCKED_PAUSE", 0.1)
 
 
 def last_of(house: House, offset: int = 0) -> tuple[State, str | None, int | None, bool]:

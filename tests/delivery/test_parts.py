@@ -134,7 +134,7 @@ def test_what_takes_back_a_visit_waits_for_no_other_visit(house: Clinic) -> None
 def test_what_takes_back_a_visit_whose_update_timed_out_for_good_waits_for_it_too(house: Clinic) -> None:
     """Parked as unknown at its first step, the visit not created yet: a replay will."""
     house.send(visit("A28", "0", number=""), visit("A01", "1", time=TUESDAY))
-    house.settings.delivery.__dict__["patience"] = 0.001
+    house.set_delivery(patience=0.001)
     house.gate = Serving
     house.drain(Fault.NONE, *[Fault.SWALLOWED] * 20)
     assert states(house)[1] == (State.PARKED, Reason.TIMEOUT)

@@ -855,8 +855,8 @@ def test_what_waits_for_an_unknown_create_of_another_partition_does_not_stand_in
 ) -> None:
     """The create was parked for its probe; after a restart the patient's other partition is read before that one's stub has its place."""
     monkeypatch.setattr("pipeline.delivery.courier.BLOCKED_PAUSE", 0.05)
-    clinic.settings.delivery.__dict__["hold"] = 0.01
-    clinic.settings.partners["roche"].__dict__["probe_margin"] = -8.0
+    clinic.set_delivery(hold=0.01)
+    clinic.set_partner(probe_margin=-8.0)
     clinic.put(1, create("A"))
     clinic.script.answers = [NoAnswer(Reason.TIMEOUT)]
 

@@ -139,7 +139,7 @@ def test_forced_the_older_one_goes(house: Hospital, released: Call) -> None:
 
 
 def test_a_create_that_an_operator_says_is_absent_is_sent_again(house: Hospital, capsys: pytest.CaptureFixture[str]) -> None:
-    house.settings.partners["roche"].__dict__["probe"] = "off"
+    house.set_partner(probe="off")
     house.send(adt())
     house.work([NoAnswer(Reason.TIMEOUT)])
     assert house.state(0) == (State.PARKED, Reason.PROBE_CANNOT_TELL)
@@ -152,8 +152,8 @@ def test_a_create_that_an_operator_says_is_absent_is_sent_again(house: Hospital,
 
 
 def test_a_create_that_an_operator_says_is_absent_while_it_waits_in_its_lane_is_sent_again(house: Hospital) -> None:
-    house.settings.partners["roche"].__dict__["probe_margin"] = 50.0
-    house.settings.delivery.__dict__["hold"] = 0.1
+    house.set_partner(probe_margin=50.0)
+    house.set_delivery(hold=0.1)
     house.send(adt())
     house.script.answers = [NoAnswer(Reason.TIMEOUT)]
     worker = house.worker()
@@ -177,8 +177,8 @@ def test_what_an_operator_says_of_a_create_counts_at_once_and_not_when_its_probe
 ) -> None:
     """NJSAMS's is due after a day. What waits behind the create is another of its patient's messages."""
     monkeypatch.setattr("pipeline.delivery.courier.BLOCKED_PAUSE", 0.05)
-    house.settings.partners["roche"].__dict__["probe_margin"] = 90_000.0
-    house.settings.delivery.__dict__["hold"] = 0.1
+    house.set_partner(probe_margin=90_000.0)
+    house.set_delivery(hold=0.1)
     house.send(adt("A04", "1", time=MONDAY), adt("A08", "2", time=TUESDAY))
     house.script.answers = [NoAnswer(Reason.TIMEOUT)]
     worker = house.worker()
@@ -199,7 +199,7 @@ def test_what_an_operator_discards_while_it_waits_lets_its_other_patients_go(
 ) -> None:
     """It names two patients: one whose create is unknown, and one whose next message waits for nothing else."""
     monkeypatch.setattr("pipeline.delivery.courier.BLOCKED_PAUSE", 0.05)
-    house.settings.partners["roche"].__dict__["probe"] = "off"
+    house.set_partner(probe="off")
     other = "99999999R"
     both = adt("A08", "2", time=TUESDAY).replace(b"12345678Z^^^CIP^PI", f"12345678Z^^^CIP^PI~{other}^^^CIP^PI".encode())
     house.send(adt("A04", "1", time=MONDAY), both, adt("A04", "3", patient=other, time=TUESDAY))
@@ -292,7 +292,7 @@ def test_what_waits_behind_an_unknown_create_is_given_back_too_when_its_plan_is_
     """Seen to stay taken until a person ended the create."""
     monkeypatch.setattr("pipeline.delivery.courier.BLOCKED_PAUSE", 0.05)
     refused(house, adt("A04", "1", time=MONDAY, diagnosis="E11.9"), adt("A08", "2", time=TUESDAY))
-    house.settings.partners["roche"].__dict__["probe"] = "off"
+    house.set_partner(probe="off")
     name, replays = released(), house.ledger.replays
     house.script.answers.append(NoAnswer(Reason.TIMEOUT))
     worker = house.worker()
@@ -375,7 +375,7 @@ def killed_at(house: Hospital, point: Point, answers: list[Scripted], monkeypatc
 def test_a_message_parked_behind_a_resend_that_was_killed_lets_the_resend_go_first(
     house: Hospital, released: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house.settings.delivery.__dict__["hold"] = 0.01
+    house.set_delivery(hold=0.01)
     delivered(house, adt("A04", "1", time=MONDAY))
     released("--include-delivered", "--why", "they lost it")
     killed_at(house, Point.AFTER_INTENT, [updated()], monkeypatch)
@@ -396,7 +396,7 @@ POINTS = [Point.AFTER_INTENT, Point.AFTER_ANSWER, Point.AFTER_LEDGER_SETTLED, Po
 def test_killed_anywhere_a_replay_of_a_parked_create_creates_once(
     house: Hospital, released: Call, point: Point, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house.settings.partners["roche"].__dict__["probe_margin"] = -10.0  # the probe may ask at once
+    house.set_partner(probe_margin=-10.0)  # the probe may ask at once
     refused(house, adt())
     name = released()
     killed_at(house, point, [created()], monkeypatch)
@@ -427,7 +427,7 @@ def test_an_open_create_that_no_longer_mapped_is_probed_by_its_replay_and_not_se
     house: Hospital, released: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The partner did it; the process was killed; a mistaken mapping parked the message for that; the mapping was mended."""
-    house.settings.partners["roche"].__dict__["probe_margin"] = -10.0  # its probe is due
+    house.set_partner(probe_margin=-10.0)  # its probe is due
     house.send(adt())
     with pytest.raises(Killed):
         house.work([Killed()])
