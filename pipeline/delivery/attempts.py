@@ -215,13 +215,13 @@ class Delivery:
                 self.hands.gate.back(self.name)
 
     def _lease(self) -> float:
-        """Seconds. By the other's clock, and for no longer than a request may take: it was begun before we saw it."""
-        if self.lease_ms is None:
+        """Seconds. As long as a request may take that was begun before we saw it: the other's clock counts only where no two clocks differ by as much."""
+        if self.lease_ms is None or self.hands.clock() - self.lease_ms > CLOCKS * 1000:
             return 0
         now = self.hands.monotonic()
         if self.lease_due is None:
             self.lease_due = now + GRACE + self.plan.partner.longest
-        return min((self.lease_ms - self.hands.clock()) / 1000, self.lease_due - now)
+        return self.lease_due - now
 
     def _step(self) -> Flight[Outcome | Later]:
         knowledge = yield from self._knowledge()

@@ -338,13 +338,13 @@ class Courier:
         if task.waits_since is None:
             task.waits_since = time.monotonic()
         if later.at_once or time.monotonic() - task.waits_since + later.seconds > self._hold:
-            return (yield from self._waits_parked(task, later))
+            return (yield from self._waits_parked(task, later, later.parks))
         return Again(later.seconds)
 
-    def _waits_parked(self, task: Task, later: Later) -> Flight[Again]:
+    def _waits_parked(self, task: Task, later: Later, reason: Reason) -> Flight[Again]:
         position = task.received.position
         if not task.parked and task.taken is None:  # an item of a replay waits in its plan, durably
-            yield from self._parking(task, later.parks or Reason.BLOCKED_BEHIND)
+            yield from self._parking(task, reason)
         self._keep_due(task.work)
         if later.behind is None and self.desk.mine(position):
             self._blocked.put_until(position, later.seconds)

@@ -49,6 +49,7 @@ class Outages:
         self._route = route
         self._lock = threading.Lock()
         self._away: dict[Kind, set[Hashable]] = {BusError: set(), LedgerError: set()}
+        self._returns = 0
 
     def gone(self, error: BusError | LedgerError, by: Hashable) -> None:
         """It failed for this caller; a line where that is news."""
@@ -66,8 +67,14 @@ class Outages:
             was = bool(self._away[kind])
             self._away[kind].discard(by)
             news = was and not self._away[kind]
+            self._returns += news
         if news:
             log(LINES[kind][1], route=self._route)
+
+    @property
+    def returns(self) -> int:
+        """How often one of them has come back."""
+        return self._returns
 
     @property
     def bus(self) -> bool:
@@ -106,12 +113,21 @@ class Steady:
         return result
 
     def soon(self, ask: Callable[[], Promised[T]]) -> Flight[T]:
-        """The same of what is promised, so that others may ask meanwhile. `ask` waits for nothing and raises nothing."""
-        first = [ask()]
+        """The same of what is promised, so that others may ask meanwhile. `ask` waits for nothing and raises nothing.
+
+        A promise that was broken before the ledger came back says nothing of now: it is asked once more, and no line is written of it.
+        """
+        returns, first = self._outages.returns, [ask()]
         yield Pause.TOGETHER
 
         def result() -> T:
-            return (first.pop() if first else ask()).result()
+            if first:
+                try:
+                    return first.pop().result()
+                except (LedgerError, BusError):
+                    if self._outages.returns == returns:
+                        raise
+            return ask().result()
 
         return self(result)
 

@@ -138,7 +138,7 @@ class House:
         """For the workers that are made from now on."""
         self.settings = self.settings.model_copy(update={"delivery": self.settings.delivery.model_copy(update=changes)})
 
-    def set_partner(self, name: str = "roche", **changes: str | float) -> None:
+    def set_partner(self, name: str = "roche", **changes: object) -> None:
         """As `set_delivery`. The commands read the file, and not this."""
         partners = self.settings.partners | {name: self.settings.partners[name].model_copy(update=changes)}
         self.settings = self.settings.model_copy(update={"partners": partners})

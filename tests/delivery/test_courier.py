@@ -36,6 +36,7 @@ from pipeline.model import (
     Routed,
     Verdict,
 )
+from pipeline.settings_sections import OperationTimes
 from pipeline.stages.settle import settle
 from pipeline.transport.port import Flight, landed
 from schemas.outcomes import Reason, State
@@ -474,21 +475,19 @@ def test_what_another_has_settled_while_it_waited_too_long_is_not_parked_and_its
     assert sorted(set(offsets)) == ([0, 1] if its_result == "lost" else [0])
 
 
-@pytest.mark.postgres
-def test_while_another_worker_has_an_intent_open_nothing_is_sent_until_its_deadline(tmp_path: Path) -> None:
-    url = postgres_server.a_schema()
-    first, second = (House(tmp_path / name, change=change, ledger=url) for name in ("first", "second"))
+SHORT: Final = OperationTimes(read=0.5, total=1)
+"""What the second worker takes for the longest that a request may last. The first one's lasts until a test lets it end."""
+
+
+def taken_over(first: House, second: House, ahead: float) -> float:
+    """Seconds that the second worker sent nothing, its clock `ahead` of the first one's, whose create is out all the while."""
     first.script = door = Door()
     first.send(create(1))
     second.send(create(1))
     with working(first) as one:
         until(lambda: len(door.requests) == 1)
-        seen = first.ledger.seen(ROUTE, Position("his.adt", 0, 0))
-        assert seen is not None
-        assert seen.deadline_ms is not None
         second.bus.start(second.settings.group_of(ROUTE), [second.topics.source], Where.EARLIEST)
-        ahead = seen.deadline_ms - wiring.clock() - 700
-        second.clock = lambda: wiring.clock() + ahead
+        second.clock = lambda: wiring.clock() + int(ahead * 1000)
         begun = time.monotonic()
         with working(second):
             until(lambda: second.script.requests != [])
@@ -496,7 +495,25 @@ def test_while_another_worker_has_an_intent_open_nothing_is_sent_until_its_deadl
             until(lambda: second.settled() == [DELIVERED])
         door.open.set()
         until(lambda: one.progress.states == {State.DELIVERED: 1})
-    assert waited > 0.5
+    return waited
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    ("ahead", "waits"),
+    [(0, True), (3000, True), (-3000, True), (2 * 3600, False)],
+    ids=["clocks agree", "50 minutes ahead", "50 minutes behind", "the intent is two hours old"],
+)
+def test_while_another_worker_may_be_sending_nothing_is_sent_whatever_the_two_clocks_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: float, waits: bool
+) -> None:
+    """As long as one of its requests may take. Guard: Delivery._lease."""
+    monkeypatch.setattr("pipeline.delivery.attempts.GRACE", 1.0)
+    url = postgres_server.a_schema()
+    first, second = (House(tmp_path / name, change=change, ledger=url) for name in ("first", "second"))
+    second.set_partner(create=SHORT, update=SHORT)
+    waited = taken_over(first, second, ahead)
+    assert (waited >= 2.0) is waits
     assert sent(second) == ["PUT 1"]  # a probe; there is one create
     (told,) = {result.result_id for house in (first, second) for result in house.results() if result.settled}
     assert told

@@ -76,3 +76,30 @@ def test_a_stop_ends_it() -> None:
     asks: Callable[[], Asked[int]] = Ledger(AWAY).ask
     with pytest.raises(Stopped):
         landed(steady(stop).soon(asks))
+
+
+def test_what_was_broken_before_the_ledger_came_back_is_no_news_of_now(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its answer is read late: others have waited for the same outage, and were told that it is over. Guard: Outages.returns."""
+    outages = Outages("route")
+    mine, others = Ledger(AWAY, 7), Ledger(AWAY, 8)
+    late = Steady(outages, threading.Event(), Now()).soon(mine.ask)
+    assert next(late) is Pause.TOGETHER
+    assert landed(Steady(outages, threading.Event(), Now()).soon(others.ask)) == 8
+    with pytest.raises(StopIteration) as end:
+        next(late)
+    assert (end.value.value, mine.asked) == (7, 2)
+    said = capsys.readouterr().err
+    assert [said.count(each) for each in ("ledger_away", "ledger_back")] == [1, 1]
+
+
+def test_what_is_away_again_by_then_is_told_again(capsys: pytest.CaptureFixture[str]) -> None:
+    outages = Outages("route")
+    mine, others = Ledger(AWAY, AWAY, 7), Ledger(AWAY, 8)
+    late = Steady(outages, threading.Event(), Now()).soon(mine.ask)
+    next(late)
+    landed(Steady(outages, threading.Event(), Now()).soon(others.ask))
+    with pytest.raises(StopIteration) as end:
+        next(late)
+    assert (end.value.value, mine.asked) == (7, 3)
+    said = capsys.readouterr().err
+    assert [said.count(each) for each in ("ledger_away", "ledger_back")] == [2, 2]
