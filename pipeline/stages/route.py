@@ -16,7 +16,9 @@ NAMESPACE: Final = bytes.fromhex("6f0a0f6e53a55f0c9d0a6d1d3c1f7a52")
 """Namespace of our UUIDv5 request ids (RFC 9562 section 5.5)."""
 
 MOST_NUMBERS: Final = 1000
-"""Of patients in one message. The ledger is asked for all of them at once, and a statement holds no more than some ten thousand values."""
+"""Of patients in one message, and of parts. The ledger is asked for all of them at once, and a statement holds no more than some ten thousand values."""
+MOST_LANES: Final = 10 * MOST_NUMBERS
+"""Of one message: each number has one on its route, and one on each route beside it."""
 OF_THE_PATIENT: Final = frozenset({Subject.VISIT, Subject.RESULT, Subject.APPOINTMENT})
 """What a patient has several of: each is a subject of its own, and the patient comes along."""
 
@@ -26,14 +28,13 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
     event = decoded.event
     rule = _rule(decoded, plan)
     identities, prior = (_all_numbers(event, plan), ()) if rule.holds_all else _identities(event, plan)
-    if len(identities) + len(prior) > MOST_NUMBERS:
-        raise Parked(
-            Reason.TOO_LARGE, where="PID-3", message=f"{len(identities) + len(prior)} numbers of patients; {MOST_NUMBERS} at most"
-        )
+    _few_numbers(len(identities) + len(prior), plan)
     value = decoded.received.value or b""
     event_ms, noticed = _event_ms(decoded, plan)
     pseudonyms = plan.pseudonyms
     parts = plan.partner.parts(event) if rule.action is Action.UPSERT else ()  # the others say of patients' numbers alone
+    if len(parts) > MOST_NUMBERS:
+        raise Parked(Reason.TOO_LARGE, where=parts[MOST_NUMBERS].place, message=f"{len(parts)} parts; {MOST_NUMBERS} at most")
     ordered = sorted([(identity.system, identity.value) for identity in identities])  # senders change the order of PID-3
     ending = sorted([(identity.system, identity.value) for identity in prior])
     own = _subjects(parts, rule, plan, ordered) if parts else ()
@@ -57,6 +58,13 @@ def route(decoded: Decoded, plan: Plan) -> Routed:
         parts=parts,
         patient_subjects=patients if own else (),
     )
+
+
+def _few_numbers(many: int, plan: Plan) -> None:
+    """What the ledger cannot be asked for would count as a ledger that is away, for ever."""
+    most = min(MOST_NUMBERS, MOST_LANES // (1 + len(plan.beside)))
+    if many > most:
+        raise Parked(Reason.TOO_LARGE, where="PID-3", message=f"{many} numbers of patients; {most} at most")
 
 
 def dedupe_of(decoded: Decoded, plan: Plan) -> str:

@@ -226,6 +226,17 @@ def test_the_parts_are_the_visit_and_each_coverage_once() -> None:
     ]
 
 
+def test_a_message_with_more_coverages_than_any_patient_has_is_parked() -> None:
+    """The ledger is asked for all of them in one statement: of 65,000 that counted as a database that is away."""
+    messages = (adt(policies=[("MEDICAID", f"P-{number}") for number in range(most)]) for most in (999, 1000))
+    some, outcome = (flow.read(Received(Position("his.adt", 0, 0), each, None, (), 0), PLAN) for each in messages)
+    assert isinstance(some, Routed)
+    assert isinstance(outcome, Outcome)
+    assert len(some.parts) == 1000
+    assert (outcome.state, outcome.reason, outcome.where) == (State.PARKED, Reason.TOO_LARGE, "IN1[1000]-36")
+    assert outcome.message == "1001 parts; 1000 at most"
+
+
 def test_two_members_of_a_family_have_coverages_of_their_own_under_one_policy() -> None:
     mother, child = (packed(adt(client=one, policies=POLICIES), PLAN).mapped.identified.routed.parts for one in ("C-1", "C-2"))
     assert set(mother[1:]) & set(child[1:]) == set()

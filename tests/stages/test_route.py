@@ -186,6 +186,18 @@ def test_a_message_with_more_numbers_than_any_patient_has_is_parked() -> None:
     assert outcome.message == "1001 numbers of patients; 1000 at most"
 
 
+def test_of_a_partner_with_many_routes_a_message_may_name_fewer_numbers() -> None:
+    """Each has a lane on each of them, and the ledger is asked for all."""
+    plan = replace(PLAN, beside=tuple(f"route {number}" for number in range(99)))
+    some, many = (
+        adt().replace(b"12345678Z^^^CIP^PI", "~".join(f"{number}Z^^^CIP^PI" for number in range(most)).encode())
+        for most in (100, 101)
+    )
+    assert len(read(some, plan).lanes_beside) == 9900
+    outcome = ended(many, plan)
+    assert (outcome.reason, outcome.where, outcome.message) == (Reason.TOO_LARGE, "PID-3", "101 numbers of patients; 100 at most")
+
+
 def test_a_route_takes_only_its_facilities() -> None:
     def elsewhere(tree: dict[str, Any]) -> None:
         tree["routes"]["roche-patients"]["facilities"] = ["ELSEWHERE"]
