@@ -155,10 +155,12 @@ class Delivery:
         *,
         taken: Taken | None = None,
         probe_due: float | None = None,
+        open_since: float | None = None,
     ) -> None:
         """`here` is what the ledger has of this record, from before a restart or from another process; `taken`: it is an item of a replay.
 
-        `probe_due`: of the same unknown create, where this process has waited for its probe already.
+        `probe_due`: of the same unknown create, where this process has waited for its probe already. `open_since` (monotonic): when it saw first that
+        `here` is open; now, where it is not told.
         """
         self.routed, self.plan, self.hands = routed, plan, hands
         self.here, self.taken = here, taken
@@ -169,7 +171,7 @@ class Delivery:
         self.intents = here.intents if here else 0
         self.lease_ms = here.deadline_ms if here and here.open and not hands.ledger.alone else None
         """Until then the process that began it may still be sending."""
-        self.lease_due: float | None = None
+        self.lease_due = (hands.monotonic() if open_since is None else open_since) + GRACE + plan.partner.longest
         """Monotonic: the same, by our own clock, whatever the other's says."""
         self.open_step = here.step if here else 0
         """What is below it was done."""
@@ -180,7 +182,7 @@ class Delivery:
         self.crashed = here is not None and (here.crashed or (here.open and here.sent_ms is not None))
         self.last_sent_ms = here.sent_ms if here else None
         """Wall clock of a create that may have arrived, where only the ledger remembers it."""
-        self.early = here is not None and here.reason is Reason.AWAITING_PROBE
+        self.early = here is not None and here.reason is Reason.AWAITING_PROBE and here.intent is Intent.UPDATE
         """An update came before the partner had processed what it updates: the same again, once it should have."""
         self.probe_due = probe_due
         """Monotonic: when a probe begins to prove something."""
@@ -218,10 +220,7 @@ class Delivery:
         """Seconds. As long as a request may take that was begun before we saw it: the other's clock counts only where no two clocks differ by as much."""
         if self.lease_ms is None or self.hands.clock() - self.lease_ms > CLOCKS * 1000:
             return 0
-        now = self.hands.monotonic()
-        if self.lease_due is None:
-            self.lease_due = now + GRACE + self.plan.partner.longest
-        return self.lease_due - now
+        return self.lease_due - self.hands.monotonic()
 
     def _step(self) -> Flight[Outcome | Later]:
         knowledge = yield from self._knowledge()
@@ -235,10 +234,8 @@ class Delivery:
                 behind = knowledge.open_create or knowledge.creating
                 return Later(BLOCKED_PAUSE, packed.reason, at_once=True, behind=behind, of_route=knowledge.creating_route)
             return packed
-        chosen = self._chosen(packed)
-        if chosen is None:  # what was unknown of it was found there
-            return self._outcome(packed, None, State.DELIVERED, None, confirmed_by="response")
-        packed, request = chosen, chosen.requests[0]
+        packed = self._chosen(packed)
+        request = packed.requests[0]
         try:
             if self.unknown and request.intent is Intent.CREATE:
                 return (yield from self._find_out(packed, request))
@@ -248,18 +245,14 @@ class Delivery:
         except Refused:
             raise Elsewhere from None
 
-    def _chosen(self, packed: Packed) -> Packed | None:
+    def _chosen(self, packed: Packed) -> Packed:
         """With the one request whose turn it is: of an unknown one first what became of it, else the first that is not done.
 
         Where the partner came to know of all by somebody else (an import, another route, a create that it refused), what went before did not say
-        all that this message says: the last one goes once more.
+        all that this message says: the last one goes once more, also where a create is unknown that is needed no longer.
         """
-        left = [request for request in packed.requests if request.step >= self.open_step]
-        if not left and (not self.unknown or self.sent_step < self.open_step):  # what is unknown may be that last one itself
-            left = list(packed.requests[-1:])
+        left = [request for request in packed.requests if request.step >= self.open_step] or list(packed.requests[-1:])
         unknown = [request for request in left if request.step >= self.sent_step] if self.unknown else []
-        if not left:
-            return None
         request = (unknown or left)[0]
         self.more = request is not left[-1]
         return replace(packed, requests=(request,))

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from pipeline import flow
 from pipeline.bus.port import Bus
 from pipeline.delivery import replay
-from pipeline.delivery.attempts import BLOCKED_PAUSE, HELD_PAUSE, Delivery, Elsewhere, Hands, Later
+from pipeline.delivery.attempts import BLOCKED_PAUSE, CLOCKS, HELD_PAUSE, Delivery, Elsewhere, Hands, Later
 from pipeline.delivery.blocked import Blocked
 from pipeline.delivery.emitter import Emission
 from pipeline.delivery.flood import Flood
@@ -132,6 +132,8 @@ class Courier:
         """What a thread of ours has in hand: open, and left by no crash."""
         self._probe_due: dict[Position, tuple[int, float]] = {}
         """Of the unknown creates that were parked: the intents written for each, and when its probe is due (monotonic)."""
+        self._open_since: dict[Position, tuple[int, float]] = {}
+        """Of what somebody else may be sending: the intents written for it, and when this process saw it so first (monotonic). Kept where it moves to and fro."""
         self._said_gone: set[Position] = set()
         self.often = Often(plan.name)
         self.late = LateAnswers()
@@ -144,7 +146,24 @@ class Courier:
             return Task(received, seen, read if taken is None else replay.outcome_of(read, taken, seen), taken=taken)
         due = self._probe_due.pop(received.position, None)
         known = due[1] if due is not None and seen is not None and seen.intents == due[0] else None
-        return Task(received, seen, Delivery(read, self.plan, self.hands, seen, taken=taken, probe_due=known), taken=taken)
+        return Task(received, seen, self._delivery(read, seen, taken, known), taken=taken)
+
+    def _delivery(
+        self, routed: Routed, seen: Seen | None, taken: Taken | None = None, probe_due: float | None = None
+    ) -> Delivery:
+        since = self._seen_open(routed.decoded.received.position, seen)
+        return Delivery(routed, self.plan, self.hands, seen, taken=taken, probe_due=probe_due, open_since=since)
+
+    def _seen_open(self, position: Position, seen: Seen | None) -> float | None:
+        """Since when it is known to be open with these intents; None where it is not."""
+        if seen is None or not seen.open:
+            self._open_since.pop(position, None)
+            return None
+        intents, since = self._open_since.setdefault(position, (seen.intents, self.hands.monotonic()))
+        if intents != seen.intents:
+            since = self.hands.monotonic()
+            self._open_since[position] = seen.intents, since
+        return since
 
     @property
     def gone(self) -> frozenset[Position]:
@@ -205,6 +224,9 @@ class Courier:
             for position in [position for position in list(kept) if not mine(position)]:
                 kept.pop(position, None)
         self._said_gone = {position for position in list(self._said_gone) if mine(position)}
+        long_ago = self.hands.monotonic() - CLOCKS
+        for position in [position for position, (_, since) in list(self._open_since.items()) if since < long_ago]:
+            self._open_since.pop(position, None)
 
     def work(self, ticket: Ticket[Task]) -> Flight[Again | None]:
         """One step. None: it is settled, here or elsewhere. Leave that it was given is kept while it is in the air."""
@@ -296,6 +318,9 @@ class Courier:
         if task.ahead is not None:
             # a trial is the other's now, who asks under its own name
             self.hands.gate.back((self.plan.name, task.received.position))
+            if self._was_decided(task.ahead.received.position):
+                task.ahead = None
+                return Again(0)
             again = yield from self._step(task.ahead)
             if again is not None:
                 return (yield from self._waits_too(task, task.ahead)) if again.parked else again
@@ -306,6 +331,11 @@ class Courier:
         except Elsewhere:
             return self._elsewhere(task)
         return (yield from self._later(task, stepped) if isinstance(stepped, Later) else self._settled(task, stepped))
+
+    def _was_decided(self, position: Position) -> bool:
+        """Whether what went ahead was ended by somebody else, or waits for a person, or as a replay's item: it is nobody's business to go on with it here."""
+        seen = self._seen(position)
+        return seen is not None and (seen.state in CLOSED or (seen.state is State.PARKED and seen.reason not in COMES_BACK))
 
     def _waits_too(self, task: Task, ahead: Task) -> Flight[Again]:
         """Parked as the one ahead is, so that its offset passes; kept as it is, since that one may stand behind it in the lanes."""
@@ -476,6 +506,7 @@ class Courier:
         return True
 
     def _done(self, position: Position, state: State, taken: Taken | None) -> None:
+        self._open_since.pop(position, None)
         self.desk.done(position, state)
         if taken is not None:
             self._over(taken, state)
@@ -493,9 +524,11 @@ class Courier:
         if seen is not None and seen.state in SETTLED and not (seen.state is State.PARKED and seen.reason in COMES_BACK):
             self.emit_again(task.received, seen)
             return None
+        if seen is not None and seen.state is State.PARKED and not task.parked:  # perhaps by us, whose answer was lost
+            self.emit_again(task.received, seen)
         task.seen = seen
         if isinstance(task.work, Delivery):
-            task.work = Delivery(task.work.routed, self.plan, self.hands, seen)
+            task.work = self._delivery(task.work.routed, seen)
         return Again(ELSEWHERE_PAUSE)
 
     def emit_again(self, received: Received, seen: Seen) -> None:

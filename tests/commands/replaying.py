@@ -21,10 +21,10 @@ MONDAY, TUESDAY = "20240506090000+0200", "20240507090000+0200"
 class Hospital(House):
     """`settings_file` is what a command is called with."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, partitions: int = 1) -> None:
         self.settings_file = hospital.write(folder)
         (folder / "hash.key").write_text(SECRET)
-        super().__init__(folder)
+        super().__init__(folder, partitions=partitions)
         self.settings = load(self.settings_file)
         self.topics = wiring.topics_of(self.settings, ROUTE)
 

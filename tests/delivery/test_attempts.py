@@ -291,6 +291,15 @@ def test_the_lease_of_another_process_ends_by_our_own_clock_where_the_others_is_
     assert later.parks is Reason.AWAITING_PROBE
 
 
+def test_the_lease_runs_from_when_the_intent_was_seen_first(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = left_unknown(desk)
+    monkeypatch.setattr(SqlLedger, "alone", False)
+    desk.now = 20.0
+    later = landed(Delivery(desk.routed(adt()), desk.plan, desk.hands(), here, open_since=5.0).step())
+    assert isinstance(later, Later)
+    assert later.seconds == 5 + desk.plan.partner.longest - 15
+
+
 def test_a_probe_that_the_partner_cannot_make_parks_the_message_and_no_more(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     def impossible(_: Packed) -> None:
         raise ProfileNotMet(Reason.PROFILE_INVALID)

@@ -209,6 +209,36 @@ def test_what_was_brought_in_and_is_killed_on_its_way_is_sent_all_the_same(
     assert (known.registry.updates[-1], known.state(1)) == ([PATIENT, V2], (State.DELIVERED, None))
 
 
+def brought_in(house: Clinic) -> None:
+    """The second visit, by whoever has asked the partner, who has it."""
+    house.registry.has[V2] = "theirs"
+    house.ledger.import_identities("roche", [Learned(Desk(house).routed(SECOND, 1).parts[0], "theirs")])
+    house.registry.requests.clear()
+
+
+def test_a_create_that_was_killed_on_its_way_and_whose_visit_was_brought_in_then_is_an_update(known: Clinic) -> None:
+    """Nothing has said of the unknown create that it was done. Guard: Delivery._chosen."""
+    killed_at(known, Point.AFTER_INTENT, 2)
+    brought_in(known)
+    known.drain()
+    assert (known.registry.methods, known.registry.updates[-1]) == (["PUT"], [PATIENT, V2])
+    assert known.state(1) == (State.DELIVERED, None)
+
+
+def test_a_create_that_awaits_its_probe_and_whose_visit_was_brought_in_then_is_an_update_at_once(
+    known: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The probe would be due in a day, and is needed no longer. Guard: Delivery.early, of updates alone."""
+    monkeypatch.setattr(TwoSteps, "probe_after", lambda *_: 86_400.0)
+    known.set_delivery(hold=0.1)
+    known.drain(Fault.NONE, Fault.SWALLOWED)
+    assert known.state(1) == (State.PARKED, Reason.AWAITING_PROBE)
+    brought_in(known)
+    known.drain()
+    assert (known.registry.methods, known.registry.updates[-1]) == (["PUT"], [PATIENT, V2])
+    assert known.state(1) == (State.DELIVERED, None)
+
+
 def test_a_resend_of_a_delivered_one_sends_all_of_it_again_as_an_update(
     known: Clinic, capsys: pytest.CaptureFixture[str]
 ) -> None:
