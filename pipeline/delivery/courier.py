@@ -201,16 +201,28 @@ class Courier:
 
     def _called_off(self, task: Task) -> Outcome | None:
         """An item whose plan was cancelled, where all that went out of it was answered, and did nothing: it is not tried again."""
-        taken, work, position = task.taken, task.work, task.received.position
-        if taken is None or not isinstance(work, Delivery) or work.unknown:
-            return None
-        plan = self.hands.steady(lambda: self.hands.ledger.replays.get(taken.replay))
-        seen = self._seen(position)
-        if plan is None or plan.state is not PlanState.CANCELLED or seen is None or seen.open or seen.state is not State.PENDING:
+        taken, work = task.taken, task.work
+        if taken is None or not isinstance(work, Delivery) or work.unknown or not self._cancelled(taken):
             return None
         decoded = work.routed.decoded
         ended = flow.ended_outcome(Parked(Reason.OPERATOR), decoded.received, self.plan, decoded, work.routed)
         return replay.outcome_of(ended, taken, task.seen)
+
+    def _cancelled(self, taken: Taken) -> bool:
+        """Whether its plan was cancelled between two attempts of it."""
+        replays, seen = self.hands.ledger.replays, self._seen(taken.item.position)
+        if seen is None or seen.open or seen.state is not State.PENDING:
+            return False
+        plan = self.hands.steady(lambda: replays.get(taken.replay))
+        return plan is not None and plan.state is PlanState.CANCELLED
+
+    def _given_again(self, position: Position) -> Task | None:
+        """An item that another process tried, or we before its partition was given again: where its plan was cancelled, it is not tried here."""
+        taken = self._replays.get(position)
+        task = self._revived(position) if taken is not None and self._cancelled(taken) else None
+        if not isinstance(task, Task) or not self.desk.mine(position):
+            return None
+        return self._back.setdefault(position, task)
 
     def _over(self, taken: Taken, state: State) -> None:
         position = taken.item.position
@@ -244,7 +256,7 @@ class Courier:
         """Of what was parked and comes back: from where the ledger has it."""
         if self._blocked.still(position):
             return Again(BLOCKED_PAUSE)
-        if (waits := self._back.get(position)) is not None:
+        if (waits := self._back.get(position) or self._given_again(position)) is not None:
             waits.over = self._called_off(waits)
         if (waits is None or waits.over is None) and (wait := self.hands.gate.ask((self.plan.name, position))):
             return Again(wait)

@@ -16,7 +16,7 @@ from pipeline.cli import main
 from pipeline.errors import BusUnavailable, NoAnswer, Parked
 from pipeline.failpoints import Point
 from pipeline.ledger.plans import Deed, ItemState, PlanState, What
-from pipeline.model import Knowledge, Outcome, Reply, Request, Routed
+from pipeline.model import Decision, Knowledge, Outcome, Reply, Request, Routed
 from pipeline.stages.plan import Plan
 from schemas.outcomes import Reason, State
 from tests.commands.replaying import MONDAY, TUESDAY, Hospital
@@ -233,6 +233,33 @@ def test_of_a_cancelled_plan_what_the_partner_refused_so_far_is_not_tried_again(
     released()  # none of them is any plan's
     house.work()
     assert house.ledger.counts()[ROUTE] == {State.DELIVERED: 4}
+
+
+@pytest.mark.parametrize("shut", [False, True], ids=["partner back", "partner shut"])
+def test_of_a_plan_that_was_cancelled_while_the_worker_was_away_nothing_is_tried_again_either(
+    house: Hospital, released: Call, shut: bool
+) -> None:
+    """Seen to be sent once more after a restart. Where the partner takes nothing still, it is free for another plan all the same."""
+    refused(house, *(adt(control_id=str(number), patient=f"{number}2345678Z") for number in range(4)))
+    name, replays = released(), house.ledger.replays
+    house.script.answers = [issue(503, "transient")] * 10_000
+    worker = house.worker()
+    thread = run_beside(worker)
+    until(lambda: replays.progress(name).states == {ItemState.TAKEN: 4} and State.PENDING in counts(house))
+    worker.stop.set()
+    thread.join(60)
+    replays.move(name, PlanState.CANCELLED, _deed(house, name))
+    house.script.answers, sent = [], len(house.script.requests)
+    worker = house.worker()
+    if shut:
+        worker.gate.told(Decision.THROTTLED, Reason.THROTTLED, retry_after=600, by="another route")
+    thread = run_beside(worker)
+    until(lambda: ItemState.TAKEN not in replays.progress(name).states)
+    worker.stop.set()
+    thread.join(60)
+    assert (len(house.script.requests), worker.courier.replaying) == (sent, 0)
+    assert {house.state(number)[0] for number in range(4)} == {State.PARKED}
+    released()  # none of them is any plan's
 
 
 def test_the_rate_of_the_plan_is_kept(house: Hospital, capsys: pytest.CaptureFixture[str]) -> None:
