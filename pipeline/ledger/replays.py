@@ -41,7 +41,7 @@ from pipeline.ledger.tables import AUDIT, DELIVERIES, REPLAY_ITEMS, REPLAYS
 from pipeline.ledger.turns import ITEM, LEFT, PLAN, Asker, turns
 from pipeline.model import Position
 from pipeline.pseudonyms import Pseudonyms
-from schemas.outcomes import State
+from schemas.outcomes import CLOSED, State
 
 OPEN_PLANS: Final = (PlanState.RELEASED.value, PlanState.PAUSED.value)
 PAGE: Final = 1000
@@ -67,6 +67,17 @@ ENDED: Final = (
 )
 GIVEN_BACK: Final = {PlanState.PAUSED: ItemState.WAITING, PlanState.CANCELLED: ItemState.LEFT_OUT}
 GIVE_BACK: Final = update(REPLAY_ITEMS).where(HERE, ITEM.state == ItemState.TAKEN.value)
+ROW: Final = DELIVERIES.alias("row")
+HALF_DONE: Final = (
+    select(ROW.c.id)
+    .select_from(REPLAY_ITEMS.join(REPLAYS, PLAN.id == ITEM.replay))
+    .join(ROW, and_(ROW.c.route == PLAN.route, *(ROW.c[name] == ITEM[name] for name in ("topic", "partition", "offset"))))
+    .where(ITEM.replay == bindparam("k_replay"), PLAN.state.in_((*OPEN_PLANS, PlanState.CANCELLED.value)))
+    .where(ROW.c.state.in_(sorted(CLOSED)), ~ROW.c.open, or_(ROW.c.step > 0, ROW.c.crashed))
+)
+"""Resends between two of their steps. Of a plan that was released: a record of another one may be on its way by somebody else's."""
+ANEW: Final = update(DELIVERIES).values(step=0, crashed=False)
+"""A closed record has no step left: the next resend is another one, and begins with the first."""
 STANDS: Final = select(PLAN.state).where(PLAN.id == bindparam("k_replay"))
 
 
@@ -149,6 +160,8 @@ class SqlReplays:
             if to is PlanState.RELEASED:
                 _may_be_released(connection, row)
             if to is PlanState.CANCELLED:
+                half = HALF_DONE.where(ITEM.state == ItemState.WAITING.value)
+                connection.execute(ANEW.where(DELIVERIES.c.id.in_(half)), {"k_replay": replay})
                 left = update(REPLAY_ITEMS).where(ITEM.replay == replay, ITEM.state == ItemState.WAITING.value)
                 connection.execute(left.values(state=ItemState.LEFT_OUT.value))
             connection.execute(update(REPLAYS).where(PLAN.id == replay).values(state=to.value))
@@ -195,8 +208,11 @@ class SqlReplays:
             stands = connection.execute(STANDS.with_for_update(), {"k_replay": replay}).scalar_one()
             if stands not in GIVEN_BACK:
                 return False
-            to = GIVEN_BACK[PlanState(stands)].value
-            connection.execute(GIVE_BACK.values(state=to, holder=None), _key(replay, position))
+            to = GIVEN_BACK[PlanState(stands)]
+            if to is ItemState.LEFT_OUT:
+                half = HALF_DONE.where(HERE, ITEM.state == ItemState.TAKEN.value)
+                connection.execute(ANEW.where(DELIVERIES.c.id.in_(half)), _key(replay, position))
+            connection.execute(GIVE_BACK.values(state=to.value, holder=None), _key(replay, position))
         return True
 
     def done(self, replay: str, position: Position, outcome: State) -> None:

@@ -506,6 +506,50 @@ def test_an_attempt_of_a_resend_that_did_nothing_frees_the_lane_and_one_that_may
     assert (seen.state, seen.open) == (State.DELIVERED, False)
 
 
+def step_of(ledger: SqlLedger, message: Message) -> int:
+    seen = ledger.seen(ROUTE, message.position)
+    assert seen is not None
+    return seen.step
+
+
+def between_steps(ledger: SqlLedger, message: Message) -> None:
+    """Its first step is done."""
+    delivered(ledger, message)
+    planned(ledger, an_item(1))
+    given_to(ledger, {0: "w1"})
+    again(ledger, message)
+    done = replayed(message, State.PENDING, after=2)
+    ledger.advance(done, 1)  # type: ignore[arg-type]
+    assert step_of(ledger, message) == 1
+
+
+def test_a_resend_that_is_given_back_for_good_between_its_steps_has_no_step_left(ledger: SqlLedger) -> None:
+    message = Message(1)
+    between_steps(ledger, message)
+    ledger.replays.move("r1", PlanState.CANCELLED, deed(What.CANCEL))
+    assert step_of(ledger, message) == 1, "a worker has it still"
+    assert ledger.replays.give_back("r1", message.position)
+    assert step_of(ledger, message) == 0
+
+
+def test_a_resend_that_waits_between_its_steps_keeps_its_step_until_its_plan_is_cancelled(ledger: SqlLedger) -> None:
+    message = Message(1)
+    between_steps(ledger, message)
+    ledger.replays.move("r1", PlanState.PAUSED, deed(What.PAUSE))
+    assert ledger.replays.give_back("r1", message.position)
+    assert step_of(ledger, message) == 1
+    ledger.replays.move("r1", PlanState.CANCELLED, deed(What.CANCEL))
+    assert step_of(ledger, message) == 0
+
+
+def test_a_plan_that_was_never_released_takes_no_step_from_another_ones_resend(ledger: SqlLedger) -> None:
+    message = Message(1)
+    between_steps(ledger, message)
+    planned(ledger, an_item(1), name="r2", release=False)
+    ledger.replays.move("r2", PlanState.CANCELLED, deed(What.CANCEL, "r2"))
+    assert step_of(ledger, message) == 1
+
+
 def test_what_a_slower_process_says_of_a_resend_changes_nothing_unless_it_was_delivered(ledger: SqlLedger) -> None:
     message = Message(1)
     delivered(ledger, message)

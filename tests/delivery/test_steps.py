@@ -13,11 +13,12 @@ from pipeline.cli import main
 from pipeline.delivery.attempts import Delivery, Elsewhere, Later
 from pipeline.delivery.gate import Gate
 from pipeline.failpoints import Point
+from pipeline.ledger.plans import Deed, ItemState, PlanState, What
 from pipeline.ledger.port import Begun
 from pipeline.model import Intent, Learned
 from pipeline.transport.port import landed
 from schemas.outcomes import Reason, State
-from tests.delivery.partner_script import ROUTE, Killed, Serving
+from tests.delivery.partner_script import ROUTE, Killed, Serving, run_beside, until
 from tests.delivery.promises import soon
 from tests.delivery.test_attempts import Desk
 from tests.delivery.two_steps import TUESDAY, WEDNESDAY, Clinic, Fault, TwoSteps, clinic, reaching, visit
@@ -262,6 +263,53 @@ def test_a_resend_killed_between_its_steps_goes_on_with_what_is_left_and_the_nex
     released(known, capsys, *again)
     known.drain()
     assert known.registry.methods == ["PUT"]
+
+
+@pytest.mark.parametrize("moves", [[PlanState.CANCELLED], [PlanState.PAUSED, PlanState.CANCELLED]], ids=" ".join)
+def test_after_a_resend_that_was_cancelled_between_its_steps_the_next_one_begins_with_the_first(
+    known: Clinic, capsys: pytest.CaptureFixture[str], moves: list[PlanState]
+) -> None:
+    """Seen to leave out the first: the second resend went on where the first one had ended."""
+    known.drain()
+    again = "--position", "his.adt/0/1", "--include-delivered", "--why", "they lost it"
+    known.ledger.forget("roche", Desk(known).routed(SECOND, 1).parts)
+    known.registry.has.pop(V2)
+    released(known, capsys, *again)
+    (plan,), replays = known.ledger.replays.all(ROUTE), known.ledger.replays
+    known.registry.faults = [Fault.NONE] + [Fault.DOWN] * 10_000
+    worker = known.worker(known.registry)
+    thread = run_beside(worker)
+    until(lambda: "POST" in known.registry.methods)
+    for to in moves:
+        replays.move(plan.id, to, Deed(known.clock(), "ana", What.PAUSE, None, ROUTE, None, plan.id))
+        until(lambda: ItemState.TAKEN not in replays.progress(plan.id).states)
+    worker.stop.set()
+    thread.join(60)
+    released(known, capsys, *again)
+    known.drain()
+    assert (known.registry.methods, known.state(1)) == (["PUT", "POST"], (State.DELIVERED, None))
+
+
+def test_a_resend_that_was_paused_between_its_steps_goes_on_with_what_is_left(
+    known: Clinic, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known.drain()
+    known.ledger.forget("roche", Desk(known).routed(SECOND, 1).parts)
+    known.registry.has.pop(V2)
+    released(known, capsys, "--position", "his.adt/0/1", "--include-delivered", "--why", "they lost it")
+    (plan,), replays = known.ledger.replays.all(ROUTE), known.ledger.replays
+    known.registry.faults = [Fault.NONE] + [Fault.DOWN] * 10_000
+    worker = known.worker(known.registry)
+    thread = run_beside(worker)
+    until(lambda: "POST" in known.registry.methods)
+    replays.move(plan.id, PlanState.PAUSED, Deed(known.clock(), "ana", What.PAUSE, None, ROUTE, None, plan.id))
+    until(lambda: replays.progress(plan.id).states == {ItemState.WAITING: 1})
+    worker.stop.set()
+    thread.join(60)
+    replays.move(plan.id, PlanState.RELEASED, Deed(known.clock(), "ana", What.RESUME, None, ROUTE, None, plan.id))
+    known.registry.requests.clear()
+    known.drain()
+    assert (known.registry.methods, known.state(1)) == (["POST"], (State.DELIVERED, None))
 
 
 def test_a_process_that_stood_still_between_the_steps_finds_another_ahead_and_sends_nothing(known: Clinic) -> None:
