@@ -97,15 +97,33 @@ def _having(things: "Opened", name: str, *values: str | int) -> "Iterator[Result
 
 
 def _not_there(arguments: Namespace, position: "Position | None", things: "Opened") -> int:
-    """No route has taken it up; of a place it can still be said what stands there."""
-    source = _source(things.bus, position) if position is not None else None
+    """The ledger has nothing of it; of a place it can still be said what stands there, and whether a route has gone by it."""
+    if position is None:
+        if arguments.json:
+            print(json.dumps({"position": None, "source": None, "routes": [], "passed": []}))
+        else:
+            print("the ledger has nothing of it: it may be read already and wait for its turn, or stand on its topic still")
+        return NOT_ALL
+    source, passed = _source(things.bus, position), _passed(arguments.route, position, things)
     if arguments.json:
-        print(json.dumps({"position": str(position) if position else None, "source": source, "routes": []}))
+        print(json.dumps({"position": str(position), "source": source, "routes": [], "passed": passed}))
+    elif passed:
+        print(
+            f"{position}: its offset has passed on {', '.join(passed)}, and this ledger knows nothing of it: is it the right one?"
+            " (runbook: Names that the ledger holds on to; or the route was told to begin behind it)"
+        )
     elif source is not None:
-        print(f"{position} stands on its topic, and no route has taken it up yet")
+        print(f"{position} stands on its topic, and no route has taken it up yet: it may be read already and wait for its turn")
     else:
-        print("the ledger has nothing of it" + (f", and {position} is not on its topic" if position is not None else ""))
-    return DONE if source is not None else NOT_ALL
+        print(f"the ledger has nothing of it, and {position} is not on its topic")
+    return DONE if source is not None and not passed else NOT_ALL
+
+
+def _passed(route: str | None, position: "Position", things: "Opened") -> list[str]:
+    """Routes that read its topic, and whose group has committed beyond it. The ledger is asked after that: what it has then was settled meanwhile."""
+    routes = things.settings.routes
+    asked = [name for name in sorted(routes) if routes[name].source == position.topic and route in {None, name}]
+    return [name for name in asked if _commit(name, position, things)["passed"] and things.ledger.seen(name, position) is None]
 
 
 def _told(rows: "list[Delivery]", things: "Opened") -> Iterator[dict[str, Any]]:
@@ -122,7 +140,7 @@ def _told(rows: "list[Delivery]", things: "Opened") -> Iterator[dict[str, Any]]:
             "ledger": _ledger(row),
             "results": [_result(one) for one in results.get(key, [])],
             "dead_letters": letters.get(key, []),
-            "commit": _commit(row, things),
+            "commit": _commit(row.route, row.position, things),
             "probe_due_ms": _probe_due(row, things),
             "plans": plans,
             "audit": [deed_json(deed) for deed in deeds],
@@ -192,20 +210,19 @@ def _letters(rows: "list[Delivery]", things: "Opened") -> dict[tuple[str, str], 
     return found
 
 
-def _commit(row: "Delivery", things: "Opened") -> dict[str, Any]:
+def _commit(route: str, position: "Position", things: "Opened") -> dict[str, Any]:
     """How far the route's group is on the record's partition."""
     from pipeline.bus.port import TopicPartition
     from pipeline.errors import BusRefused
 
-    if row.route not in things.settings.routes:
+    if route not in things.settings.routes:
         return {"group": None, "committed": None, "passed": None}
-    group = things.settings.group_of(row.route)
-    at_ = row.position
+    group = things.settings.group_of(route)
     try:
-        stands = things.bus.committed(group, at_.topic).get(TopicPartition(at_.topic, at_.partition))
+        stands = things.bus.committed(group, position.topic).get(TopicPartition(position.topic, position.partition))
     except BusRefused:
         stands = None  # no such topic
-    return {"group": group, "committed": stands, "passed": stands is not None and at_.offset < stands}
+    return {"group": group, "committed": stands, "passed": stands is not None and position.offset < stands}
 
 
 def _probe_due(row: "Delivery", things: "Opened") -> int | None:

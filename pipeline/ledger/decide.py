@@ -4,6 +4,8 @@ An unknown create may not be discarded: its patient could then be created twice.
 its time is over, and it is parked, or its bytes are gone, without which no worker goes on with it.
 """
 
+from datetime import datetime
+
 from sqlalchemy import Connection, select
 
 from pipeline.database.prepared import Row
@@ -54,9 +56,10 @@ def _settle(connection: Connection, decided: Decided, deliveries: Deliveries, id
 def _allowed(decided: Decided, before: Row, *, holds: bool) -> None:
     where = str(decided.deed.position)
     resolves = decided.deed.what is not What.DISCARD
-    left_open = before.open and (before.deadline_ms or 0) < decided.deed.at_ms and (decided.gone or before.state == State.PARKED)
+    ours = decided.gone or before.state == State.PARKED
+    left_open = before.open and (before.deadline_ms or 0) < decided.deed.at_ms and ours
     if before.open and not left_open:
-        raise Refused("the worker is at it: wait until it is parked", where=where)
+        raise Refused(_not_yet(before) if ours else "the worker is at it: wait until it is parked", where=where)
     if before.state != State.PARKED and not (resolves and (holds or left_open)):
         raise Refused(f"it is {before.state}: only what is parked can be decided upon", where=where)
     if before.reason == Reason.MERGE_NEEDS_REKEY and holds:
@@ -71,3 +74,9 @@ def _allowed(decided: Decided, before: Row, *, holds: bool) -> None:
             "it may have arrived, and discarding it could create the patient twice: emr-pipeline resolve says what became of it",
             where=where,
         )
+
+
+def _not_yet(before: Row) -> str:
+    """Its worker may have ended, and what that one sent may arrive all the same. The time is this machine's, as the tables show it, and the next second's."""
+    until = datetime.fromtimestamp((before.deadline_ms or 0) // 1000 + 1).astimezone()
+    return f"its last request may be out until {until:%Y-%m-%d %H:%M:%S}: say it again then"

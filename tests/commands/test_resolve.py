@@ -324,10 +324,14 @@ def test_as_long_as_its_time_is_not_over_or_its_bytes_are_there_it_is_the_worker
 ) -> None:
     with monkeypatch.context() as gone:
         left_open(house, gone, minutes_ago=0)
-        assert call("resolve", "his.adt/0/1", "--delivered", "--why", "asked")[0] == 4
+        code, _, err = call("resolve", "his.adt/0/1", "--delivered", "--why", "asked")
+        assert (code, err.count("\n")) == (4, 1)
+        assert "its last request may be out until 20" in err
     house.ledger.close()
     monkeypatch.setattr(wiring, "clock", lambda: now_ms() + 300_000)
-    assert call("resolve", "his.adt/0/1", "--delivered", "--why", "asked")[0] == 4
+    code, _, err = call("resolve", "his.adt/0/1", "--delivered", "--why", "asked")
+    assert code == 4
+    assert "the worker is at it" in err
 
 
 @pytest.mark.parametrize(

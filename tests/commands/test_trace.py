@@ -107,6 +107,28 @@ def test_what_no_route_has_taken_up_is_told_so(house: Hospital, call: Call) -> N
     assert call("nowhere/0/0")[0] == 3
 
 
+def test_a_control_id_of_which_nothing_is_found_may_wait_for_its_turn(house: Hospital, call: Call) -> None:
+    house.send(adt(control_id="MSG1"))
+    code, out, _ = call("--control-id", "MSG1")
+    assert (code, out.count("\n")) == (3, 1)
+    assert "it may be read already and wait for its turn" in out
+
+
+def test_what_the_group_has_passed_and_the_ledger_does_not_know_asks_for_the_right_ledger(house: Hospital, call: Call) -> None:
+    house.send(adt(control_id="MSG1"))
+    house.work()
+    with house.ledger._write() as connection:  # another ledger of the same key is in its place
+        connection.exec_driver_sql("DELETE FROM deliveries")
+    code, out, _ = call("his.adt/0/0")
+    assert (code, out.count("\n")) == (3, 1)
+    assert f"its offset has passed on {ROUTE}, and this ledger knows nothing of it: is it the right one?" in out
+    assert json.loads(call("his.adt/0/0", "--json")[1])["passed"] == [ROUTE]
+    heading = out.partition("(runbook: ")[2].partition(";")[0]
+    assert f"\n## {heading}\n" in Path("deploy/runbook.md").read_text(encoding="utf-8")
+    house.send(adt(control_id="MSG2"))
+    assert "no route has taken it up yet" in call("his.adt/0/1")[1]
+
+
 @pytest.mark.parametrize("words", [[], ["his.adt/0/0", "--control-id", "1"], ["17"], ["his.adt/0/0", "--route", "other"]])
 def test_a_question_that_says_nothing_is_one_line(call: Call, words: list[str]) -> None:
     code, out, err = call(*words)

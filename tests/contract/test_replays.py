@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -635,6 +636,17 @@ def test_what_the_worker_is_at_is_not_decided_upon(ledger: SqlLedger, what: What
     ledger.begin(begun(Message(1)))
     with pytest.raises(Refused, match="the worker is at it"):
         ledger.decide(decided(Message(1), what, None))
+
+
+def test_what_is_parked_while_its_request_may_be_out_says_until_when(ledger: SqlLedger) -> None:
+    """Its worker may be gone: nothing but that time is to be waited for."""
+    ledger.begin(begun(Message(1)))
+    ledger.settle(replace(settled(Message(1), State.PARKED, Reason.FOUND_AFTER_CRASH), keeps_open=True))
+    until = datetime.fromtimestamp(26).astimezone().strftime("%Y-%m-%d %H:%M:%S")  # the deadline is that of the second before
+    asked = decided(Message(1), What.RESOLVE_ABSENT, None)
+    with pytest.raises(Refused, match=rf"its last request may be out until {until}: say it again then"):
+        ledger.decide(asked)
+    ledger.decide(replace(asked, deed=replace(asked.deed, at_ms=26_000)))
 
 
 def test_what_is_delivered_is_not_discarded(ledger: SqlLedger) -> None:
