@@ -182,6 +182,10 @@ class Courier:
             self._blocked.pop(taken.item.position)  # it may have been decided upon while it waited
         return is_new
 
+    def has(self, position: Position) -> bool:
+        """Whether an item of a replay has its place in the lanes."""
+        return position in self._replays
+
     def _given_back(self, position: Position) -> bool:
         """Whether it is an item of a plan that was stopped before it was begun: then it loses its place, and the plan has it again."""
         taken, replays = self._replays.get(position), self.hands.ledger.replays

@@ -13,7 +13,9 @@ from typing import Final
 
 from pipeline.bus.port import TopicPartition
 from pipeline.delivery.rate import Rate
+from pipeline.errors import LedgerError
 from pipeline.ledger.plans import PlanState, Replays, Taken
+from pipeline.model import Position
 
 LOOK: Final = 1.0
 """Seconds between looks for new items, where none is in hand: how soon a released plan begins."""
@@ -24,9 +26,17 @@ BATCH: Final = 50
 class Replayer:
     """See the module."""
 
-    def __init__(self, route: str, topic: str, replays: Replays, clock: Callable[[], float] = time.monotonic) -> None:
-        """`topic`: the source. `clock`: seconds, monotonic."""
-        self._route, self._source, self._replays, self._clock = route, topic, replays, clock
+    def __init__(
+        self,
+        route: str,
+        topic: str,
+        replays: Replays,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        placed: Callable[[Position], bool] = lambda _position: False,
+    ) -> None:
+        """`topic`: the source. `clock`: seconds, monotonic. `placed`: whether an item that was handed out is in the lanes still."""
+        self._route, self._source, self._replays, self._clock, self._placed = route, topic, replays, clock, placed
         self._process = secrets.token_hex(4)
         self._number = count(1)
         self._holders: dict[TopicPartition, str] = {}
@@ -40,6 +50,9 @@ class Replayer:
         partitions = list(partitions)
         self.gone(partitions)
         self._look_at, self._looked = self._clock(), False
+        self._name(partitions)
+
+    def _name(self, partitions: Iterable[TopicPartition]) -> None:
         for partition in partitions:
             self._holders[partition] = f"{self._process}.{next(self._number)}"
 
@@ -77,8 +90,12 @@ class Replayer:
         some = False
         for topic in self._topics():
             holders = {each.partition: holder for each, holder in self._holders.items() if each.topic == topic}
-            found = self._replays.next(self._route, topic, holders, BATCH, self._hands)
-            self._keep(found)
+            try:
+                found = self._replays.next(self._route, topic, holders, BATCH, self._hands)
+            except LedgerError:  # it may have taken some, and the answer was lost: by another name they are given again
+                self._name(list(self._holders))
+                raise
+            self._keep(taken for taken in found if not self._placed(taken.item.position))
             some = some or bool(found)
         self._look_at, self._looked = self._clock() + (0 if some else LOOK), True
 

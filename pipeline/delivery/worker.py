@@ -93,7 +93,7 @@ class Worker:
         together = TOGETHER if slots is None else 1  # two that wait for a slot on one thread might wait for one another
         flies = isinstance(transport, Splits)
         self.pool: Pool[Task] = Pool(Lanes(limits), self.courier.work, in_flight, name=plan.name, flies=flies, together=together)
-        self.replayer = Replayer(plan.name, topics.source, ledger.replays)
+        self.replayer = Replayer(plan.name, topics.source, ledger.replays, placed=self.courier.has)
         self.offsets = Offsets()
         self.intake = Intake(
             plan,

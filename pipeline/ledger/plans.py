@@ -202,8 +202,8 @@ class Replays(Protocol):
 
         Of a plan no more than its rate brings in a second (one at least): what is taken is begun soon, or not at all where the plan is stopped.
         Of the plans named by `beside` nothing: who asks has something of them in hand.
-        `holders`: partition → who takes, a name that is new with every process and every time that the partition is assigned. What another
-        holder took and did not finish comes again (of a paused plan only what was begun), so that a crash loses nothing; that nothing is
+        `holders`: partition → who takes, a name that is new with every process, every time that the partition is assigned, and after a LedgerError:
+        they may be taken although no answer came. What another holder took and did not finish comes again (of a paused plan only what was begun), so that a crash loses nothing; that nothing is
         sent twice is the delivery's own row's doing.
         """
         ...

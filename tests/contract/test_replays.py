@@ -3,19 +3,22 @@
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.dialects import sqlite
 
-from pipeline.errors import Refused, SettingsError
-from pipeline.ledger.plans import Deed, Item, ItemClass, ItemState, Mode, PlanState, Replay, What
+from pipeline.bus.port import TopicPartition
+from pipeline.delivery.replayer import Replayer
+from pipeline.errors import LedgerError, Refused, SettingsError
+from pipeline.ledger.plans import Deed, Item, ItemClass, ItemState, Mode, PlanState, Replay, Taken, What
 from pipeline.ledger.port import Decided, Held, Query
 from pipeline.ledger.replays import DONE, _key
 from pipeline.ledger.sql import SqlLedger
@@ -111,6 +114,32 @@ def test_what_was_taken_and_not_done_is_given_to_the_next_who_has_the_partition(
     ledger.replays.done("r1", Position(TOPIC, 0, 1), State.DELIVERED)
     assert given_to(ledger, {0: "w2"}) == [(0, 2)]
     assert given_to(ledger, {0: "w2"}) == []
+
+
+def test_what_was_taken_and_whose_answer_was_lost_comes_to_its_worker_all_the_same(
+    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen to stay taken until a restart, and in the way of every other plan."""
+    planned(ledger, an_item(1), an_item(2))
+    replayer = Replayer(ROUTE, TOPIC, ledger.replays)
+    replayer.assigned([TopicPartition(TOPIC, 0)])
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger.replays, "next", unanswered(ledger))
+        with pytest.raises(LedgerError):
+            replayer.due(1)
+    assert ledger.replays.progress("r1").states == {ItemState.TAKEN: 2}
+    assert [one.item.position.offset for one in replayer.due(1)] == [1]
+
+
+def unanswered(ledger: SqlLedger) -> Callable[..., list[Taken]]:
+    """It takes, and the answer to its COMMIT is lost."""
+    take = ledger.replays.next
+
+    def next_(*asked: Any) -> list[Taken]:  # noqa: ANN401 - as the port has it
+        take(*asked)
+        raise LedgerError("the connection was lost at COMMIT")
+
+    return next_
 
 
 def test_a_plan_ends_with_its_last_item(ledger: SqlLedger) -> None:

@@ -31,6 +31,10 @@ class Plans:
     left: list[Taken] = field(default_factory=list)
     asked: list[dict[int, str]] = field(default_factory=list)
     away: bool = False
+    unanswered: bool = False
+    """It takes, and the answer is lost."""
+    lost: list[tuple[Taken, str]] = field(default_factory=list)
+    """What was taken so, and by which name."""
     plans: list[Replay] = field(default_factory=list)
 
     def all(self, route: str | None = None) -> list[Replay]:
@@ -42,12 +46,18 @@ class Plans:
         if self.away:
             raise LedgerError("away")
         self.asked.append(dict(holders))
+        again = [taken for taken, holder in self.lost if holder != holders.get(taken.item.position.partition)]
+        self.lost = [one for one in self.lost if one[0] not in again]
+        self.left = again + self.left
         here = [one for one in self.left if one.item.position.topic == topic and one.replay not in beside]
         mine = [one for one in here if one.item.position.partition in holders]
         given = [one for one in mine if [other for other in mine if other.replay == one.replay].index(one) < max(one.rate, 1)][
             :most
         ]
         self.left = [one for one in self.left if one not in given]
+        if self.unanswered:
+            self.unanswered, self.lost = False, [(one, holders[one.item.position.partition]) for one in given]
+            raise LedgerError("the connection was lost at COMMIT")
         return given
 
 
@@ -157,6 +167,38 @@ def test_a_ledger_that_is_away_costs_no_item(clock: Clock) -> None:
         made.due(1)
     plans.away = False
     assert offsets(made.due(1)) == [1]
+
+
+def test_what_was_taken_by_an_ask_whose_answer_was_lost_is_taken_by_another_name(clock: Clock) -> None:
+    plans = Plans([item(1)], unanswered=True)
+    made = replayer(plans, clock)
+    with pytest.raises(LedgerError):
+        made.due(1)
+    assert offsets(made.due(1)) == [1]
+    assert plans.asked[0] != plans.asked[1]
+
+
+def test_what_has_its_place_and_is_given_again_by_another_name_costs_no_turn(clock: Clock) -> None:
+    """Nor does it wait in hand until it is done, to be handed out then."""
+    plans = Plans([item(1), item(2), item(3)])
+    placed = {Position("t", 0, 1)}
+    made = Replayer("r", "t", cast("Replays", cast("Any", plans)), clock, placed=placed.__contains__)
+    made.assigned([P0])
+    clock.now += 5
+    assert offsets(made.due(10)) == [2]
+    clock.now += 5
+    assert offsets(made.due(10)) == [3]
+
+
+def test_what_is_in_hand_stays_there_when_an_answer_is_lost(clock: Clock) -> None:
+    plans = Plans([item(1), item(2), item(3, replay="r2")])
+    made = replayer(plans, clock)
+    assert offsets(made.due(1)) == [1]
+    plans.left, plans.unanswered = [item(4, replay="r3")], True
+    with pytest.raises(LedgerError):
+        made.due(10)
+    clock.now += 5
+    assert offsets(made.due(10)) == [2, 3, 4]
 
 
 def test_each_plan_has_its_own_rate(clock: Clock) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -13,9 +14,9 @@ import pytest
 from pipeline import flow
 from pipeline.bus.embedded_producer import EmbeddedProducer
 from pipeline.cli import main
-from pipeline.errors import BusUnavailable, NoAnswer, Parked
+from pipeline.errors import BusUnavailable, LedgerError, NoAnswer, Parked
 from pipeline.failpoints import Point
-from pipeline.ledger.plans import Deed, ItemState, PlanState, What
+from pipeline.ledger.plans import Deed, ItemState, PlanState, Taken, What
 from pipeline.model import Decision, Knowledge, Outcome, Reply, Request, Routed
 from pipeline.stages.plan import Plan
 from schemas.outcomes import Reason, State
@@ -260,6 +261,38 @@ def test_of_a_plan_that_was_cancelled_while_the_worker_was_away_nothing_is_tried
     assert (len(house.script.requests), worker.courier.replaying) == (sent, 0)
     assert {house.state(number)[0] for number in range(4)} == {State.PARKED}
     released()  # none of them is any plan's
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["released", "cancelled meanwhile"])
+def test_a_plan_goes_on_though_the_answer_to_taking_its_records_was_lost(
+    house: Hospital, released: Call, monkeypatch: pytest.MonkeyPatch, cancelled: bool
+) -> None:
+    refused(house, adt(control_id="1"), adt(control_id="2", patient="99999999R"))
+    name, replays = released(), house.ledger.replays
+    take, lost = replays.next, list[Taken]()
+
+    def next_(*asked: Any) -> list[Taken]:  # noqa: ANN401 - as the port has it
+        found = take(*asked)
+        if lost or not found:
+            return found
+        lost.extend(found)
+        if cancelled:
+            replays.move(name, PlanState.CANCELLED, _deed(house, name))
+        raise LedgerError("the connection was lost at COMMIT")
+
+    monkeypatch.setattr(replays, "next", next_)
+    worker = house.worker()
+    thread = run_beside(worker)
+    until(lambda: len(lost) == 2 and ItemState.TAKEN not in replays.progress(name).states)
+    assert state_of(house, name) is (PlanState.CANCELLED if cancelled else PlanState.DONE)
+    assert len(house.script.requests) == (0 if cancelled else 2)
+    if cancelled:
+        name = released()
+        until(lambda: state_of(house, name) is PlanState.DONE)
+    worker.stop.set()
+    thread.join(60)
+    assert house.ledger.counts()[ROUTE] == {State.DELIVERED: 2}
+    assert len(house.script.requests) == 2
 
 
 def test_the_rate_of_the_plan_is_kept(house: Hospital, capsys: pytest.CaptureFixture[str]) -> None:
