@@ -17,18 +17,29 @@ def first_start(bus: Bus, ledger: Ledger, plan: Plan, group: str, source: str) -
     """Recorded; afterwards a missing offset is an error, never a silent jump (DESIGN decision 1). Refused where it cannot be the first."""
     route, partner, start = plan.name, plan.route.partner, plan.route.start
     before = ledger.started(route)
-    if before not in {None, STARTING}:
+    if before is not None and not before.startswith(STARTING):
         return
-    if before is None:
-        if start == COMMITTED and not bus.committed(group, source):
-            raise Refused(
-                f"start: committed, and group {group} has no offset of {source}: is it the right group?", where=f"routes.{route}"
-            )
-        if start != COMMITTED and (why := read_before(bus, route, group, source)) and ledger.started(route) is None:
+    if start == COMMITTED and not bus.committed(group, source):
+        raise Refused(
+            f"start: committed, and group {group} has no offset of {source}: is it the right group?", where=f"routes.{route}"
+        )
+    if not is_known(before, group, source):
+        why = read_before(bus, route, group, source) if start != COMMITTED else None
+        if why and not is_known(ledger.started(route), group, source):
             raise why  # and no other worker has started it just now
-        ledger.start(route, group, partner, STARTING)
+        ledger.start(route, group, partner, starting(group, source))
     bus.start(group, [source], start_of(start))
     ledger.start(route, group, partner, start)
+
+
+def starting(group: str, source: str) -> str:
+    """What the ledger has of a first start while it goes on. What it finds of another group or source, a slip, says nothing of this one."""
+    return f"{STARTING} {group} {source}"
+
+
+def is_known(started: str | None, group: str, source: str) -> bool:
+    """Whether what the ledger has of a route's first start is of this group and source, or has come to its end."""
+    return started is not None and (not started.startswith(STARTING) or started == starting(group, source))
 
 
 def read_before(bus: Bus, route: str, group: str, source: str) -> Refused | None:

@@ -18,7 +18,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 STARTING: Final = "starting"
-"""Of a first start that was begun: the group's offsets may be there, or not yet."""
+"""How what is recorded of a first start begins that has not come to its end: the group's offsets may be there, or not yet."""
 
 
 class Held(Refused):
@@ -193,9 +193,9 @@ class Ledger(Protocol):
         ...
 
     def start(self, route: str, group: str, partner: str, how: str) -> str | None:
-        """Record a route's first start (`earliest`, `latest`, `committed`, a time; STARTING before it); returns what was recorded before, else None.
+        """Record a route's first start (`earliest`, `latest`, `committed`, a time; before it STARTING and for whom); returns what was recorded before, else None.
 
-        What was recorded stays, but for STARTING. Refused as `fits` has it.
+        What was recorded stays, but for what begins with STARTING. Refused as `fits` has it.
         """
         ...
 

@@ -34,6 +34,8 @@ from pipeline.pseudonyms import Pseudonyms
 from schemas.outcomes import CLOSED, COMES_BACK, State
 
 KEY_CHECK: Final = "key_check"
+BEGUN: Final = ROUTES.c.how.startswith(STARTING)
+"""Of first starts those that have not come to their end."""
 
 
 def now_ms() -> int:
@@ -113,9 +115,7 @@ class SqlLedger:
         with self._read() as connection:
             columns = {each["name"] for each in inspect(connection).get_columns(ROUTES.name)}
             known = [column for column in ROUTES.c if column.name in columns]
-            of_group = select(*known).where(
-                or_(ROUTES.c.route == route, ROUTES.c.consumer_group == group), ROUTES.c.how != STARTING
-            )
+            of_group = select(*known).where(or_(ROUTES.c.route == route, ROUTES.c.consumer_group == group), not_(BEGUN))
             rows = {row.route: row._mapping for row in connection.execute(of_group)}  # noqa: SLF001 - SQLAlchemy's public way to what may not be there
         if route not in rows and rows:
             raise _of_another(route, group, min(rows))
@@ -147,9 +147,9 @@ class SqlLedger:
             if before is None:
                 new = {"route": route, "consumer_group": group, "how": how, "at_ms": self._clock(), "partner": partner}
                 connection.execute(insert(connection.dialect.name, ROUTES).on_conflict_do_nothing(), new)
-            elif before == STARTING:
+            elif before.startswith(STARTING):
                 now = {"how": how, "consumer_group": group, "partner": partner}  # nothing was read yet: a slip may be mended
-                connection.execute(update(ROUTES).where(ROUTES.c.route == route, ROUTES.c.how == STARTING).values(**now))
+                connection.execute(update(ROUTES).where(ROUTES.c.route == route, BEGUN).values(**now))
         self.fits(route, group, partner)  # as above
         return before
 

@@ -23,6 +23,7 @@ from pipeline.cli import main
 from pipeline.commands.demo.appointments import free_port
 from pipeline.commands.doctor import exit_code, outside
 from pipeline.commands.doctor.report import Level, Line
+from pipeline.delivery.first import starting
 from pipeline.ledger.sql import SqlLedger
 from pipeline.sandbox.roche.stand_in import RocheSandbox
 from pipeline.settings import DEFAULTS, Kafka
@@ -149,10 +150,11 @@ def test_a_topic_that_is_not_there_is_told(tmp_path: Path, sandbox: RocheSandbox
     assert (code, lines["topic another"]["level"], lines["topic another"]["do"]) == (3, "FAIL", "emr-pipeline topics create")
 
 
-@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize(("there", "begun"), [(True, False), (True, True), (False, False)])
 def test_a_ledger_that_is_not_the_one_that_the_group_was_read_with_is_told_as_run_tells_it(
-    tmp_path: Path, sandbox: RocheSandbox, capsys: pytest.CaptureFixture[str], *, there: bool
+    tmp_path: Path, sandbox: RocheSandbox, capsys: pytest.CaptureFixture[str], *, there: bool, begun: bool
 ) -> None:
+    """Also where a first start of another source was begun on it."""
     settings = hospital.write(tmp_path, sandbox)
     assert main(["topics", "create", "--settings", str(settings)]) == 0
     with closing(EmbeddedBus(tmp_path / "bus")) as bus:
@@ -162,6 +164,10 @@ def test_a_ledger_that_is_not_the_one_that_the_group_was_read_with_is_told_as_ru
     if there:
         ledger = SqlLedger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", PSEUDONYMS)
         ledger.check()
+        if begun:
+            ledger.start(
+                "roche-patients", "emr-pipeline.roche-patients", "roche", starting("emr-pipeline.roche-patients", "his.atd")
+            )
         ledger.close()
     code, lines = doctor(settings, capsys)
     said = lines["route roche-patients"]["found"]

@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 
 from pipeline import flow
 from pipeline.errors import LedgerError, Refused
-from pipeline.ledger.port import Held, Ledger, Merged, Query, Settlement
+from pipeline.ledger.port import STARTING, Held, Ledger, Merged, Query, Settlement
 from pipeline.ledger.sql import SqlLedger
 from pipeline.ledger.tables import METADATA
 from pipeline.model import (
@@ -144,6 +144,18 @@ def test_a_first_start_is_kept(ledger: SqlLedger, open_it: Open) -> None:
     assert ledger.start(ROUTE, "g", PARTNER, "earliest") is None
     assert open_it().start(ROUTE, "g", PARTNER, "latest") == "earliest"
     assert open_it().started(ROUTE) == "earliest"
+
+
+def test_a_first_start_that_was_only_begun_may_be_begun_anew_and_binds_nobody(ledger: SqlLedger) -> None:
+    """Nothing was read yet: group and partner may have been a slip."""
+    slip, right = f"{STARTING} slip his.adt", f"{STARTING} g his.adt"
+    assert ledger.start(ROUTE, "slip", "another slip", slip) is None
+    ledger.fits(ROUTE, "g", PARTNER)
+    assert (ledger.start(ROUTE, "g", PARTNER, right), ledger.started(ROUTE)) == (slip, right)
+    assert (ledger.start(ROUTE, "g", PARTNER, "earliest"), ledger.started(ROUTE)) == (right, "earliest")
+    assert (ledger.start(ROUTE, "g", PARTNER, right), ledger.started(ROUTE)) == ("earliest", "earliest")
+    with pytest.raises(Refused):
+        ledger.fits(ROUTE, "slip", PARTNER)
 
 
 def test_a_route_that_began_with_another_group_is_refused(ledger: SqlLedger) -> None:

@@ -1,7 +1,7 @@
 """The first start of a route is the first: a ledger that is empty where the group has read already is not the right one."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,8 +9,8 @@ import pytest
 
 from pipeline import wiring
 from pipeline.bus.port import Bus, TopicPartition, Where
-from pipeline.delivery.first import first_start, read_before, start_of
-from pipeline.errors import Refused
+from pipeline.delivery.first import first_start, read_before, start_of, starting
+from pipeline.errors import BusRefused, Refused
 from pipeline.ledger.port import STARTING, Ledger
 from pipeline.ledger.sql import SqlLedger
 from tests.delivery.partner_script import ROUTE, House, adt, settings_with
@@ -23,6 +23,14 @@ def house(tmp_path: Path) -> Iterator[House]:
     house.send(adt())
     house.work()
     house.script.requests.clear()
+    yield house
+    house.close()
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Iterator[House]:
+    """Nothing has run on it."""
+    house = House(tmp_path, partitions=2)
     yield house
     house.close()
 
@@ -41,9 +49,8 @@ def an_empty_ledger(house: House) -> None:
 def test_an_empty_ledger_is_no_first_start_where_the_group_has_read(house: House) -> None:
     an_empty_ledger(house)
     house.send(adt("A08", "2"))
-    with pytest.raises(Refused, match=r"has read up to his\.adt/0/1, and this ledger knows nothing"):
-        house.worker().run()
-    assert (house.script.requests, house.ledger.started(ROUTE)) == ([], None)
+    refused(house)
+    assert house.ledger.started(ROUTE) is None
 
 
 def test_where_the_settings_say_so_it_goes_on_where_the_group_stands(house: House) -> None:
@@ -60,22 +67,69 @@ def test_a_first_start_that_was_killed_before_it_was_recorded_is_ended_by_the_ne
     group = house.settings.group_of(ROUTE)
     plan = wiring.plan_of(house.settings, ROUTE, wiring.catalogue_of(house.settings), house.pseudonyms)
     an_empty_ledger(house)
-    house.ledger.start(ROUTE, group, "roche", STARTING)
+    house.ledger.start(ROUTE, group, "roche", starting(group, house.topics.source))
     for _ in range(2):
         first_start(house.bus, house.ledger, plan, group, house.topics.source)
         assert house.ledger.started(ROUTE) == "earliest"
     assert list(house.bus.committed(group, house.topics.source).values()) == [1, 0]
 
 
-def test_a_first_start_that_was_refused_may_be_tried_with_another_group_and_partner(house: House) -> None:
-    an_empty_ledger(house)
-    house.ledger.start(ROUTE, "a slip", "another slip", STARTING)
-    house.send(adt("A08", "2"))
+def test_a_first_start_that_was_refused_may_be_tried_with_another_group_and_partner(new: House) -> None:
+    house = new
+    house.ledger.start(ROUTE, "a slip", "another slip", starting("a slip", house.topics.source))
+    house.send(adt("A04", "1"))
     house.work()
     assert len(house.script.requests) == 1
     house.ledger.fits(ROUTE, house.settings.group_of(ROUTE), "roche")
     with pytest.raises(Refused):
         house.ledger.fits(ROUTE, "a slip", "roche")
+
+
+def test_a_first_start_from_a_topic_that_is_not_there_may_be_tried_with_the_right_one(new: House) -> None:
+    new.send(adt())
+    right, new.topics = new.topics, replace(new.topics, source="his.atd")
+    for _ in range(2):
+        with pytest.raises(BusRefused, match="no such topic"):
+            new.worker().run()
+    new.topics = right
+    new.work()
+    assert len(new.script.requests) == 1
+
+
+def test_a_slip_in_the_source_does_not_make_an_empty_ledger_the_right_one(house: House) -> None:
+    """What is left of the start that slipped is of another topic: seen to let the next one create known patients again."""
+    an_empty_ledger(house)
+    house.send(adt("A08", "2"))
+    right, house.topics = house.topics, replace(house.topics, source="his.atd")
+    with pytest.raises(BusRefused, match="no such topic"):
+        house.worker().run()
+    house.topics = right
+    refused(house)
+
+
+@pytest.mark.parametrize("left", [starting("a slip", "his.adt"), STARTING])
+def test_a_start_of_another_group_that_was_killed_does_not_make_an_empty_ledger_the_right_one(house: House, left: str) -> None:
+    """Nor one of a ledger from before, which does not say of which group it is."""
+    an_empty_ledger(house)
+    house.ledger.start(ROUTE, "a slip", "roche", left)
+    house.send(adt("A08", "2"))
+    refused(house)
+
+
+def refused(house: House) -> None:
+    with pytest.raises(Refused, match=r"has read up to his\.adt/0/1, and this ledger knows nothing"):
+        house.work()
+    assert house.script.requests == []
+
+
+@pytest.mark.parametrize("before", ["a slip", "emr-pipeline.roche-patients"])
+def test_after_a_start_that_slipped_too_it_cannot_go_on_where_the_group_has_no_offsets(new: House, before: str) -> None:
+    new.settings = settings_with(committed)
+    new.ledger.start(ROUTE, before, "roche", starting(before, new.topics.source))
+    new.send(adt())
+    with pytest.raises(Refused, match=r"has no offset of his\.adt"):
+        new.work()
+    assert new.script.requests == []
 
 
 def test_where_the_group_has_no_offsets_it_cannot_go_on_there(house: House) -> None:
@@ -89,7 +143,7 @@ def test_where_the_group_has_no_offsets_it_cannot_go_on_there(house: House) -> N
 class Told:
     """A ledger in which another worker starts the route while this one looks."""
 
-    answers: list[str | None] = field(default_factory=lambda: [None, "earliest"])
+    answers: list[str | None]
     written: list[str] = field(default_factory=list)
 
     def started(self, route: str) -> str | None:
@@ -97,15 +151,20 @@ class Told:
         return self.answers.pop(0)
 
     def start(self, route: str, group: str, partner: str, how: str) -> None:
-        assert (route, group, partner) == (ROUTE, "emr-pipeline.roche-patients", "roche")
+        assert (route, group, partner) == (ROUTE, GROUP, "roche")
         self.written.append(how)
 
 
-def test_of_two_workers_that_start_a_route_at_once_none_is_refused(house: House) -> None:
+GROUP = "emr-pipeline.roche-patients"
+
+
+@pytest.mark.parametrize("before", [None, starting("a slip", "his.adt")])
+@pytest.mark.parametrize("others", ["earliest", starting(GROUP, "his.adt")])
+def test_of_two_workers_that_start_a_route_at_once_none_is_refused(house: House, before: str | None, others: str) -> None:
     plan = wiring.plan_of(house.settings, ROUTE, wiring.catalogue_of(house.settings), house.pseudonyms)
-    told = Told()
-    first_start(house.bus, cast("Ledger", told), plan, house.settings.group_of(ROUTE), house.topics.source)
-    assert told.written == [STARTING, "earliest"]
+    told = Told([before, others])
+    first_start(house.bus, cast("Ledger", told), plan, GROUP, house.topics.source)
+    assert told.written == [starting(GROUP, "his.adt"), "earliest"]
 
 
 class Emptied:

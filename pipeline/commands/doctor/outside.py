@@ -120,7 +120,7 @@ def ledger(settings: Settings) -> Iterator[Line]:
             f"nothing has run yet: there is no {place.removeprefix('ledger ')}",
             "the first emr-pipeline run makes it",
         )
-        yield from _read_before(settings, list(settings.routes))
+        yield from _read_before(settings, None)
         return
     try:
         with closing(open_ledger(settings)) as opened:
@@ -141,7 +141,7 @@ def _ledger(settings: Settings, opened: "SqlLedger") -> Iterator[Line]:
             f"{opened.place.removeprefix('ledger ')} answers, nothing has run on it yet",
             "the first emr-pipeline run makes its tables",
         )
-        yield from _read_before(settings, list(settings.routes))
+        yield from _read_before(settings, None)
         return
     opened.check_key()
     yield Line(Level.OK, "ledger", f"{opened.place.removeprefix('ledger ')} answers, the key is the one that it began with")
@@ -150,7 +150,7 @@ def _ledger(settings: Settings, opened: "SqlLedger") -> Iterator[Line]:
             opened.fits(name, settings.group_of(name), its.partner)
         except Refused as error:
             yield Line(Level.FAIL, f"route {name}", str(error), refused=True)
-    yield from _read_before(settings, [name for name in settings.routes if opened.started(name) is None])
+    yield from _read_before(settings, opened)
     for route, states in sorted(opened.counts().items()):
         text = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
         open_states = [state for state in (State.UNKNOWN, State.PARKED) if states.get(state)]
@@ -164,12 +164,16 @@ def _ledger(settings: Settings, opened: "SqlLedger") -> Iterator[Line]:
         yield _watch(settings, opened, watch)
 
 
-def _read_before(settings: Settings, routes: list[str]) -> Iterator[Line]:
-    """Of routes that the ledger does not know, those whose group has read its topic: the ledger is not the one that it was. Of a bus that is away nothing is said twice."""
+def _read_before(settings: Settings, opened: "SqlLedger | None") -> Iterator[Line]:
+    """Of routes that the ledger (None: there is none) does not know, those whose group has read its topic: the ledger is not the one that it was. Of a bus that is away nothing is said twice."""
     from pipeline.bus.open import open_bus
-    from pipeline.delivery.first import COMMITTED, read_before
+    from pipeline.delivery.first import COMMITTED, is_known, read_before
 
-    asked = [(name, settings.routes[name]) for name in sorted(routes) if settings.routes[name].start != COMMITTED]
+    asked = [
+        (name, its)
+        for name, its in sorted(settings.routes.items())
+        if its.start != COMMITTED and not (opened and is_known(opened.started(name), settings.group_of(name), its.source))
+    ]
     if not asked or (isinstance(settings.bus, Embedded) and not settings.bus.path.exists()):
         return
     if isinstance(settings.bus, Kafka) and _why_unreachable(settings.bus):
