@@ -68,9 +68,13 @@ def _few_numbers(many: int, plan: Plan) -> None:
 
 
 def dedupe_of(decoded: Decoded, plan: Plan) -> str:
-    """Keyed hash of the message: sender, control id and bytes."""
-    event, value = decoded.event, decoded.received.value or b""
-    return plan.pseudonyms.hash("dedupe", plan.name, _sender(event), str(event.control_id or ""), sha256(value).hexdigest())
+    """Keyed hash of the message: bytes, sender and control id. Of those two not what is not ASCII: the site's charset, which may be corrected, says what it is."""
+    sender, control_id = _sender(decoded.event), _control_id(decoded.event)
+    return _dedupe(decoded, plan, *((sender, control_id) if f"{sender}{control_id}".isascii() else ()))
+
+
+def _dedupe(decoded: Decoded, plan: Plan, *names: str) -> str:
+    return plan.pseudonyms.hash("dedupe", plan.name, *names, sha256(decoded.received.value or b"").hexdigest())
 
 
 def is_known_as(dedupe: str | None, received: Received, read: Routed | Outcome, plan: Plan) -> bool:
@@ -81,7 +85,14 @@ def is_known_as(dedupe: str | None, received: Received, read: Routed | Outcome, 
     if dedupe is None or dedupe == plan.pseudonyms.record(plan.name, received.value):
         return True
     decoded = read.decoded or as_it_stands(received, plan)
-    return decoded is not None and dedupe == dedupe_of(decoded, plan)
+    if decoded is None:
+        return False
+    # an older version had the names whatever they are
+    return dedupe in {dedupe_of(decoded, plan), _dedupe(decoded, plan, _sender(decoded.event), _control_id(decoded.event))}
+
+
+def _control_id(event: Event) -> str:
+    return str(event.control_id or "")
 
 
 def _sender(event: Event) -> str:

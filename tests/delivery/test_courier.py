@@ -638,6 +638,28 @@ def test_what_waits_parked_and_is_not_wanted_any_more_is_parked_for_that_and_not
     house.close()
 
 
+def corrected(tree: dict[str, Any]) -> None:
+    change(tree)
+    tree["site"]["charset"] = "ISO-8859-1"
+
+
+ZURICH: Final = "|ZÜRICH|".encode("latin-1")
+
+
+def test_what_a_crash_left_is_still_the_same_message_once_the_sites_charset_is_corrected(tmp_path: Path) -> None:
+    """Its sender's name reads otherwise: seen to stop the route, as where its topic had been made anew."""
+    house = House(tmp_path, change=change)
+    house.send(adt().replace(b"|CLINIC|", ZURICH))
+    house.script.answers = [Killed()]
+    with pytest.raises(Killed):
+        house.work()
+    house.settings = settings_with(corrected)
+    house.work()
+    states_then = states(house)
+    house.close()
+    assert states_then == ["delivered"]
+
+
 # read again, and beside another route
 
 

@@ -3,6 +3,7 @@
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from pipeline import flow
 from pipeline.model import Action, Identity, Kind, Routed, Subject
-from pipeline.stages.route import request_id
+from pipeline.stages.plan import Plan
+from pipeline.stages.route import is_known_as, request_id
 from schemas.outcomes import FindingCode, Reason, Severity, State
 from tests.delivery.partner_script import adt
 from tests.stages.plans import ended, plan_with, read, received
@@ -184,6 +186,32 @@ def test_a_message_with_more_numbers_than_any_patient_has_is_parked() -> None:
     outcome = ended(many, PLAN)
     assert (outcome.state, outcome.reason, outcome.where) == (State.PARKED, Reason.TOO_LARGE, "PID-3")
     assert outcome.message == "1001 numbers of patients; 1000 at most"
+
+
+@pytest.mark.parametrize("name", ["MSH-3", "MSH-4", "MSH-10"])
+def test_a_message_is_known_again_by_its_bytes_in_whatever_charset_its_sender_is_read(name: str) -> None:
+    """The site's charset was a slip: what parked under it has to be found again."""
+
+    def reading(charset: str) -> Plan:
+        return plan_with(lambda tree: tree["site"].update(charset=charset))
+
+    shown = {"MSH-3": b"|HIS|", "MSH-4": b"|CLINIC|", "MSH-10": b"|1|"}[name]
+    value = adt().replace(shown, "|ZÜRICH|".encode("latin-1"), 1)
+    assert value != adt()
+    hashes = {read(value, reading(charset)).dedupe for charset in ("UTF-8", "ISO-8859-1", "ISO-8859-15", "cp850", "ascii")}
+    assert len(hashes) == 1
+    assert read(value + b"ZZZ|1\r", PLAN).dedupe not in hashes
+
+
+@pytest.mark.parametrize("facility", ["CLINIC", "ZÜRICH"])
+def test_a_ledger_of_before_knows_its_messages_again(facility: str) -> None:
+    """Its hashes had the sender's name whatever it was; of one in ASCII they are as they were."""
+    value = adt().replace(b"|CLINIC|", f"|{facility}|".encode())
+    routed = read(value, PLAN)
+    before = PLAN.pseudonyms.hash("dedupe", PLAN.name, f"HIS^{facility}", "1", sha256(value).hexdigest())
+    assert is_known_as(before, received(value), routed, PLAN)
+    assert (routed.dedupe == before) == facility.isascii()
+    assert not is_known_as(before, received(value + b"ZZZ|1\r"), read(value + b"ZZZ|1\r", PLAN), PLAN)
 
 
 def test_of_a_partner_with_many_routes_a_message_may_name_fewer_numbers() -> None:
