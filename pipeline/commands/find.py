@@ -49,7 +49,13 @@ class Once(Action):
 
 def filters(parser: ArgumentParser) -> None:
     """What `find` and `replay plan` ask for alike."""
-    parser.add_argument("--state", type=state_of, action=Once, metavar="S", help=", ".join(State))
+    parser.add_argument(
+        "--state",
+        type=state_of,
+        action=Once,
+        metavar="S",
+        help=f"{', '.join(State)}; unknown is all that may or may not have arrived: what is parked so, and open intents (pending*), too",
+    )
     parser.add_argument("--reason", type=reason_of, action=Once, metavar="CODE", help="a reason's code, as fhir_invalid")
     parser.add_argument("--event", action=Once, metavar="E", help="MSH-9, as ADT^A08 or A08")
     parser.add_argument("--control-id", action=Once, metavar="ID", help="MSH-10")
@@ -129,7 +135,8 @@ def query_of(arguments: Namespace, loaded: "Settings") -> "Query":
     position, last = (None, None) if arguments.position is None else range_of(arguments.position, "--position")
     return Query(
         route=arguments.route,
-        state=arguments.state,
+        state=None if arguments.state is State.UNKNOWN else arguments.state,
+        in_doubt=arguments.state is State.UNKNOWN,
         reason=arguments.reason.value if arguments.reason else None,
         event=event if event is None or "^" in event else f"ADT^{event}",
         control_id=arguments.control_id,

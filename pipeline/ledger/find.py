@@ -2,14 +2,14 @@
 
 from typing import Any, Final
 
-from sqlalchemy import Row, Select, or_, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, and_, or_, select, tuple_
 
 from pipeline.ledger.identities import CLAIMS
 from pipeline.ledger.port import Delivery, Query
 from pipeline.ledger.tables import ALSO, DELIVERIES, REPLAY_ITEMS, REPLAYS
 from pipeline.model import Position
 from pipeline.pseudonyms import Pseudonyms
-from schemas.outcomes import State
+from schemas.outcomes import OUTCOME_UNKNOWN, Reason, State
 
 MOST: Final = 199
 """Characters of a control id that stands here as it is."""
@@ -28,6 +28,8 @@ def statement_of(query: Query, pseudonyms: Pseudonyms) -> Select[Any]:
         rows.mapping_version: query.mapping_version,
     }
     statement = select(DELIVERIES, CLAIMS).where(*(column == value for column, value in wanted.items() if value is not None))
+    if query.in_doubt:
+        statement = statement.where(in_doubt())
     if query.control_id is not None:
         statement = statement.where(rows.control_id.in_(control_ids(query.control_id, pseudonyms)))
     if query.patients:
@@ -52,6 +54,14 @@ def statement_of(query: Query, pseudonyms: Pseudonyms) -> Select[Any]:
     if query.until_ms is not None:
         statement = statement.where(rows.at_ms < query.until_ms)
     return statement.order_by(rows.at_ms.desc(), rows.id.desc()).limit(query.most)
+
+
+def in_doubt() -> ColumnElement[bool]:
+    """What is open or unknown; and of what is parked that which `resolve` takes: by its reason, or because it holds a patient. A merge that waits was not sent."""
+    rows = DELIVERIES.c
+    holds = and_(CLAIMS.element, rows.reason.is_distinct_from(Reason.MERGE_NEEDS_REKEY.value))
+    unresolved = or_(rows.reason.in_(sorted(OUTCOME_UNKNOWN)), holds)
+    return or_(rows.open, rows.state == State.UNKNOWN.value, and_(rows.state == State.PARKED.value, unresolved))
 
 
 def control_ids(text: str, pseudonyms: Pseudonyms) -> list[str]:

@@ -151,6 +151,8 @@ class Query:
 
     route: str | None = None
     state: State | None = None
+    in_doubt: bool = False
+    """Only what may or may not have arrived, whatever its state is: an intent without an answer that tells, unknown, or parked so that a person may resolve it."""
     reason: str | None = None
     event: str | None = None
     control_id: str | None = None

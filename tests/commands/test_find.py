@@ -20,7 +20,7 @@ from pipeline.model import Position, Received, Routed
 from pipeline.settings import load
 from schemas.outcomes import Reason, State
 from tests.commands import hospital
-from tests.ledger.samples import CIP, PSEUDONYMS, Message, settled
+from tests.ledger.samples import CIP, PSEUDONYMS, Message, begun, settled
 
 
 @pytest.fixture
@@ -77,6 +77,17 @@ def test_each_question_finds_its_delivery(filled: str, asked: list[str], capsys:
     assert main(["find", *asked, "--json", "--settings", filled]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line)["position"] == "his.adt/0/2"
+
+
+def test_unknown_is_all_that_may_have_arrived(tmp_path: Path, filled: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a crash left open, and what was parked so: the runbook's first looks promise both."""
+    ledger = SqlLedger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", PSEUDONYMS)
+    ledger.begin(begun(Message(3, patient="CIP3")))
+    ledger.settle(settled(Message(4, patient="CIP4"), State.PARKED, Reason.PROBE_CANNOT_TELL, at_ms=2_000_000))
+    ledger.close()
+    assert main(["find", "--state", "unknown", "--settings", filled]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if "his.adt/0/" in line]
+    assert ["probe_cannot_tell" in rows[0], "pending*" in rows[1], len(rows)] == [True, True, 2]
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,11 @@ def test_each_filter_selects_what_it_says(house: Hospital, call: Call) -> None:
     assert selected("--since", "1h") == 3
     assert selected("--until", "1h") == 0
     assert selected("--position", "his.adt/0/1..2") == 2
+    assert planned(call, "--state", "unknown") == {"plan": None, "records": 0, "sends": 0}
+    with house.ledger._write() as connection:
+        connection.exec_driver_sql("UPDATE deliveries SET reason = 'probe_cannot_tell' WHERE offset = 1")
+    assert selected("--state", "unknown") == 1
+    assert '{"in_doubt": true}' in {plan.filter for plan in house.ledger.replays.all()}
     assert "99999999R" not in "".join(plan.filter for plan in house.ledger.replays.all())
 
 

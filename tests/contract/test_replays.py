@@ -19,7 +19,7 @@ from pipeline.bus.port import TopicPartition
 from pipeline.delivery.replayer import Replayer
 from pipeline.errors import LedgerError, Refused, SettingsError
 from pipeline.ledger.plans import Deed, Item, ItemClass, ItemState, Mode, PlanState, Replay, Taken, What
-from pipeline.ledger.port import Decided, Held, Query
+from pipeline.ledger.port import Decided, Held, Merged, Query
 from pipeline.ledger.replays import DONE, _key
 from pipeline.ledger.sql import SqlLedger
 from pipeline.ledger.turns import WAITING
@@ -685,8 +685,6 @@ def test_what_is_delivered_is_not_discarded(ledger: SqlLedger) -> None:
 
 
 def test_a_merge_that_waits_is_neither_resolved_nor_discarded(ledger: SqlLedger) -> None:
-    from pipeline.ledger.port import Merged  # noqa: PLC0415 - used once
-
     message = Message(1, patient="SURVIVOR", prior=("PRIOR",))
     ledger.import_identities(PARTNER, [Learned(identity("PRIOR"), "P1")])
     merged = Merged((identity("PRIOR"),), identity("SURVIVOR"), 1_000, waiting=message.identities)
@@ -719,6 +717,36 @@ def test_find_asks_for_status_mapping_plan_and_a_range(ledger: SqlLedger) -> Non
     assert found(Query(position=Position(TOPIC, 0, 2), last_offset=3)) == {2, 3}
     assert found(Query(position=Position(TOPIC, 0, 2))) == {2}
     assert found(Query(mapping_version="v")) == set()
+
+
+def test_find_has_all_that_may_have_arrived_and_nothing_that_was_never_sent(ledger: SqlLedger) -> None:
+    unknown_create(ledger, Message(1))
+    ledger.begin(begun(Message(2, patient="CIP2")))
+    ledger.begin(begun(Message(3, patient="CIP3")))
+    ledger.retry(ROUTE, Message(3).position, outcome(Message(3, patient="CIP3"), State.UNKNOWN, Reason.TIMEOUT), 6_000, 1)
+    ledger.settle(settled(Message(4, patient="CIP4"), State.PARKED, Reason.AWAITING_PROBE))
+    ledger.settle(settled(Message(5, patient="CIP5"), State.PARKED, Reason.FHIR_INVALID))
+    ledger.settle(settled(Message(6, patient="CIP6"), State.FILTERED, Reason.NOT_PRODUCTION))
+    delivered(ledger, Message(7, patient="CIP7"))
+    ledger.begin(begun(Message(8, patient="CIP8")))
+    ledger.retry(
+        ROUTE, Message(8).position, outcome(Message(8, patient="CIP8"), State.PENDING, Reason.NOT_SENT_CONNECT), 6_000, 1
+    )
+    ledger.begin(begun(Message(9, patient="CIP9")))
+    ledger.retry(ROUTE, Message(9).position, outcome(Message(9, patient="CIP9"), State.UNKNOWN, Reason.TIMEOUT), 6_000, 1)
+    ledger.settle(settled(Message(9, patient="CIP9"), State.PARKED, Reason.BLOCKED_BEHIND))  # it holds its patient still
+    assert {one.position.offset for one in ledger.find(Query(in_doubt=True))} == {1, 2, 3, 4, 9}
+    assert {one.position.offset for one in ledger.find(Query(state=State.UNKNOWN))} == {3}
+    assert {one.position.offset for one in ledger.find(Query(in_doubt=True, reason=Reason.TIMEOUT.value))} == {3}
+
+
+def test_a_merge_that_waits_is_not_in_doubt(ledger: SqlLedger) -> None:
+    message = Message(1, patient="SURVIVOR", prior=("PRIOR",))
+    ledger.import_identities(PARTNER, [Learned(identity("PRIOR"), "P1")])
+    merged = Merged((identity("PRIOR"),), identity("SURVIVOR"), 1_000, waiting=message.identities)
+    ledger.settle(settled(message, State.PARKED, Reason.MERGE_NEEDS_REKEY, merged=merged))
+    assert [one.claims for one in ledger.find(Query())] == [True]
+    assert list(ledger.find(Query(in_doubt=True))) == []
 
 
 def test_no_canary_of_plans_and_decisions_is_in_the_database(ledger: SqlLedger, url: str) -> None:

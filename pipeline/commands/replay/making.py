@@ -74,7 +74,8 @@ def make(arguments: Namespace, things: "Opened") -> int:
 
 def _asked(query: "Query", things: "Opened") -> str:
     """The filter as the plan keeps it: a patient is a keyed hash already, and a control id becomes one."""
-    told = {name: value for name, value in asdict(query).items() if value not in (None, ()) and name not in {"route", "most"}}
+    said = {name: value for name, value in asdict(query).items() if value not in (None, ()) and value is not False}
+    told = {name: value for name, value in said.items() if name not in {"route", "most"}}
     if query.position is not None:
         told["position"] = str(query.position)
     if query.control_id is not None:
