@@ -349,9 +349,11 @@ class Courier:
         return (yield from self._later(task, stepped) if isinstance(stepped, Later) else self._settled(task, stepped))
 
     def _was_decided(self, position: Position) -> bool:
-        """Whether what went ahead was ended by somebody else, or waits for a person, or as a replay's item: it is nobody's business to go on with it here."""
+        """Whether what went ahead was ended by somebody else, or waits for a person or in a plan. A resend that a crash left open was ended before, and is open."""
         seen = self._seen(position)
-        return seen is not None and (seen.state in CLOSED or (seen.state is State.PARKED and seen.reason not in COMES_BACK))
+        if seen is None or seen.open:
+            return False
+        return seen.state in CLOSED or (seen.state is State.PARKED and seen.reason not in COMES_BACK)
 
     def _waits_too(self, task: Task, ahead: Task) -> Flight[Again]:
         """Parked as the one ahead is, so that its offset passes; kept as it is, since that one may stand behind it in the lanes."""
