@@ -42,7 +42,7 @@ COMMANDS: Final = {
     "fetch": "the read side of a partner: one resource by its id, or those that a search finds",
     "login": "say yes, as a person, to a partner's authorization server, and keep what it gives",
     "jwks": "our public keys, for a partner that knows us by them",
-    "topics": "create the topics of the settings",
+    "topics": "create the topics of the settings; set where a route reads on",
     "sandbox": "the partner stand-ins",
     "doctor": "settings, certificates, Kafka, PostgreSQL, topics, partners, tokens, clocks",
     "bench": "figures of conversion and of delivery, as JSON",

@@ -26,7 +26,7 @@ def test_the_runbook_and_the_readme_name_no_command_that_is_not_there() -> None:
     named = re.findall(r"emr-pipeline ([a-z][a-z-]*)(?: ([a-z]+)\b)?", text)
     assert {command for command, _ in named} - set(COMMANDS) == set()
     actions = {(command, action) for command, action in named if command in {"identities", "topics", "replay"} and action}
-    more = {"import": ["x.csv"], "forget": ["x.csv", "--why", "x"]} | {
+    more = {"import": ["x.csv"], "forget": ["x.csv", "--why", "x"], "start": ["--at", "latest"]} | {
         key: ["--plan", "x"] for key in ("run", "show", "pause", "resume", "cancel")
     }
     for command, action in sorted(actions):

@@ -15,7 +15,7 @@ from pipeline.bus.embedded_retention import Retention, wall_ms
 from pipeline.bus.limits import check_name
 from pipeline.bus.port import RebalanceListener, TopicPartition, TopicSettings, Where
 from pipeline.bus.sqlite_log import OFFSETS, SqliteLog
-from pipeline.errors import BusRefused
+from pipeline.errors import BusRefused, Refused
 from pipeline.model import Position, Received
 
 PAGE: Final = 500
@@ -56,6 +56,30 @@ class EmbeddedBus:
                     started[partition] = _find(connection, part, where)
                     connection.execute("INSERT INTO committed VALUES (?, ?, ?, ?)", (part, group, started[partition], now))
         return started
+
+    def move(self, group: str, partitions: Sequence[TopicPartition], where: Where | int) -> dict[TopicPartition, int]:
+        """See the port."""
+        check_name(group, "group")
+        try:
+            lock = GroupLock(self._log.locks, group)
+        except Refused:
+            raise Refused("the group has live members: stop its workers first", where=group) from None
+        now = time.time_ns() // 1_000_000
+        try:
+            with self._log.lent() as connection, self._log.writing(connection):
+                parts = {
+                    each: part
+                    for topic in {one.topic for one in partitions}
+                    for each, part in parts_of(connection, topic).items()
+                }
+                moved = {each: _find(connection, parts[each], where) for each in partitions}
+                connection.executemany(
+                    "INSERT INTO committed VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET next = excluded.next, at_ms = excluded.at_ms",
+                    [(parts[each], group, offset, now) for each, offset in moved.items()],
+                )
+        finally:
+            lock.release()
+        return moved
 
     def committed(self, group: str, topic: str) -> dict[TopicPartition, int]:
         """See the port."""

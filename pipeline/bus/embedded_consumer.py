@@ -214,7 +214,7 @@ class EmbeddedConsumer:
         if not first <= offset <= end:
             raise BusGap(
                 f"offset {offset} of the group {self._group} is not there: the partition has {first} to {end}. Nothing was skipped;"
-                " decide where to go on, then commit that offset",
+                " decide where to go on: emr-pipeline topics start --again (runbook: offset_gone)",
                 where=str(partition),
             )
 
@@ -237,7 +237,8 @@ class EmbeddedConsumer:
         at = self._positions[partition]
         if at is None:
             raise BusGap(
-                f"the group {self._group} has no offset here: start it first (setting routes.*.start)", where=str(partition)
+                f"the group {self._group} has no offset here: start it first, emr-pipeline topics start --at earliest|latest|TIME --route R (runbook: offset_gone)",
+                where=str(partition),
             )
         self._check_within(partition, at)
         first, end = self._bounds(partition)

@@ -20,7 +20,7 @@ from pipeline.bus.kafka_membership import metadata_of
 from pipeline.bus.kafka_producer import KafkaBusProducer
 from pipeline.bus.limits import MOST_BYTES, OVERHEAD_BYTES, check_name, no_such_topic
 from pipeline.bus.port import RebalanceListener, TopicPartition, TopicSettings, Where
-from pipeline.errors import BusRefused, BusUnavailable
+from pipeline.errors import BusRefused, BusUnavailable, Refused
 from pipeline.model import Position, Received
 from pipeline.settings import Kafka
 
@@ -69,10 +69,7 @@ class KafkaBus:
         if not missing:
             return {}
         found = self._find(missing, where)
-        ids = self._ids(topics)
-        given = {theirs([each])[0]: OffsetAndMetadata(found[each], metadata_of(ids.get(each.topic)), -1) for each in missing}
-        results = self._ask(lambda admin: admin.alter_group_offsets(group, given), group)
-        refused = [error for error in results.values() if error is not kafka_errors.NoError]
+        refused = self._give(group, found)
         if not refused:
             return found
         if set(missing) <= set(self._stand(group, missing)):
@@ -82,6 +79,17 @@ class KafkaBus:
                 f"partitions without an offset ({missing[0]} …), and the group has live members: stop them, then start",
                 where=group,
             )
+        raise failure(refused[0](), group)
+
+    def move(self, group: str, partitions: Sequence[TopicPartition], where: Where | int) -> dict[TopicPartition, int]:
+        """See the port; the broker refuses it to a group with members."""
+        check_name(group, "group")
+        found = self._find(partitions, where)
+        refused = self._give(group, found)
+        if not refused:
+            return found
+        if refused[0] is kafka_errors.UnknownMemberIdError:
+            raise Refused("the group has live members: stop its workers first", where=group)
         raise failure(refused[0](), group)
 
     def committed(self, group: str, topic: str) -> dict[TopicPartition, int]:
@@ -226,6 +234,15 @@ class KafkaBus:
             for each, stand in found.items()
             if stand.offset >= 0
         }
+
+    def _give(self, group: str, offsets: Mapping[TopicPartition, int]) -> list[Any]:
+        """Commit from outside, with the topic's id beside as a member does; the errors of those that were refused."""
+        ids = self._ids({each.topic for each in offsets})
+        given = {
+            theirs([each])[0]: OffsetAndMetadata(offset, metadata_of(ids.get(each.topic)), -1) for each, offset in offsets.items()
+        }
+        results = self._ask(lambda admin: admin.alter_group_offsets(group, given), group)
+        return [error for error in results.values() if error is not kafka_errors.NoError]
 
     def _find(self, partitions: Sequence[TopicPartition], where: Where | int) -> dict[TopicPartition, int]:
         """Offsets: the earliest, the end, or the first that is not older than a time; the end where there is none."""

@@ -43,9 +43,10 @@ REFUSED: Final[dict[str, str]] = {
     "InvalidTimestampError": "the timestamp lies outside of what the topic takes (message.timestamp.after.max.ms)",
     "CorruptRecordError": "a record is damaged (checksum)",
     "OffsetOutOfRangeError": "the committed offset is not there any more (retention, or a topic made anew); nothing was skipped: decide where to"
-    " go on, then commit that offset",
+    " go on: emr-pipeline topics start --again (runbook: offset_gone)",
     "LogTruncationError": "the log was cut off behind what was read (an unclean election); nothing was skipped: decide where to go on",
-    "NoOffsetForPartitionError": "the group has no offset here: start it first (setting routes.*.start)",
+    "NoOffsetForPartitionError": "the group has no offset here: start it first, emr-pipeline topics start --at earliest|latest|TIME --route R"
+    " (runbook: offset_gone)",
     "FencedInstanceIdError": "another worker has the same setting bus.static_membership",
     "InconsistentGroupProtocolError": "the group's other members divide partitions in another way (setting bus.rebalance)",
     "InvalidSessionTimeoutError": "the broker does not take this session_timeout_ms (group.min/max.session.timeout.ms)",

@@ -191,6 +191,13 @@ class Bus(Protocol):
         """Commit a first offset for each partition that has none: the earliest, the end, or the first at a time (ms since 1970)."""
         ...
 
+    def move(self, group: str, partitions: Sequence[TopicPartition], where: Where | int) -> dict[TopicPartition, int]:
+        """Commit an offset for each of these partitions of one topic, whatever stood there: `where` is as of `start`. The group's others stay as they are.
+
+        Refused while the group has a live member (embedded: on this machine, by its lock).
+        """
+        ...
+
     def committed(self, group: str, topic: str) -> dict[TopicPartition, int]:
         """Where a group stands, asked from outside, without joining it; what it never committed is not there."""
         ...

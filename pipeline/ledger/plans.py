@@ -149,6 +149,8 @@ class What(StrEnum):
     RESOLVE_ABSENT = "resolve --absent"
     DISCARD = "discard"
     FORGET = "identities forget"
+    START = "topics start"
+    """Its position is the first record that is read from then on."""
 
 
 @dataclass(frozen=True, slots=True)

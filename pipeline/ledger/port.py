@@ -311,6 +311,10 @@ class Ledger(Protocol):
         """
         ...
 
+    def tell(self, deeds: Sequence[Deed]) -> None:
+        """Lines of the audit, of what was done elsewhere than in the ledger."""
+        ...
+
     @property
     def replays(self) -> Replays:
         """Replay plans and the audit."""

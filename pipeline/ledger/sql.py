@@ -306,6 +306,12 @@ class SqlLedger:
         """See the port."""
         self._commit(partial(decide, decided, self._deliveries, self._identities, self._replays))
 
+    def tell(self, deeds: Sequence[Deed]) -> None:
+        """See the port."""
+        with self._write() as connection:
+            for deed in deeds:
+                self._replays.tell(connection, deed)
+
     def seen_between(self, route: str, first: Position, last: Position) -> dict[Position, Seen]:
         """See the port."""
         bound = {

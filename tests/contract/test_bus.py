@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.bus.port import Bus, Consumer, Record, TopicPartition, TopicSettings, Where
-from pipeline.errors import BusRefused, BusTooLarge
+from pipeline.errors import BusRefused, BusTooLarge, Refused
 from pipeline.model import Position
 from tests.bus.places import Place, drain, ends, values
 from tests.kafka_server import kafka_settings
@@ -275,7 +275,7 @@ def test_the_listener_hears_once_what_is_ours_and_nothing_when_we_close(place: P
 def test_poll_refuses_a_partition_without_an_offset(place: Place, bus: Bus) -> None:
     topic = made(place, bus)
     consumer = bus.consumer(place.name("group"), [topic])
-    with pytest.raises(BusRefused, match="has no offset here: start it first"):
+    with pytest.raises(BusRefused, match="has no offset here: start it first, emr-pipeline topics start"):
         drain(consumer, 1)
 
 
@@ -292,6 +292,35 @@ def test_starting_again_changes_nothing(place: Place, bus: Bus) -> None:
     bus.start(place.name("group"), [topic], Where.EARLIEST)
     assert bus.start(place.name("group"), [topic], Where.LATEST) == {}
     assert values(drain(bus.consumer(place.name("group"), [topic]), 1)) == [b"one"]
+
+
+def test_a_group_is_moved_where_it_is_told_and_its_other_partitions_stay(place: Place, bus: Bus) -> None:
+    topic = made(place, bus, partitions=2)
+    first, second = TopicPartition(topic, 0), TopicPartition(topic, 1)
+    bus.producer().append(Record(topic, stamp.to_bytes(2), partition=0, timestamp_ms=stamp) for stamp in (1_000, 2_000, 3_000))
+    group = place.name("group")
+    bus.start(group, [topic], Where.LATEST)
+    assert bus.move(group, [first], Where.EARLIEST) == {first: 0}
+    assert bus.move(group, [first], 2_000) == {first: 1}
+    assert bus.committed(group, topic) == {first: 1, second: 0}
+    assert values(drain(bus.consumer(group, [topic]), 2)) == [(2_000).to_bytes(2), (3_000).to_bytes(2)]
+
+
+def test_a_group_without_an_offset_is_moved_too(place: Place, bus: Bus) -> None:
+    topic = made(place, bus)
+    bus.producer().append([Record(topic, b"one", b"k")])
+    assert bus.move(place.name("group"), [TopicPartition(topic, 0)], Where.LATEST) == {TopicPartition(topic, 0): 1}
+    assert bus.committed(place.name("group"), topic) == {TopicPartition(topic, 0): 1}
+
+
+def test_a_group_with_a_live_member_is_not_moved(place: Place, bus: Bus) -> None:
+    topic = made(place, bus)
+    bus.producer().append([Record(topic, b"one", b"k")])
+    with begun(place, bus, topic) as consumer:
+        drain(consumer, 1)
+        with pytest.raises(Refused, match="the group has live members: stop its workers first"):
+            place.open().move(place.name("group"), [TopicPartition(topic, 0)], Where.LATEST)
+    assert bus.committed(place.name("group"), topic) == {TopicPartition(topic, 0): 0}
 
 
 def test_poll_refuses_an_offset_that_is_not_there(place: Place, bus: Bus) -> None:

@@ -50,6 +50,9 @@ class FailingBus:
     def start(self, group: str, topics: Sequence[str], where: Where | int) -> dict[TopicPartition, int]:
         raise NotImplementedError
 
+    def move(self, group: str, partitions: Sequence[TopicPartition], where: Where | int) -> dict[TopicPartition, int]:
+        raise NotImplementedError
+
     def committed(self, group: str, topic: str) -> dict[TopicPartition, int]:
         raise NotImplementedError
 

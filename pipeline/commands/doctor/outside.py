@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pipeline.bus.limits import MOST_BYTES, OVERHEAD_BYTES
 from pipeline.commands.doctor.report import Level, Line
 from pipeline.errors import BusError, LedgerError, NotSent, PipelineError, Refused
+from pipeline.ledger.port import STARTING
 from pipeline.settings import Embedded, Kafka, Settings
 from schemas.outcomes import State
 
@@ -145,12 +146,15 @@ def _ledger(settings: Settings, opened: "SqlLedger") -> Iterator[Line]:
         return
     opened.check_key()
     yield Line(Level.OK, "ledger", f"{opened.place.removeprefix('ledger ')} answers, the key is the one that it began with")
+    fitting: list[str] = []
     for name, its in sorted(settings.routes.items()):
         try:
             opened.fits(name, settings.group_of(name), its.partner)
+            fitting.append(name)
         except Refused as error:
             yield Line(Level.FAIL, f"route {name}", str(error), refused=True)
     yield from _read_before(settings, opened)
+    yield from _lost_places(settings, [name for name in fitting if not (opened.started(name) or STARTING).startswith(STARTING)])
     for route, states in sorted(opened.counts().items()):
         text = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
         open_states = [state for state in (State.UNKNOWN, State.PARKED) if states.get(state)]
@@ -174,9 +178,7 @@ def _read_before(settings: Settings, opened: "SqlLedger | None") -> Iterator[Lin
         for name, its in sorted(settings.routes.items())
         if its.start != COMMITTED and not (opened and is_known(opened.started(name), settings.group_of(name), its.source))
     ]
-    if not asked or (isinstance(settings.bus, Embedded) and not settings.bus.path.exists()):
-        return
-    if isinstance(settings.bus, Kafka) and _why_unreachable(settings.bus):
+    if not asked or not _bus_answers(settings):
         return
     try:
         with closing(open_bus(settings)) as bus:
@@ -189,6 +191,33 @@ def _read_before(settings: Settings, opened: "SqlLedger | None") -> Iterator[Lin
     for name, why in found:
         if why is not None:
             yield Line(Level.FAIL, f"route {name}", str(why), refused=True)
+
+
+def _bus_answers(settings: Settings) -> bool:
+    """`bus` tells why not."""
+    if isinstance(settings.bus, Embedded):
+        return settings.bus.path.exists()
+    return not _why_unreachable(settings.bus)
+
+
+def _lost_places(settings: Settings, routes: list[str]) -> Iterator[Line]:
+    """Of routes that the ledger has started, those whose group has no place in its source any more, or not yet: `run` stops there (offset_gone)."""
+    from pipeline.bus.open import open_bus
+    from pipeline.commands.topics.starting import lost_place
+
+    if not routes or not _bus_answers(settings):
+        return
+    try:
+        with closing(open_bus(settings)) as bus:
+            there = bus.topics()
+            asked = [(name, settings.routes[name].source) for name in sorted(routes) if settings.routes[name].source in there]
+            found = [(name, lost_place(bus, settings.group_of(name), source)) for name, source in asked]
+    except BusError:
+        return
+    for name, why in found:
+        if why is not None:
+            do = f"emr-pipeline topics start --route {name} --at earliest|latest|TIME, when it is known what is missing (runbook: offset_gone)"
+            yield Line(Level.FAIL, f"route {name}", why, do, refused=True)
 
 
 def _watch(settings: Settings, opened: "SqlLedger", watch: str) -> Line:

@@ -1,16 +1,25 @@
-"""Make the topics of the settings: source, results and dead-letter topics, on the embedded bus or on Kafka. What is there stays as it is."""
+"""Make the topics of the settings, and set where a route's group reads on in its source; on the embedded bus or on Kafka.
+
+create makes source, results and dead-letter topics; what is there stays as it is. start is for a route that has run before and whose group has no offset
+in its source any more, or not yet (runbook: offset_gone): the source has a new name, or somebody deleted the offsets. It sets what is missing. With --again it moves what is
+there, too: forward skips records, which nobody delivers then; back reads them again, and what the ledger has settled is not sent again. Refused
+(exit 4) while a worker of the group runs. Who and why stands in the ledger's audit: no patient data in --why, please.
+"""
 
 import json
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Final
 
 from pipeline.commands import DONE, json_argument, settings_argument
+from pipeline.commands.topics.starting import arguments_of, start
 
 if TYPE_CHECKING:
     from pipeline.bus.port import TopicSettings
 
 EXAMPLE: Final = """  emr-pipeline topics create
-  emr-pipeline topics create --settings hospital.yaml --json"""
+  emr-pipeline topics create --settings hospital.yaml --json
+  emr-pipeline topics start --route roche-patients --at earliest
+  emr-pipeline topics start --route roche-patients --at 2026-01-31T03:00 --again --why 'the ledger was restored'"""
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -20,9 +29,15 @@ def configure(parser: ArgumentParser) -> None:
     )
     settings_argument(create)
     json_argument(create, "what was made and what was there")
+    arguments_of(actions.add_parser("start", help="set where a route's group reads on in its source, where it has no offset"))
 
 
 def run(arguments: Namespace) -> int:
+    return start(arguments) if arguments.action == "start" else create(arguments)
+
+
+def create(arguments: Namespace) -> int:
+    """Make what is not there."""
     from pipeline import settings
     from pipeline.bus.open import open_bus
     from pipeline.wiring import topic_settings
