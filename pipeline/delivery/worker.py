@@ -190,7 +190,7 @@ class Worker:
             LogEvent.OFFSET_GONE,
             route=self.plan.name,
             error=str(error),
-            do="find out who deleted the topic or its records, then decide where to go on",
+            do="find out who deleted the topic or its records, then set where to go on: emr-pipeline topics start",
         )
         end = time.monotonic() + self.settings.drain_seconds
         if self.pool.drain(self.settings.drain_seconds):

@@ -176,6 +176,46 @@ def test_a_ledger_that_is_not_the_one_that_the_group_was_read_with_is_told_as_ru
     assert "this ledger knows nothing of the route" in said
 
 
+@pytest.mark.parametrize(("read", "told"), [(1, False), (3, True)], ids=["it has what was read", "it is from a backup"])
+def test_a_ledger_that_has_less_than_the_group_has_read_is_told(
+    tmp_path: Path, sandbox: RocheSandbox, capsys: pytest.CaptureFixture[str], *, read: int, told: bool
+) -> None:
+    settings = hospital.write(tmp_path, sandbox)
+    assert main(["topics", "create", "--settings", str(settings)]) == 0
+    with closing(EmbeddedBus(tmp_path / "bus")) as bus:
+        with bus.producer() as producer:
+            producer.append([Record("his.adt", b"read", partition=0)] * read)
+        bus.start("emr-pipeline.roche-patients", ["his.adt"], Where.LATEST)
+    ledger = SqlLedger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", PSEUDONYMS)
+    ledger.check()
+    ledger.start("roche-patients", "emr-pipeline.roche-patients", "roche", "earliest")
+    ledger.settle(settled(Message(0), State.DELIVERED))
+    ledger.close()
+    _, lines = doctor(settings, capsys)
+    line = lines.get("ledger of roche-patients")
+    assert (line is not None) is told
+    assert line is None or (line["level"], "his.adt/0/2" in line["found"]) == ("WARN", True)
+
+
+def test_a_start_that_was_meant_for_one_time_and_still_stands_there_is_told(
+    tmp_path: Path, sandbox: RocheSandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With it an empty ledger is taken for one that was never there."""
+    settings = hospital.write(tmp_path, sandbox)
+    tree = yaml.safe_load(settings.read_text())
+    tree["routes"]["roche-patients"]["start"] = "committed"
+    settings.write_text(yaml.safe_dump(tree))
+    ledger = SqlLedger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", PSEUDONYMS)
+    ledger.check()
+    ledger.start("roche-patients", "emr-pipeline.roche-patients", "roche", "committed")
+    ledger.close()
+    _, lines = doctor(settings, capsys)
+    assert (lines["start of roche-patients"]["level"], lines["start of roche-patients"]["do"]) == (
+        "WARN",
+        "the route has started: take it out",
+    )
+
+
 def test_another_ledger_key_is_told(tmp_path: Path, sandbox: RocheSandbox, capsys: pytest.CaptureFixture[str]) -> None:
     settings = hospital.write(tmp_path, sandbox)
     ledger = SqlLedger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", PSEUDONYMS)

@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPResponse, HTTPSConnection
 from socket import gaierror
@@ -21,8 +22,9 @@ from pipeline.settings import Embedded, Kafka, Settings
 from schemas.outcomes import State
 
 if TYPE_CHECKING:
-    from pipeline.bus.port import Bus, TopicSettings
+    from pipeline.bus.port import Bus, TopicPartition, TopicSettings
     from pipeline.ledger.sql import SqlLedger
+    from pipeline.model import Position
 
 SECONDS: Final = 5.0
 LATE: Final = 15
@@ -154,7 +156,9 @@ def _ledger(settings: Settings, opened: "SqlLedger") -> Iterator[Line]:
         except Refused as error:
             yield Line(Level.FAIL, f"route {name}", str(error), refused=True)
     yield from _read_before(settings, opened)
-    yield from _lost_places(settings, [name for name in fitting if not (opened.started(name) or STARTING).startswith(STARTING)])
+    started = [name for name in fitting if not (opened.started(name) or STARTING).startswith(STARTING)]
+    yield from _lost_places(settings, started)
+    yield from _behind(settings, opened, started)
     for route, states in sorted(opened.counts().items()):
         text = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
         open_states = [state for state in (State.UNKNOWN, State.PARKED) if states.get(state)]
@@ -218,6 +222,46 @@ def _lost_places(settings: Settings, routes: list[str]) -> Iterator[Line]:
         if why is not None:
             do = f"emr-pipeline topics start --route {name} --at earliest|latest|TIME, when it is known what is missing (runbook: offset_gone)"
             yield Line(Level.FAIL, f"route {name}", why, do, refused=True)
+
+
+def _behind(settings: Settings, opened: "SqlLedger", routes: list[str]) -> Iterator[Line]:
+    """Of routes that have started: a ledger that has less than the group has read, and a setting that would let an empty one pass."""
+    from pipeline.bus.open import open_bus
+    from pipeline.delivery.first import COMMITTED
+
+    for name in routes:
+        if settings.routes[name].start == COMMITTED:
+            found = "start: committed stands in the settings still: with it a ledger that is gone is not noticed, and patients are created again"
+            yield Line(Level.WARN, f"start of {name}", found, "the route has started: take it out")
+    if not routes or not _bus_answers(settings):
+        return
+    try:
+        with closing(open_bus(settings)) as bus:
+            there = bus.topics()
+            asked = [(name, settings.routes[name].source) for name in routes if settings.routes[name].source in there]
+            stands = [(name, bus.committed(settings.group_of(name), source)) for name, source in asked]
+    except BusError:
+        return
+    for name, committed in stands:
+        if lacking := [str(last) for last in _last_read(committed) if _has_less(opened, name, last)]:
+            found = f"the group has read up to {', '.join(lacking)}, and the ledger knows of earlier ones and not of that: is it from a backup?"
+            do = "runbook, Names that the ledger holds on to: emr-pipeline topics start --again reads again what was read since"
+            yield Line(Level.WARN, f"ledger of {name}", found, do)
+
+
+def _last_read(committed: "dict[TopicPartition, int]") -> "list[Position]":
+    from pipeline.model import Position
+
+    places = [Position(each.topic, each.partition, offset - 1) for each, offset in committed.items() if offset]
+    return sorted(places, key=lambda each: each.partition)
+
+
+def _has_less(opened: "SqlLedger", route: str, last: "Position") -> bool:
+    """Whether it has earlier records of the partition, and not this one. Where it has none at all, the route began there."""
+    from pipeline.ledger.port import Query
+
+    earlier = Query(route=route, position=replace(last, offset=0), last_offset=last.offset, most=1)
+    return opened.seen(route, last) is None and bool(opened.find(earlier))
 
 
 def _watch(settings: Settings, opened: "SqlLedger", watch: str) -> Line:
