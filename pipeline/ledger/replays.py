@@ -330,7 +330,7 @@ def _may_be_released(connection: Connection, row: Row[Any]) -> None:
     other, theirs = REPLAY_ITEMS.alias("other"), REPLAYS.alias("theirs")
     same = and_(other.c.topic == ITEM.topic, other.c.partition == ITEM.partition, other.c.offset == ITEM.offset)
     clash = (
-        select(theirs.c.id)
+        select(theirs.c.id, theirs.c.state)
         .select_from(REPLAY_ITEMS.join(other, same).join(theirs, theirs.c.id == other.c.replay))
         .where(ITEM.replay == row.id, ITEM.state.in_(LEFT), other.c.replay != row.id, other.c.state.in_(LEFT))
         .where(theirs.c.route == row.route, theirs.c.state.in_((*OPEN_PLANS, PlanState.CANCELLED.value)))
@@ -338,9 +338,10 @@ def _may_be_released(connection: Connection, row: Row[Any]) -> None:
     )
     found = connection.execute(clash).first()
     if found is not None:
-        raise Refused(
-            f"the plan {found.id} has a record of this one, and is not at its end: let it end, or cancel it", where=row.id
-        )
+        what = "is not at its end: let it end, or cancel it"
+        if found.state == PlanState.CANCELLED:
+            what = "was cancelled, but a worker has it in hand still: it lets go when it tries it next (a partner that throttles says when); then run it again"
+        raise Refused(f"the plan {found.id} has a record of this one, and {what}", where=row.id)
 
 
 def taken(replay: ColumnElement[Any]) -> ColumnElement[bool]:
