@@ -3,7 +3,6 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,13 +17,6 @@ from pipeline.ledger.sql import now_ms
 from schemas.outcomes import Reason, State
 from tests.commands.replaying import MONDAY, TUESDAY, Call, Hospital, caller
 from tests.delivery.partner_script import ROUTE, adt, issue, run_beside, until
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[Hospital]:
-    house = Hospital(tmp_path)
-    yield house
-    house.close()
 
 
 @pytest.fixture

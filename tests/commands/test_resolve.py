@@ -1,8 +1,6 @@
 """resolve and discard: what an operator says of a parked record, and what follows from it."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import yaml
@@ -16,13 +14,6 @@ from pipeline.ledger.sql import now_ms
 from schemas.outcomes import Reason, State
 from tests.commands.replaying import MONDAY, TUESDAY, Call, Hospital, caller
 from tests.delivery.partner_script import ROUTE, Killed, adt, issue
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[Hospital]:
-    house = Hospital(tmp_path)
-    yield house
-    house.close()
 
 
 @pytest.fixture

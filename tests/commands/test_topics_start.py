@@ -1,7 +1,6 @@
 """`emr-pipeline topics start`: where a route's group reads on, and who is told to call it."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,13 +18,6 @@ from tests.commands.replaying import Call, Hospital, caller
 from tests.delivery.partner_script import ROUTE, adt
 
 GROUP = f"emr-pipeline.{ROUTE}"
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[Hospital]:
-    house = Hospital(tmp_path)
-    yield house
-    house.close()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """trace: the way of one message, from its source record to its result."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,6 @@ from pipeline.settings import load
 from schemas.outcomes import Reason, State
 from tests.commands.replaying import Call, Hospital, caller
 from tests.delivery.partner_script import ROUTE, adt, issue, run_beside, until
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[Hospital]:
-    house = Hospital(tmp_path)
-    yield house
-    house.close()
 
 
 @pytest.fixture
